@@ -1,0 +1,122 @@
+"""AccuracyCalculator: PML's, plus recall@k and pairwise clustering F1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import pytorch_metric_learning.utils.accuracy_calculator as pml_calculator
+from sklearn.metrics.cluster import pair_confusion_matrix
+from torch import Tensor
+
+from .pml import (
+    c_f,
+    maybe_get_avg_of_avgs,
+    nan_accuracy,
+    try_getting_not_lone_labels,
+)
+
+
+class AccuracyCalculator(pml_calculator.AccuracyCalculator):
+    """PML's AccuracyCalculator with the metrics that retrieval papers report.
+
+    Adds ``recall_at_{k}`` for each k of recall_at: the share of queries with at least
+    one reference of their class among the k nearest. Adds ``F1``: the harmonic mean of
+    pair precision and pair recall between k-means clusters and classes (not a number
+    where neither has a pair). PML's own metrics keep their values; where a k exceeds
+    the number of references, it means all of them.
+
+    Args:
+        recall_at: the values of k, each an int >= 1. CUB-200-2011 and CARS196 are
+            reported at 1, 2, 4, 8, Stanford Online Products at 1, 10, 100, 1000.
+        **kwargs: PML's: include, exclude, avg_of_avgs, return_per_class, k,
+            label_comparison_fn, device, knn_func, kmeans_func.
+
+    Raises:
+        ValueError: a value of recall_at that is not an int >= 1, or PML's own.
+
+    Source: Oh Song et al., CVPR 2016, whose protocol Gu & Ko, AAAI 2020, follow.
+
+    >>> import torch
+    >>> from pml_symm import AccuracyCalculator
+    >>> calculator = AccuracyCalculator(include=("recall_at_1", "recall_at_2"))
+    >>> query, labels = torch.tensor([[0.0], [1.0], [1.4], [9.0]]), torch.arange(4) % 2
+    >>> calculator.get_accuracy(query, labels)
+    {'recall_at_1': 0.0, 'recall_at_2': 0.75}
+    """
+
+    def __init__(self, recall_at: Sequence[int] = (1, 2, 4, 8), **kwargs: Any) -> None:
+        for k in recall_at:
+            if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+                raise ValueError(f"recall_at must hold ints >= 1, got {k!r}")
+        self.recall_at = tuple(recall_at)
+        for k in self.recall_at:
+            # PML finds its metrics by this prefix among the object's attributes.
+            setattr(self, f"calculate_recall_at_{k}", partial(self._recall, at=k))
+        super().__init__(**kwargs)
+
+    def _recall(
+        self,
+        knn_labels: Tensor,
+        query_labels: Tensor,
+        not_lone_query_mask: Tensor,
+        label_counts: tuple[Tensor, Tensor],
+        at: int,
+        **kwargs: Any,
+    ) -> float | list[float]:
+        knn_labels, query_labels = try_getting_not_lone_labels(
+            knn_labels, query_labels, not_lone_query_mask
+        )
+        if knn_labels is None:
+            return nan_accuracy(label_counts[0], self.return_per_class)
+        query_labels = query_labels[:, None]
+        hits = self.label_comparison_fn(query_labels, knn_labels[:, :at]).any(dim=1)
+        return maybe_get_avg_of_avgs(
+            hits.double(), query_labels, self.avg_of_avgs, self.return_per_class
+        )
+
+    def calculate_F1(
+        self, query_labels: Tensor, cluster_labels: Tensor, **kwargs: Any
+    ) -> float:
+        """Pairwise F1 between classes and clusters; shapes (Q,)."""
+        pairs = pair_confusion_matrix(
+            c_f.to_numpy(query_labels), c_f.to_numpy(cluster_labels)
+        )
+        (_, false_positive), (false_negative, true_positive) = pairs.tolist()
+        total = 2 * true_positive + false_positive + false_negative
+        return 2 * true_positive / total if total else float("nan")
+
+    def requires_clustering(self) -> list[str]:
+        """PML's, and F1."""
+        return [*super().requires_clustering(), "F1"]
+
+    def requires_knn(self) -> list[str]:
+        """PML's, and recall at every k."""
+        return [*super().requires_knn(), *(f"recall_at_{k}" for k in self.recall_at)]
+
+    def determine_k(
+        self,
+        bin_counts: Tensor,
+        num_reference_embeddings: int,
+        ref_includes_query: bool,
+    ) -> int:
+        """As many neighbours as PML's metrics or the recalls need."""
+        others = num_reference_embeddings - int(ref_includes_query)
+        self._pml_k = super().determine_k(
+            bin_counts, num_reference_embeddings, ref_includes_query
+        )
+        wanted = [k for k in self.recall_at if f"recall_at_{k}" in self.get_curr_metrics()]
+        return max(self._pml_k, min(max(wanted, default=0), others))
+
+    def _get_accuracy(self, function_dict: dict, **kwargs: Any) -> dict:
+        # The neighbours beyond PML's own k would change its mean average precision.
+        narrow = dict(kwargs)
+        if "knn_labels" in kwargs:
+            narrow["knn_labels"] = kwargs["knn_labels"][:, : self._pml_k]
+            narrow["knn_distances"] = kwargs["knn_distances"][:, : self._pml_k]
+        recalls = {f"recall_at_{k}" for k in self.recall_at}
+        return {
+            name: calculate(**(kwargs if name in recalls else narrow))
+            for name, calculate in function_dict.items()
+        }

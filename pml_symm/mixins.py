@@ -1,0 +1,171 @@
+"""What the four losses share: arguments, precision, and the selected negatives."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .functional import ClassPairs, at_least_float32, class_pair_hardness
+from .pml import IndicesTuple, c_f, similarity_from
+from .symm_synthesizer import SymmSynthesizer
+from .synthetic_batch import SyntheticBatch
+from .validation import Hardness, check_batch, check_choice, check_hardness
+
+
+class Negatives(NamedTuple):
+    """What P positive pairs compete with in each of C classes.
+
+    Attributes:
+        hardness: shape (P, C), H(u, v) in the distance's own values, with gradients.
+        keep: shape (P, C), bool, False at the pair's own class and where no candidate
+            is semi-hard.
+        original: shape (P, C), int64, the original nearest to the selected point of v.
+    """
+
+    hardness: Tensor
+    keep: Tensor
+    original: Tensor
+
+
+class SymmMixin:
+    """Comes before a PML loss among the base classes of the four Symm losses."""
+
+    def __init__(
+        self,
+        *args: Any,
+        synthesizer: SymmSynthesizer | None = None,
+        hardness: Hardness = "hardest",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        check_hardness(hardness)
+        self.hardness = hardness
+        self.synthesizer = SymmSynthesizer() if synthesizer is None else synthesizer
+        self.add_to_recordable_attributes(  # type: ignore[attr-defined]
+            name="synthetic_ratio", is_stat=True
+        )
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: IndicesTuple | None = None,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | None = None,
+    ) -> Tensor:
+        """Compute the loss, in float32 or better whatever the dtype or autocast.
+
+        Args:
+            embeddings: shape (B, D), floating.
+            labels: shape (B,).
+            indices_tuple: selects the positive pairs; the negatives are Symm's own.
+            ref_emb: shape (R, D): positives and the classes' points come from here if
+                given.
+            ref_labels: shape (R,), given exactly where ref_emb is.
+
+        Returns:
+            What the reducer returns, usually a scalar; not a number where embeddings
+            or ref_emb are not finite.
+
+        Raises:
+            TypeError: embeddings that are not floating.
+            ValueError: shapes that do not fit, no labels, or an unusable tuple.
+        """
+        c_f.labels_required(labels)
+        check_batch(embeddings, labels, ref_emb, ref_labels)
+        points = at_least_float32(embeddings)
+        reference = None if ref_emb is None else at_least_float32(ref_emb)
+        if ref_emb is embeddings:
+            reference = points
+        with torch.autocast(embeddings.device.type, enabled=False):
+            loss = super().forward(  # type: ignore[misc]
+                points, labels, indices_tuple, reference, ref_labels
+            )
+            if not isinstance(loss, Tensor):
+                return loss
+            # A reducer that filters its terms may drop those that are NaN. A factor,
+            # not a summand: it reaches the gradients, where GradScaler looks for it.
+            finite = (points.detach() * 0).sum() + 1
+            if reference is not None:
+                finite = finite + (reference.detach() * 0).sum()
+            return loss * finite
+
+    def compare(
+        self,
+        pairs: tuple[Tensor, Tensor],
+        embeddings: Tensor,
+        ref_emb: Tensor,
+        ref_labels: Tensor,
+    ) -> tuple[Tensor, Negatives]:
+        """The distance's values of P positive pairs, and what they compete with."""
+        anchors, positives = pairs
+        classes, ref_classes = torch.unique(ref_labels, return_inverse=True)
+        pool = self.synthesizer(ref_emb, ref_classes)
+        distance = self.distance  # type: ignore[attr-defined]
+        matrix = distance(pool.embeddings)
+        from_batch = matrix if embeddings is ref_emb else distance(embeddings, ref_emb)
+        positive_values = from_batch[anchors, positives]
+        negatives = self.select_negatives(
+            pool, matrix, len(classes), ref_classes[positives], positive_values
+        )
+        return positive_values, negatives
+
+    def select_negatives(
+        self,
+        pool: SyntheticBatch,
+        matrix: Tensor,
+        num_classes: int,
+        pair_classes: Tensor,
+        positive_values: Tensor,
+    ) -> Negatives:
+        """H(u, v) for every positive pair's class u and every class v of the pool.
+
+        Args:
+            pool: the classes' points, N in all; pool.labels number the classes from 0.
+            matrix: shape (N, N), the distance's values of these points.
+            num_classes: C.
+            pair_classes: shape (P,), the class u of each positive pair.
+            positive_values: shape (P,), the distance's values of the positive pairs.
+        """
+        distance = self.distance  # type: ignore[attr-defined]
+        selected = class_pair_hardness(
+            similarity_from(distance, matrix),
+            pool.labels,
+            pool.labels,
+            (num_classes, num_classes),
+            self.hardness,
+            pair_classes,
+            similarity_from(distance, positive_values),
+        )
+        if self.hardness != "semihard":
+            selected = ClassPairs(*(x[pair_classes] for x in selected))
+        classes = torch.arange(num_classes, device=pair_classes.device)
+        keep = selected.found & (classes != pair_classes.unsqueeze(1))
+        is_synthetic = torch.maximum(selected.row, selected.column) >= pool.num_originals
+        self.record_synthetic_ratio(is_synthetic, keep)
+        return Negatives(
+            similarity_from(distance, selected.similarity),
+            keep,
+            pool.nearest_original[selected.column],
+        )
+
+    def record_synthetic_ratio(self, is_synthetic: Tensor, keep: Tensor) -> None:
+        """Record the share of kept negatives with a synthetic end, if stats are on."""
+        if self.collect_stats and keep.any():  # type: ignore[attr-defined]
+            self.synthetic_ratio = is_synthetic[keep].float().mean().item()
+
+
+class CandidatesMixin(SymmMixin):
+    """Adds candidates="official" to the losses whose code the authors released."""
+
+    def __init__(self, *args: Any, candidates: str = "all", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        check_choice("candidates", candidates, ("all", "official"))
+        if candidates == "official" and self.hardness != "hardest":
+            raise ValueError(
+                'candidates="official" reproduces the released code, which knows only '
+                f'hardness="hardest", got hardness={self.hardness!r}'
+            )
+        self.candidates = candidates

@@ -1,0 +1,74 @@
+"""SymmLiftedStructureLoss: lifted structure on the hardest points of each class."""
+
+from __future__ import annotations
+
+import torch
+from pytorch_metric_learning.losses import LiftedStructureLoss
+from torch import Tensor
+
+from .mixins import SymmMixin
+from .pml import IndicesTuple, lmu, positive_pairs
+
+
+class SymmLiftedStructureLoss(SymmMixin, LiftedStructureLoss):
+    """Lifted structure loss with one negative term for each other class.
+
+    With Z_u all points of class u, originals and synthetic:
+
+        J_ij = log sum_{v != u} exp(neg_margin - H(u, v)) + d(i, j) - pos_margin
+        L_ij = max(0, J_ij)^2 / 2                              every positive pair (i, j)
+
+    for a distance; for a similarity the differences are the other way round.
+
+    Args:
+        synthesizer: a SymmSynthesizer; by default SymmSynthesizer().
+        hardness: "hardest"; an int k for the k-th hardest of the candidates
+            Z_u x Z_v; "semihard" for the hardest one farther apart than i and j,
+            dropping the term where there is none. Without any term L_ij is zero.
+        **kwargs: PML's LiftedStructureLoss's: neg_margin, pos_margin, distance,
+            reducer, embedding_regularizer, embedding_reg_weight, collect_stats.
+
+    Raises:
+        ValueError: an unknown hardness.
+
+    Default distance: LpDistance(normalize_embeddings=True, p=2, power=1). Default
+    reducer: MeanReducer.
+
+    Source: Gu & Ko, AAAI 2020; docs/mathematics.md, "Losses".
+
+    >>> import torch
+    >>> from pml_symm import SymmLiftedStructureLoss
+    >>> embeddings = torch.tensor([[1.0, 0.0], [0.8, 0.6], [-0.6, 0.8], [0.0, 1.0]])
+    >>> SymmLiftedStructureLoss()(embeddings, torch.tensor([0, 0, 1, 1]))
+    tensor(0.9107)
+    """
+
+    def compute_loss(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: IndicesTuple | None,
+        ref_emb: Tensor,
+        ref_labels: Tensor,
+    ) -> dict:
+        """PML's hook: one term for each positive pair."""
+        pairs = positive_pairs(indices_tuple, labels, ref_labels)
+        if len(pairs[0]) == 0:
+            return self.zero_losses()
+        positive_values, negatives = self.compare(pairs, embeddings, ref_emb, ref_labels)
+        repulsion = lmu.logsumexp(
+            self.distance.margin(self.neg_margin, negatives.hardness),
+            keep_mask=negatives.keep,
+            add_one=False,
+        ).squeeze(1)
+        attraction = self.distance.margin(positive_values, self.pos_margin)
+        losses = torch.relu(repulsion + attraction) ** 2 / 2
+        # The logarithm of an empty sum: PML's logsumexp has 0 there, not minus infinity.
+        losses = torch.where(negatives.keep.any(dim=1), losses, 0)
+        return {
+            "loss": {
+                "losses": losses,
+                "indices": pairs,
+                "reduction_type": "pos_pair",
+            }
+        }

@@ -1,0 +1,148 @@
+"""SymmLoss: any tuple-based PML loss, on originals and synthetic points."""
+
+from __future__ import annotations
+
+from pytorch_metric_learning import losses
+from torch import Tensor
+
+from .mixins import SymmMixin
+from .pml import IndicesTuple, c_f, positive_pairs
+from .symm_miner import SymmMiner
+from .validation import check_batch
+
+_MINER = "SymmMiner(), whose tuple weights this loss's samples"
+_NO_TUPLES = "a loss that takes an indices_tuple, such as MultiSimilarityLoss"
+
+# What a loss that cannot see the synthetic points is to be replaced by, or used with.
+# The first row that fits counts. Losses that PML adds later, or a user's own, are taken
+# on trust: one that refuses ref_emb or indices_tuple says so at its first batch.
+_REFUSED: tuple[tuple[str, str], ...] = (
+    ("NPairsLoss", "SymmNPairsLoss"),
+    ("AngularLoss", "SymmAngularLoss"),
+    ("P2SGradLoss", _NO_TUPLES),
+    ("InstanceLoss", _NO_TUPLES),
+    ("ManifoldLoss", _NO_TUPLES),
+    ("PNPLoss", _NO_TUPLES),
+    ("RankedListLoss", _NO_TUPLES),
+    ("VICRegLoss", _NO_TUPLES),
+    ("WeightRegularizerMixin", _MINER),
+    ("ProxyAnchorLoss", _MINER),
+    ("FastAPLoss", _MINER),
+    ("SmoothAPLoss", _MINER),
+    ("NCALoss", _MINER),
+    ("HistogramLoss", "SymmMiner()"),
+    ("ThresholdConsistentMarginLoss", "SymmMiner()"),
+)
+
+
+class SymmLoss(losses.BaseMetricLossFunction):
+    """Wraps a tuple-based PML loss so that its negatives include synthetic points.
+
+    Calls ``loss(embeddings, labels, indices, pool.embeddings, pool.labels)`` with the
+    pool of a SymmSynthesizer and the indices of a SymmMiner into that pool. Reducer,
+    distance and regularizer are the wrapped loss's own.
+
+    Args:
+        loss: a PML loss that computes on the pairs or triplets of an indices_tuple.
+        miner: a SymmMiner with index_space="pool"; by default one with the wrapped
+            loss's distance.
+        collect_stats: record synthetic_ratio, the share of negatives that are
+            synthetic; by default as the wrapped loss does.
+
+    Raises:
+        TypeError: loss is not a PML loss, or one that SymmLoss cannot serve (the
+            message names what to use instead); miner is not a SymmMiner.
+        ValueError: the miner's index_space is not "pool".
+
+    Source: docs/mathematics.md, "The wrapper".
+
+    >>> import torch
+    >>> from pml_symm import SymmLoss
+    >>> from pytorch_metric_learning import losses
+    >>> loss_func = SymmLoss(losses.MultiSimilarityLoss())
+    >>> embeddings = torch.randn(8, 16, requires_grad=True)
+    >>> loss_func(embeddings, torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])).backward()
+    """
+
+    def __init__(
+        self,
+        loss: losses.BaseMetricLossFunction,
+        miner: SymmMiner | None = None,
+        collect_stats: bool | None = None,
+    ) -> None:
+        _check_served(loss)
+        super().__init__(
+            collect_stats=loss.collect_stats if collect_stats is None else collect_stats,
+            distance=loss.distance,
+        )
+        if miner is None:
+            miner = SymmMiner(index_space="pool", distance=loss.distance)
+        elif not isinstance(miner, SymmMiner):
+            raise TypeError(f"miner must be a SymmMiner, got {type(miner).__name__}")
+        elif miner.index_space != "pool":
+            raise ValueError(
+                'miner must have index_space="pool", so that the loss sees the '
+                f"synthetic points, got index_space={miner.index_space!r}"
+            )
+        self.loss = loss
+        self.reducer = loss.reducer
+        self.miner = miner
+        self.add_to_recordable_attributes(name="synthetic_ratio", is_stat=True)
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: IndicesTuple | None = None,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | None = None,
+    ) -> Tensor:
+        """Compute the wrapped loss on the pool.
+
+        Args:
+            embeddings: shape (B, D), floating.
+            labels: shape (B,).
+            indices_tuple: selects the positive pairs; the negatives are Symm's own.
+            ref_emb: shape (R, D): positives and the pool come from here if given.
+            ref_labels: shape (R,), given exactly where ref_emb is.
+
+        Returns:
+            What the wrapped loss's reducer returns, usually a scalar.
+
+        Raises:
+            TypeError: embeddings that are not floating.
+            ValueError: shapes that do not fit, or no labels.
+        """
+        self.reset_stats()
+        c_f.labels_required(labels)
+        check_batch(embeddings, labels, ref_emb, ref_labels)
+        labels = c_f.to_device(labels, embeddings)
+        ref_emb, ref_labels = c_f.set_ref_emb(embeddings, labels, ref_emb, ref_labels)
+        pairs = positive_pairs(indices_tuple, labels, ref_labels)
+        pool = self.miner.synthesizer(ref_emb, ref_labels)
+        indices = self.miner.mine_pool(pool, pairs, embeddings, labels)
+        if self.collect_stats:
+            self.synthetic_ratio = pool.synthetic_ratio(indices[-1])
+        return self.loss(embeddings, labels, indices, pool.embeddings, pool.labels)
+
+
+def _check_served(loss: object) -> None:
+    name = type(loss).__name__
+    if isinstance(loss, losses.CrossBatchMemory):
+        raise TypeError(
+            "SymmLoss cannot wrap CrossBatchMemory, which keeps a pool of its own; use "
+            "CrossBatchMemory(loss, ..., miner=SymmMiner())"
+        )
+    if isinstance(loss, losses.MultipleLosses):
+        raise TypeError(
+            "SymmLoss cannot wrap MultipleLosses; use MultipleLosses of SymmLoss(loss)"
+        )
+    if not isinstance(loss, losses.BaseMetricLossFunction):
+        raise TypeError(f"loss must extend PML's BaseMetricLossFunction, got {name}")
+    if isinstance(loss, (SymmLoss, SymmMixin)):
+        raise TypeError(f"SymmLoss cannot wrap {name}, which synthesizes by itself")
+    for refused, instead in _REFUSED:
+        # By name: PML 2.x has grown losses, and not every version has all of these.
+        refused_class = getattr(losses, refused, None)
+        if refused_class is not None and isinstance(loss, refused_class):
+            raise TypeError(f"SymmLoss cannot serve {name}; use {instead} instead")

@@ -1,0 +1,145 @@
+"""SymmMiner: the hardest point of every other class, originals and synthetic alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pytorch_metric_learning.miners import BaseMiner
+from torch import Tensor
+
+from .functional import at_least_float32, class_pair_hardness
+from .pml import IndicesTuple, positive_pairs, similarity_from
+from .symm_synthesizer import SymmSynthesizer
+from .synthetic_batch import SyntheticBatch
+from .validation import Hardness, check_batch, check_choice, check_hardness
+
+
+class SymmMiner(BaseMiner):
+    """Mines, for every embedding and every other class, the hardest of its points.
+
+    Returns a 4-tuple (a1, p, a2, n): every positive pair, always two originals, and
+    for every embedding a2 and every other class the point n of that class that is
+    hardest for it by self.distance. A synthetic winner is reported as its axis, the
+    original nearest to it, so that the indices fit what the miner was given.
+
+    Args:
+        hardness: "hardest"; an int k for the k-th hardest point of each class, or the
+            easiest where there are fewer; "semihard" for triplets (a, p, n) instead:
+            for every positive pair and every other class the hardest point farther
+            from a than p is, where there is one.
+        synthesizer: a SymmSynthesizer; by default SymmSynthesizer().
+        index_space: "batch", or "pool" to let n point into the synthesizer's pool
+            (originals first, then synthetic points).
+        **kwargs: PML's BaseMiner's: distance, collect_stats. With collect_stats the
+            miner records synthetic_ratio, the share of negatives that are synthetic.
+
+    Raises:
+        ValueError: an unknown hardness or index_space.
+
+    Default distance: LpDistance(normalize_embeddings=True, p=2, power=1).
+
+    Source: docs/mathematics.md, "The miner".
+
+    >>> import torch
+    >>> from pml_symm import SymmMiner
+    >>> embeddings = torch.tensor([[1.0, 0.0], [0.8, 0.6], [-0.6, 0.8], [0.0, 1.0]])
+    >>> a1, p, a2, n = SymmMiner()(embeddings, torch.tensor([0, 0, 1, 1]))
+    >>> n
+    tensor([3, 3, 1, 1])
+    """
+
+    def __init__(
+        self,
+        hardness: Hardness = "hardest",
+        synthesizer: SymmSynthesizer | None = None,
+        index_space: str = "batch",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_hardness(hardness)
+        check_choice("index_space", index_space, ("batch", "pool"))
+        self.hardness = hardness
+        self.synthesizer = SymmSynthesizer() if synthesizer is None else synthesizer
+        self.index_space = index_space
+        self.add_to_recordable_attributes(name="synthetic_ratio", is_stat=True)
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | None = None,
+    ) -> IndicesTuple:
+        """Mine a batch.
+
+        Args:
+            embeddings: shape (B, D), floating.
+            labels: shape (B,).
+            ref_emb: shape (R, D): positives and negatives come from here if given.
+            ref_labels: shape (R,), given exactly where ref_emb is.
+
+        Returns:
+            (a1, p, a2, n), or (a, p, n) for hardness="semihard"; int64 tensors.
+
+        Raises:
+            TypeError: embeddings that are not floating.
+            ValueError: shapes that do not fit.
+        """
+        check_batch(embeddings, labels, ref_emb, ref_labels)
+        return super().forward(embeddings, labels, ref_emb, ref_labels)
+
+    def mine(
+        self, embeddings: Tensor, labels: Tensor, ref_emb: Tensor, ref_labels: Tensor
+    ) -> IndicesTuple:
+        """PML's hook: mine with every positive pair."""
+        pairs = positive_pairs(None, labels, ref_labels)
+        pool = self.synthesizer(ref_emb, ref_labels)
+        return self.mine_pool(pool, pairs, embeddings, labels)
+
+    @torch.no_grad()
+    def mine_pool(
+        self,
+        pool: SyntheticBatch,
+        pairs: tuple[Tensor, Tensor],
+        embeddings: Tensor,
+        labels: Tensor,
+    ) -> IndicesTuple:
+        """Mine a pool that is made already, with the given positive pairs.
+
+        Args:
+            pool: the points to mine, of this miner's synthesizer.
+            pairs: anchors, indices into embeddings, and positives, into the pool.
+            embeddings: shape (B, D), floating.
+            labels: shape (B,), on the device of embeddings.
+
+        Returns:
+            As forward.
+        """
+        anchors, positives = pairs
+        classes, column_classes = torch.unique(pool.labels, return_inverse=True)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            matrix = self.distance(
+                at_least_float32(embeddings), at_least_float32(pool.embeddings)
+            )
+        similarity = similarity_from(self.distance, matrix)
+        hardest = class_pair_hardness(
+            similarity,
+            torch.arange(len(embeddings), device=embeddings.device),
+            column_classes,
+            (len(embeddings), len(classes)),
+            self.hardness,
+            anchors,
+            similarity[anchors, positives],
+        )
+        row_labels = labels[anchors] if self.hardness == "semihard" else labels
+        keep = hardest.found & (row_labels.unsqueeze(1) != classes)
+        row, column = torch.where(keep)
+        negatives = hardest.column[row, column]
+        if self.collect_stats:
+            self.synthetic_ratio = pool.synthetic_ratio(negatives)
+        if self.index_space == "batch":
+            negatives = pool.nearest_original[negatives]
+        if self.hardness == "semihard":
+            return anchors[row], positives[row], negatives
+        return anchors, positives, row, negatives

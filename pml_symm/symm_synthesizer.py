@@ -1,0 +1,122 @@
+"""SymmSynthesizer: the synthetic points of a batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .functional import reflect
+from .pml import IndicesTuple, ModuleWithRecords, c_f, positive_pairs
+from .synthetic_batch import SyntheticBatch
+from .validation import (
+    check_alpha_beta,
+    check_choice,
+    check_embeddings,
+    check_labels,
+)
+
+
+class SymmSynthesizer(ModuleWithRecords):
+    """Mirrors the points of a class in each other and appends the images to the batch.
+
+    Autograd flows through the synthetic points to source and axis.
+
+    Args:
+        alpha: similarity ratio, positive.
+        beta: norm ratio, positive. No effect under a distance that normalizes.
+        pairing: "all" mirrors every ordered pair of a class, m(m-1) synthetic points
+            for m members; "ring" mirrors each member about the next one in batch
+            order, m synthetic points. For m = 2 they are the same.
+
+    Raises:
+        ValueError: alpha, beta or pairing is out of range.
+
+    Source: Gu & Ko, AAAI 2020; docs/mathematics.md, "Synthesis".
+
+    >>> import torch
+    >>> from pml_symm import SymmSynthesizer
+    >>> embeddings = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    >>> pool = SymmSynthesizer()(embeddings, torch.tensor([5, 5, 7]))
+    >>> pool.synthetic
+    tensor([[ 0.,  1.],
+            [ 1., -1.]])
+    >>> pool.source, pool.axis, pool.labels
+    (tensor([0, 1]), tensor([1, 0]), tensor([5, 5, 7, 5, 5]))
+    """
+
+    def __init__(self, alpha: float = 2.0, beta: float = 1.0, pairing: str = "all") -> None:
+        super().__init__()
+        check_alpha_beta(alpha, beta)
+        check_choice("pairing", pairing, ("all", "ring"))
+        self.alpha = alpha
+        self.beta = beta
+        self.pairing = pairing
+        self.add_to_recordable_attributes(list_of_names=["alpha", "beta"])
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: IndicesTuple | None = None,
+    ) -> SyntheticBatch:
+        """Make the pool of originals and synthetic points.
+
+        Args:
+            embeddings: shape (B, D), floating.
+            labels: shape (B,).
+            indices_tuple: what a PML tuple miner returned for this batch. Its positive
+                pairs, and only they, are then mirrored, each point about the other.
+
+        Returns:
+            SyntheticBatch; a class with one member adds nothing to it.
+
+        Raises:
+            TypeError: embeddings that are not floating.
+            ValueError: shapes that do not fit, or pairs that do not fit the labels.
+        """
+        check_embeddings(embeddings)
+        check_labels(labels, embeddings)
+        labels = c_f.to_device(labels, embeddings)
+        source, axis = self.source_and_axis(labels, indices_tuple)
+        synthetic = self.reflect(embeddings[source], embeddings[axis])
+        return SyntheticBatch(
+            torch.cat([embeddings, synthetic]),
+            torch.cat([labels, labels[source]]),
+            source,
+            axis,
+        )
+
+    def source_and_axis(
+        self, labels: Tensor, indices_tuple: IndicesTuple | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The sources and axes, int64 of shape (S,), that forward mirrors."""
+        if indices_tuple is not None:
+            anchors, positives = positive_pairs(indices_tuple, labels, labels)
+            both_ways = torch.stack(
+                [torch.cat([anchors, positives]), torch.cat([positives, anchors])]
+            )
+            source, axis = torch.unique(both_ways[:, both_ways[0] != both_ways[1]], dim=1)
+            return source, axis
+        if self.pairing == "all":
+            return positive_pairs(None, labels, labels)
+        return _next_of_class(labels)
+
+    def reflect(self, source: Tensor, axis: Tensor) -> Tensor:
+        """`functional.reflect` with this synthesizer's alpha and beta."""
+        return reflect(source, axis, self.alpha, self.beta)
+
+    def extra_repr(self) -> str:
+        """Show the arguments in the module's repr."""
+        return f"alpha={self.alpha}, beta={self.beta}, pairing={self.pairing!r}"
+
+
+def _next_of_class(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Each member of a class with others, and the one after it, the last's the first."""
+    _, classes, sizes = torch.unique(labels, return_inverse=True, return_counts=True)
+    by_class = torch.argsort(classes, stable=True)
+    starts = (sizes.cumsum(0) - sizes)[classes]
+    rank = torch.empty_like(by_class)
+    rank[by_class] = torch.arange(len(labels), device=labels.device)
+    following = starts + (rank - starts + 1) % sizes[classes]
+    source = torch.where(sizes[classes] > 1)[0]
+    return source, by_class[following[source]]

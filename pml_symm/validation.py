@@ -1,0 +1,140 @@
+"""Checks of arguments, with errors that name the argument and show what it was."""
+
+from numbers import Real
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Hardness = Literal["hardest", "semihard"] | int
+
+
+def check_hardness(hardness: object) -> None:
+    """Raise ValueError unless hardness is "hardest", "semihard" or an int >= 1."""
+    if hardness in ("hardest", "semihard"):
+        return
+    if isinstance(hardness, int) and not isinstance(hardness, bool) and hardness >= 1:
+        return
+    raise ValueError(
+        f'hardness must be "hardest", "semihard" or an int >= 1, got {hardness!r}'
+    )
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise ValueError unless value is one of choices."""
+    if value not in choices:
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}"
+        )
+
+
+def check_alpha_beta(alpha: float, beta: float) -> None:
+    """Raise ValueError unless alpha and beta are finite positive numbers."""
+    for name, value in (("alpha", alpha), ("beta", beta)):
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if not is_number or not 0 < value < float("inf"):
+            raise ValueError(f"{name} must be a finite positive number, got {value!r}")
+
+
+def check_embeddings(embeddings: Tensor, name: str = "embeddings") -> None:
+    """Raise unless embeddings is a floating tensor of shape (batch, embedding size)."""
+    if not isinstance(embeddings, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(embeddings).__name__}")
+    if not embeddings.is_floating_point():
+        raise TypeError(f"{name} must be floating, got {embeddings.dtype}")
+    if embeddings.ndim != 2:
+        raise ValueError(
+            f"{name} must be a 2D tensor of shape (batch_size, embedding_size), got "
+            f"shape {tuple(embeddings.shape)}"
+        )
+    if embeddings.shape[1] == 0:
+        raise ValueError(
+            f"{name} must have at least one dimension per point, got shape "
+            f"{tuple(embeddings.shape)}"
+        )
+
+
+def check_labels(
+    labels: Tensor, embeddings: Tensor, name: str = "labels", of: str = "embeddings"
+) -> None:
+    """Raise unless labels is a tensor with one entry for each row of embeddings."""
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(labels).__name__}")
+    if labels.ndim != 1 or labels.shape[0] != embeddings.shape[0]:
+        raise ValueError(
+            f"{name} must be a 1D tensor of shape ({embeddings.shape[0]},), one label "
+            f"for each row of {of}, got shape {tuple(labels.shape)}"
+        )
+
+
+def check_batch(
+    embeddings: Tensor,
+    labels: Tensor | None,
+    ref_emb: Tensor | None,
+    ref_labels: Tensor | None,
+) -> None:
+    """Check the arguments that losses and miners share.
+
+    Args:
+        embeddings: shape (B, D), floating.
+        labels: shape (B,), or None where the caller reports that itself.
+        ref_emb: shape (R, D), floating, or None.
+        ref_labels: shape (R,), given exactly where ref_emb is.
+
+    Raises:
+        TypeError: not a tensor, or embeddings that are not floating.
+        ValueError: shapes that do not fit, or only one of ref_emb and ref_labels.
+    """
+    check_embeddings(embeddings)
+    if labels is not None:
+        check_labels(labels, embeddings)
+    if (ref_emb is None) != (ref_labels is None):
+        given = "ref_labels" if ref_emb is None else "ref_emb"
+        raise ValueError(f"ref_emb and ref_labels go together, got only {given}")
+    if ref_emb is not None and ref_labels is not None:
+        check_embeddings(ref_emb, "ref_emb")
+        check_labels(ref_labels, ref_emb, "ref_labels", "ref_emb")
+        if ref_emb.shape[1] != embeddings.shape[1]:
+            raise ValueError(
+                "ref_emb must have the embedding size of embeddings, got shapes "
+                f"{tuple(ref_emb.shape)} and {tuple(embeddings.shape)}"
+            )
+
+
+def check_positive_pairs(
+    anchors: Tensor, positives: Tensor, labels: Tensor, ref_labels: Tensor
+) -> None:
+    """Raise ValueError unless the pairs of an indices_tuple fit the batch.
+
+    Args:
+        anchors: shape (P,), indices into labels.
+        positives: shape (P,), indices into ref_labels.
+        labels: shape (B,).
+        ref_labels: shape (R,).
+    """
+    if anchors.shape != positives.shape or anchors.ndim != 1:
+        raise ValueError(
+            "indices_tuple must hold as many anchors as positives, got shapes "
+            f"{tuple(anchors.shape)} and {tuple(positives.shape)}"
+        )
+    if len(anchors) == 0:
+        return
+    for name, index, size in (
+        ("an anchor", anchors, len(labels)),
+        ("a positive", positives, len(ref_labels)),
+    ):
+        if index.is_floating_point() or index.dtype == torch.bool:
+            raise TypeError(f"indices_tuple must hold integers, got {index.dtype}")
+        low, high = int(index.min()), int(index.max())
+        if low < 0 or high >= size:
+            raise ValueError(
+                f"indices_tuple has {name} at row {low if low < 0 else high}, but "
+                f"there are {size} rows"
+            )
+    wrong = labels[anchors] != ref_labels[positives]
+    if wrong.any():
+        at = int(wrong.nonzero()[0])
+        raise ValueError(
+            "indices_tuple pairs rows of different classes as positives: rows "
+            f"{int(anchors[at])} and {int(positives[at])}"
+        )

@@ -1,0 +1,297 @@
+"""The mathematics of docs/mathematics.md once more, in plain loops over points.
+
+Independent of pml_symm: vectors are rows of float64 tensors, so that gradients can be
+compared too; classes are Python dictionaries, points are Python tuples, and every
+maximum is found by sorting a list.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import combinations, product
+
+import torch
+
+
+@dataclass
+class Point:
+    vector: torch.Tensor
+    original: int  # itself, or the axis of a synthetic point
+    synthetic: bool
+    position: int  # in the pool
+
+
+def mirror(source, axis, alpha=2.0, beta=1.0):
+    dot = sum(axis[d] * source[d] for d in range(len(axis)))
+    norm = sum(axis[d] * axis[d] for d in range(len(axis)))
+    projection = axis * 0 if norm == 0 else dot / norm * axis
+    return beta * (alpha * projection - source)
+
+
+def normalized(x, on):
+    return x / x.norm() if on else x
+
+
+@dataclass
+class Metric:
+    """How points are compared: "dot" or "euclidean", and whether points are normalized."""
+
+    kind: str
+    normalize: bool
+
+    def value(self, x, y):
+        x, y = normalized(x, self.normalize), normalized(y, self.normalize)
+        return (x * y).sum() if self.kind == "dot" else (x - y).norm()
+
+    def similarity(self, x, y):
+        return self.value(x, y) if self.kind == "dot" else -self.value(x, y)
+
+
+def ordered_pairs(members, pairing):
+    if pairing == "all":
+        return [(k, m) for k in members for m in members if k != m]
+    if len(members) == 1:
+        return []
+    return [(k, members[(i + 1) % len(members)]) for i, k in enumerate(members)]
+
+
+def class_points(embeddings, labels, alpha=2.0, beta=1.0, pairing="all"):
+    """label -> points of the class, originals and synthetic, and the pool's order."""
+    labels = labels.tolist()
+    members = {c: [i for i, x in enumerate(labels) if x == c] for c in labels}
+    pairs = sorted(p for c in members for p in ordered_pairs(members[c], pairing))
+    points = {c: [Point(embeddings[i], i, False, i) for i in members[c]] for c in members}
+    for position, (source, axis) in enumerate(pairs, start=len(labels)):
+        vector = mirror(embeddings[source], embeddings[axis], alpha, beta)
+        points[labels[source]].append(Point(vector, axis, True, position))
+    return points
+
+
+def choose(candidates, hardness, positive_similarity):
+    """The candidate (similarity, payload) that hardness asks for, or None."""
+    ranked = sorted(candidates, key=lambda c: -c[0].item())
+    if hardness == "semihard":
+        ranked = [c for c in ranked if c[0] < positive_similarity]
+        return ranked[0] if ranked else None
+    k = 1 if hardness == "hardest" else hardness
+    return ranked[min(k, len(ranked)) - 1]
+
+
+def hardest_pair(metric, z_u, z_v, hardness, positive_similarity):
+    candidates = [
+        (metric.similarity(x.vector, y.vector), (x, y)) for x, y in product(z_u, z_v)
+    ]
+    return choose(candidates, hardness, positive_similarity)
+
+
+def positive_pairs(labels, ref_labels, same):
+    return [
+        (i, j)
+        for i in range(len(labels))
+        for j in range(len(ref_labels))
+        if labels[i] == ref_labels[j] and not (same and i == j)
+    ]
+
+
+def reference(embeddings, labels, ref_emb, ref_labels):
+    if ref_emb is None:
+        return embeddings, labels, True
+    return ref_emb, ref_labels, False
+
+
+def n_pairs(embeddings, labels, metric, hardness="hardest", alpha=2.0, beta=1.0):
+    classes = sorted(set(labels.tolist()))
+    pairs = {}
+    for c in classes:
+        members = [i for i, x in enumerate(labels.tolist()) if x == c]
+        if len(members) > 1:
+            pairs[c] = members[0], members[1]
+    points = {}
+    for c, (a, p) in pairs.items():
+        a, p = embeddings[a], embeddings[p]
+        four = [a, p, mirror(a, p, alpha, beta), mirror(p, a, alpha, beta)]
+        points[c] = [Point(x, -1, i > 1, -1) for i, x in enumerate(four)]
+    losses = []
+    for u, (a, p) in pairs.items():
+        positive = metric.similarity(embeddings[a], embeddings[p])
+        total = torch.ones((), dtype=embeddings.dtype)
+        for v in pairs:
+            if v == u:
+                continue
+            chosen = hardest_pair(metric, points[u], points[v], hardness, positive)
+            if chosen is not None:
+                total = total + torch.exp(chosen[0] - positive)
+        losses.append(torch.log(total))
+    return sum(losses) / len(losses)
+
+
+def terms(embeddings, labels, metric, hardness, ref_emb, ref_labels, pairs, synthesis):
+    """For every positive pair: its value, and the values H(u, v) that it competes with."""
+    ref_emb, ref_labels, same = reference(embeddings, labels, ref_emb, ref_labels)
+    points = class_points(ref_emb, ref_labels, **synthesis)
+    if pairs is None:
+        pairs = positive_pairs(labels, ref_labels, same)
+    for i, j in pairs:
+        u = ref_labels[j].item()
+        positive = metric.similarity(embeddings[i], ref_emb[j])
+        values = []
+        for v in points:
+            if v == u:
+                continue
+            chosen = hardest_pair(metric, points[u], points[v], hardness, positive)
+            if chosen is not None:
+                values.append(metric.value(*(point.vector for point in chosen[1])))
+        yield metric.value(embeddings[i], ref_emb[j]), values
+
+
+def triplet(
+    embeddings,
+    labels,
+    metric,
+    hardness="hardest",
+    margin=0.05,
+    ref_emb=None,
+    ref_labels=None,
+    pairs=None,
+    **synthesis,
+):
+    sign = -1 if metric.kind == "dot" else 1
+    found = []
+    for positive, values in terms(
+        embeddings, labels, metric, hardness, ref_emb, ref_labels, pairs, synthesis
+    ):
+        found += [sign * (positive - value) + margin for value in values]
+    found = [x for x in found if x > 0]
+    return sum(found) / len(found) if found else (embeddings * 0).sum()
+
+
+def lifted(
+    embeddings,
+    labels,
+    metric,
+    hardness="hardest",
+    neg_margin=1.0,
+    pos_margin=0.0,
+    ref_emb=None,
+    ref_labels=None,
+    pairs=None,
+    **synthesis,
+):
+    sign = -1 if metric.kind == "dot" else 1
+    losses = []
+    for positive, values in terms(
+        embeddings, labels, metric, hardness, ref_emb, ref_labels, pairs, synthesis
+    ):
+        if not values:
+            losses.append((embeddings * 0).sum())
+            continue
+        total = sum(torch.exp(sign * (neg_margin - value)) for value in values)
+        j = torch.log(total) + sign * (positive - pos_margin)
+        losses.append(j.clamp(min=0) ** 2 / 2)
+    return sum(losses) / len(losses)
+
+
+def angular(
+    embeddings,
+    labels,
+    metric,
+    hardness="hardest",
+    degrees=40.0,
+    ref_emb=None,
+    ref_labels=None,
+    pairs=None,
+    **synthesis,
+):
+    ref_emb, ref_labels, same = reference(embeddings, labels, ref_emb, ref_labels)
+    points = class_points(ref_emb, ref_labels, **synthesis)
+    ratios = {k: v for k, v in synthesis.items() if k != "pairing"}
+    t = math.tan(math.radians(degrees)) ** 2
+    losses = []
+    for i, j in pairs or positive_pairs(labels, ref_labels, same):
+        a, p = embeddings[i], ref_emb[j]
+        four = [a, p, mirror(a, p, **ratios), mirror(p, a, **ratios)]
+        four = [normalized(x, metric.normalize) for x in four]
+        positive = 2 * (1 + t) * (four[0] * four[1]).sum()
+        total = torch.ones((), dtype=embeddings.dtype)
+        for v in points:
+            if v == ref_labels[j].item():
+                continue
+            candidates = [
+                (
+                    4 * t * ((x + y) * normalized(z.vector, metric.normalize)).sum(),
+                    None,
+                )
+                for x, y in combinations(four, 2)
+                for z in points[v]
+            ]
+            chosen = choose(candidates, hardness, positive)
+            if chosen is not None:
+                total = total + torch.exp(chosen[0] - positive)
+        losses.append(torch.log(total))
+    return sum(losses) / len(losses)
+
+
+def mine(
+    embeddings,
+    labels,
+    metric,
+    hardness="hardest",
+    space="batch",
+    ref_emb=None,
+    ref_labels=None,
+    **synthesis,
+):
+    """The miner's pairs as sets: positives and negatives, or triplets for semihard."""
+    ref_emb, ref_labels, same = reference(embeddings, labels, ref_emb, ref_labels)
+    points = class_points(ref_emb, ref_labels, **synthesis)
+    positives = positive_pairs(labels, ref_labels, same)
+
+    def winner(i, v, positive):
+        candidates = [(metric.similarity(embeddings[i], z.vector), z) for z in points[v]]
+        chosen = choose(candidates, hardness, positive)
+        if chosen is None:
+            return None
+        return chosen[1].position if space == "pool" else chosen[1].original
+
+    if hardness == "semihard":
+        triplets = set()
+        for i, j in positives:
+            positive = metric.similarity(embeddings[i], ref_emb[j])
+            for v in points:
+                if v != labels[i].item():
+                    n = winner(i, v, positive)
+                    if n is not None:
+                        triplets.add((i, j, n))
+        return triplets
+    negatives = {
+        (i, winner(i, v, None))
+        for i in range(len(labels))
+        for v in points
+        if v != labels[i].item()
+    }
+    return set(positives), negatives
+
+
+def contrastive_on_pool(embeddings, labels, metric, neg_margin, **synthesis):
+    """SymmLoss(ContrastiveLoss(...)) with its AvgNonZeroReducer, from the geometry."""
+    sign = -1 if metric.kind == "dot" else 1
+    points = class_points(embeddings, labels, **synthesis)
+    attraction, repulsion = [], []
+    for i, j in positive_pairs(labels, labels, True):
+        pos_margin = 1.0 if metric.kind == "dot" else 0.0
+        value = metric.value(embeddings[i], embeddings[j])
+        attraction.append(sign * (value - pos_margin))
+    for i in range(len(labels)):
+        for v in points:
+            if v == labels[i].item():
+                continue
+            candidates = [
+                (metric.similarity(embeddings[i], z.vector), z) for z in points[v]
+            ]
+            similarity, _ = choose(candidates, "hardest", None)
+            value = similarity if metric.kind == "dot" else -similarity
+            repulsion.append(sign * (neg_margin - value))
+    total = 0
+    for group in (attraction, repulsion):
+        group = [x for x in group if x > 0]
+        total = total + (sum(group) / len(group) if group else (embeddings * 0).sum())
+    return total
