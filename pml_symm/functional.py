@@ -72,6 +72,24 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def finite_or_nan(loss: Tensor, *inputs: Tensor | None) -> Tensor:
+    """The loss if all inputs are finite, else NaN, without asking the device.
+
+    A reducer that averages the terms above zero drops those that are NaN, and would
+    give a finite loss for broken embeddings. A factor, not a summand: it reaches the
+    gradients too, where torch.amp.GradScaler looks for it.
+
+    >>> import torch
+    >>> finite_or_nan(torch.ones(()), torch.zeros(2), torch.tensor([torch.inf]))
+    tensor(nan)
+    """
+    factor: Tensor | float = 1.0
+    for x in inputs:
+        if x is not None:
+            factor = factor + (x.detach() * 0).sum()
+    return loss * factor
+
+
 class ClassPairs(NamedTuple):
     """The selected pair of points for every row class and column class.
 
@@ -141,7 +159,9 @@ def class_pair_hardness(
         )
     num_rows, num_columns = num_classes
     segments = (row_classes.unsqueeze(1) * num_columns + column_classes).flatten()
+    # A NaN counts as the hardest, so that it is selected and reaches the result.
     values = similarity.detach().flatten()
+    values = values.nan_to_num(torch.inf, torch.inf, -torch.inf)
     if hardness == "semihard":
         if positive_classes is None or positive_similarity is None:
             raise ValueError(
@@ -162,7 +182,9 @@ def class_pair_hardness(
         winner, found = _kth_largest(
             values, segments, num_rows * num_columns, int(hardness)
         )
-    winner, found = winner.view(-1, num_columns), found.view(-1, num_columns)
+    if hardness != "semihard":
+        winner = winner.view(num_rows, num_columns)
+        found = found.view(num_rows, num_columns)
     if values.numel() == 0:
         return ClassPairs(similarity.new_zeros(winner.shape), winner, winner, found)
     row = torch.div(winner, similarity.shape[1], rounding_mode="floor")
@@ -177,7 +199,6 @@ def _largest(values: Tensor, segments: Tensor, num_segments: int) -> tuple[Tenso
     position = torch.where(values == best[segments], position, len(values))
     winner = position.new_full((num_segments,), len(values))
     winner = winner.scatter_reduce(0, segments, position, "amin")
-    # NaN equals nothing, so a NaN segment reads as not found.
     return winner.clamp_max(len(values) - 1), winner < len(values)
 
 

@@ -7,7 +7,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .functional import ClassPairs, at_least_float32, class_pair_hardness
+from .functional import (
+    ClassPairs,
+    at_least_float32,
+    class_pair_hardness,
+    finite_or_nan,
+)
 from .pml import IndicesTuple, c_f, similarity_from
 from .symm_synthesizer import SymmSynthesizer
 from .synthetic_batch import SyntheticBatch
@@ -83,14 +88,8 @@ class SymmMixin:
             loss = super().forward(  # type: ignore[misc]
                 points, labels, indices_tuple, reference, ref_labels
             )
-            if not isinstance(loss, Tensor):
-                return loss
-            # A reducer that filters its terms may drop those that are NaN. A factor,
-            # not a summand: it reaches the gradients, where GradScaler looks for it.
-            finite = (points.detach() * 0).sum() + 1
-            if reference is not None:
-                finite = finite + (reference.detach() * 0).sum()
-            return loss * finite
+        # DoNothingReducer returns the dictionary of losses.
+        return finite_or_nan(loss, points, reference) if isinstance(loss, Tensor) else loss
 
     def compare(
         self,

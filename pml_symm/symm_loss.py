@@ -5,6 +5,7 @@ from __future__ import annotations
 from pytorch_metric_learning import losses
 from torch import Tensor
 
+from .functional import finite_or_nan
 from .mixins import SymmMixin
 from .pml import IndicesTuple, c_f, positive_pairs
 from .symm_miner import SymmMiner
@@ -107,7 +108,8 @@ class SymmLoss(losses.BaseMetricLossFunction):
             ref_labels: shape (R,), given exactly where ref_emb is.
 
         Returns:
-            What the wrapped loss's reducer returns, usually a scalar.
+            What the wrapped loss's reducer returns, usually a scalar; not a number where
+            embeddings or ref_emb are not finite.
 
         Raises:
             TypeError: embeddings that are not floating.
@@ -123,7 +125,11 @@ class SymmLoss(losses.BaseMetricLossFunction):
         indices = self.miner.mine_pool(pool, pairs, embeddings, labels)
         if self.collect_stats:
             self.synthetic_ratio = pool.synthetic_ratio(indices[-1])
-        return self.loss(embeddings, labels, indices, pool.embeddings, pool.labels)
+        loss = self.loss(embeddings, labels, indices, pool.embeddings, pool.labels)
+        # DoNothingReducer returns the dictionary of losses.
+        return (
+            finite_or_nan(loss, embeddings, ref_emb) if isinstance(loss, Tensor) else loss
+        )
 
 
 def _check_served(loss: object) -> None:

@@ -78,13 +78,11 @@ class SymmSynthesizer(ModuleWithRecords):
         check_labels(labels, embeddings)
         labels = c_f.to_device(labels, embeddings)
         source, axis = self.source_and_axis(labels, indices_tuple)
-        synthetic = self.reflect(embeddings[source], embeddings[axis])
-        return SyntheticBatch(
-            torch.cat([embeddings, synthetic]),
-            torch.cat([labels, labels[source]]),
-            source,
-            axis,
-        )
+        # Autocast would choose dtypes of its own, and cannot concatenate float16 on CPU.
+        with torch.autocast(embeddings.device.type, enabled=False):
+            synthetic = self.reflect(embeddings[source], embeddings[axis])
+            points = torch.cat([embeddings, synthetic])
+        return SyntheticBatch(points, torch.cat([labels, labels[source]]), source, axis)
 
     def source_and_axis(
         self, labels: Tensor, indices_tuple: IndicesTuple | None = None

@@ -98,7 +98,15 @@ def reference(embeddings, labels, ref_emb, ref_labels):
     return ref_emb, ref_labels, False
 
 
-def n_pairs(embeddings, labels, metric, hardness="hardest", alpha=2.0, beta=1.0):
+def n_pairs(
+    embeddings,
+    labels,
+    metric,
+    hardness="hardest",
+    alpha=2.0,
+    beta=1.0,
+    synthesize=True,
+):
     classes = sorted(set(labels.tolist()))
     pairs = {}
     for c in classes:
@@ -108,7 +116,9 @@ def n_pairs(embeddings, labels, metric, hardness="hardest", alpha=2.0, beta=1.0)
     points = {}
     for c, (a, p) in pairs.items():
         a, p = embeddings[a], embeddings[p]
-        four = [a, p, mirror(a, p, alpha, beta), mirror(p, a, alpha, beta)]
+        four = [a, p]
+        if synthesize:
+            four += [mirror(a, p, alpha, beta), mirror(p, a, alpha, beta)]
         points[c] = [Point(x, -1, i > 1, -1) for i, x in enumerate(four)]
     losses = []
     for u, (a, p) in pairs.items():

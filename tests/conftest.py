@@ -1,0 +1,15 @@
+import pytest
+import torch
+from hypothesis import settings
+
+# One thread a worker: the tests' tensors are tiny, and the workers share the cores.
+torch.set_num_threads(1)
+
+# The first example of a test may have to import; time is measured in benchmarks.
+settings.register_profile("default", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("default")
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)

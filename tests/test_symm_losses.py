@@ -1,0 +1,373 @@
+"""What the four losses share: PML's arguments, reducers and distances; dtypes; labels."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pytorch_metric_learning import distances, losses, reducers, regularizers
+from torch.testing import assert_close
+
+from pml_symm import (
+    SymmAngularLoss,
+    SymmLiftedStructureLoss,
+    SymmLoss,
+    SymmNPairsLoss,
+    SymmSynthesizer,
+    SymmTripletMarginLoss,
+)
+from pml_symm.functional import class_pair_hardness
+
+from . import oracle
+
+FOUR = [SymmNPairsLoss, SymmTripletMarginLoss, SymmLiftedStructureLoss, SymmAngularLoss]
+BASES = [
+    losses.NPairsLoss,
+    losses.TripletMarginLoss,
+    losses.LiftedStructureLoss,
+    losses.AngularLoss,
+]
+four = pytest.mark.parametrize("symm_loss", FOUR)
+
+
+def batch(classes=4, m=2, size=5, dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(classes * m, size, generator=generator, dtype=torch.float64)
+    return x.to(dtype).requires_grad_(), torch.arange(classes).repeat(m)
+
+
+class TestIsAPmlLoss:
+    @pytest.mark.parametrize(("symm_loss", "base"), list(zip(FOUR, BASES, strict=True)))
+    def test_extends_the_loss_of_its_name(self, symm_loss, base):
+        assert isinstance(symm_loss(), base)
+        assert type(symm_loss().reducer) is type(base().reducer)
+        assert type(symm_loss().distance) is type(base().distance)
+
+    def test_arguments_of_the_base_by_position(self):
+        assert SymmTripletMarginLoss(0.3, True).margin == 0.3
+        assert SymmLiftedStructureLoss(0.7, 0.2).pos_margin == 0.2
+        assert SymmAngularLoss(45).alpha.item() == pytest.approx(math.pi / 4)
+
+    @four
+    def test_embedding_regularizer(self, symm_loss):
+        x, labels = batch()
+        regularized = symm_loss(
+            embedding_regularizer=regularizers.LpRegularizer(power=2),
+            embedding_reg_weight=0.1,
+        )
+        penalty = 0.1 * (x * x).sum(1).mean()
+        assert_close(regularized(x, labels), symm_loss()(x, labels) + penalty)
+
+    @four
+    def test_mean_and_do_nothing_reducer_agree(self, symm_loss):
+        x, labels = batch()
+        terms = symm_loss(reducer=reducers.DoNothingReducer())(x, labels)["loss"]
+        mean = symm_loss(reducer=reducers.MeanReducer())(x, labels)
+        assert_close(mean, terms["losses"].mean())
+
+    @four
+    def test_class_weighted_reducer_weighs_by_the_anchor(self, symm_loss):
+        x, labels = batch()
+        weights = torch.tensor([1.0, 0.0, 3.0, 0.5], dtype=torch.float64)
+        terms = symm_loss(reducer=reducers.DoNothingReducer())(x, labels)["loss"]
+        indices = terms["indices"]
+        anchors = indices if torch.is_tensor(indices) else indices[0]
+        loss = symm_loss(reducer=reducers.ClassWeightedReducer(weights))(x, labels)
+        assert_close(loss, (terms["losses"] * weights[labels[anchors]]).mean())
+
+    @pytest.mark.parametrize(
+        "symm_loss", [SymmNPairsLoss, SymmLiftedStructureLoss, SymmAngularLoss]
+    )
+    def test_per_anchor_reducer(self, symm_loss):
+        # With two members a class every anchor has one pair: nothing to average away.
+        x, labels = batch()
+        loss = symm_loss(reducer=reducers.PerAnchorReducer())(x, labels)
+        assert_close(loss, symm_loss(reducer=reducers.MeanReducer())(x, labels))
+
+    @four
+    def test_multiple_reducers(self, symm_loss):
+        x, labels = batch()
+        reducer = reducers.MultipleReducers({"loss": reducers.MeanReducer()})
+        loss = symm_loss(reducer=reducer)(x, labels)
+        assert_close(loss, symm_loss(reducer=reducers.MeanReducer())(x, labels))
+
+    def test_indices_of_triplets_are_positive_pair_and_other_class(self):
+        x, labels = batch(classes=3, m=3)
+        loss = SymmTripletMarginLoss(reducer=reducers.DoNothingReducer())
+        a, p, n = loss(x, labels)["loss"]["indices"]
+        assert (labels[a] == labels[p]).all() and (a != p).all()
+        assert (labels[a] != labels[n]).all()
+        assert len(a) == 3 * 3 * 2 * 2
+
+    def test_multiple_losses(self):
+        x, labels = batch()
+        total = losses.MultipleLosses([SymmNPairsLoss(), SymmTripletMarginLoss()])
+        expected = SymmNPairsLoss()(x, labels) + SymmTripletMarginLoss()(x, labels)
+        assert_close(total(x, labels), expected)
+
+    def test_n_pairs_refuses_a_reference(self):
+        x, labels = batch()
+        with pytest.raises(ValueError, match="ref_emb is not supported"):
+            SymmNPairsLoss()(x, labels, ref_emb=x.clone(), ref_labels=labels)
+        assert SymmNPairsLoss()(x, labels, ref_emb=x, ref_labels=labels) > 0
+
+
+class TestDistances:
+    @pytest.mark.parametrize(
+        "distance",
+        [
+            distances.LpDistance(p=1),
+            distances.LpDistance(power=2),
+            distances.SNRDistance(),
+            distances.DotProductSimilarity(normalize_embeddings=False),
+        ],
+        ids=["L1", "squared", "SNR", "dot"],
+    )
+    @pytest.mark.parametrize("symm_loss", FOUR[:3])
+    def test_points_are_compared_as_the_distance_compares_them(self, symm_loss, distance):
+        """The value of a batch of two classes, from the distance's own matrix."""
+        x, labels = batch(classes=2)
+        loss = symm_loss(distance=distance, reducer=reducers.MeanReducer())
+        points = SymmSynthesizer()(x, labels)
+        matrix = distance(points.embeddings)
+        worst = matrix.max() if distance.is_inverted else matrix.min()
+        values = []
+        for u, v in ((0, 1), (1, 0)):
+            block = matrix[points.labels == u][:, points.labels == v]
+            worst = block.max() if distance.is_inverted else block.min()
+            for i in range(4):
+                if labels[i] != u:
+                    continue
+                j = (i + 2) % 4
+                sign = -1 if distance.is_inverted else 1
+                values.append((u, sign * (matrix[i, j] - worst), i < j))
+        if symm_loss is SymmNPairsLoss:
+            terms = [torch.log1p(x.exp()) for _, x, first in values if first]
+        elif symm_loss is SymmTripletMarginLoss:
+            terms = [torch.relu(x + 0.05) for _, x, _ in values]
+        else:
+            sign = -1 if distance.is_inverted else 1
+            terms = [torch.relu(x + sign * 1) ** 2 / 2 for _, x, _ in values]
+        assert_close(loss(x, labels), torch.stack(terms).mean())
+
+    @four
+    def test_beta_has_no_effect_under_normalization(self, symm_loss):
+        x, labels = batch()
+        halved = symm_loss(synthesizer=SymmSynthesizer(beta=0.5))
+        assert_close(halved(x, labels), symm_loss()(x, labels))
+
+    def test_angular_takes_euclidean_or_dot_product(self):
+        for bad in (
+            distances.SNRDistance(),
+            distances.LpDistance(p=1),
+            distances.LpDistance(power=2),
+        ):
+            with pytest.raises(
+                ValueError, match=f"distance must be .* {type(bad).__name__}"
+            ):
+                SymmAngularLoss(distance=bad)
+
+    def test_angular_normalizes_all_three_points_or_none(self):
+        x, labels = batch()
+        lengths = torch.rand(8, 1, dtype=torch.float64) + 0.5
+        assert_close(SymmAngularLoss()(x * lengths, labels), SymmAngularLoss()(x, labels))
+        plain = SymmAngularLoss(distance=distances.LpDistance(normalize_embeddings=False))
+        assert (plain(x * lengths, labels) - plain(x, labels)).abs() > 1e-3
+
+
+class TestTripletArguments:
+    def test_swap_changes_nothing(self):
+        x, labels = batch(classes=5, m=3)
+        assert_close(
+            SymmTripletMarginLoss(swap=True)(x, labels), SymmTripletMarginLoss()(x, labels)
+        )
+
+    def test_smooth_loss_is_softplus(self):
+        x, labels = batch()
+        hard, smooth = (
+            SymmTripletMarginLoss(
+                10, smooth_loss=smooth, reducer=reducers.DoNothingReducer()
+            )(x, labels)["loss"]["losses"]
+            for smooth in (False, True)
+        )
+        assert_close(smooth, torch.nn.functional.softplus(hard))
+
+    def test_triplets_per_anchor_draws_from_all_terms(self):
+        x, labels = batch(classes=5, m=3)
+        everything = SymmTripletMarginLoss(10, reducer=reducers.DoNothingReducer())
+        drawn = SymmTripletMarginLoss(
+            10, triplets_per_anchor=2, reducer=reducers.DoNothingReducer()
+        )
+        a, p, n = everything(x, labels)["loss"]["indices"]
+        values = everything(x, labels)["loss"]["losses"].tolist()
+        names = zip(a.tolist(), p.tolist(), labels[n].tolist(), strict=True)
+        known = dict(zip(names, values, strict=True))
+        terms = drawn(x, labels)["loss"]
+        a, p, n = terms["indices"]
+        assert len(a) == 2 * len(labels)
+        for i, j, k, value in zip(a, p, n, terms["losses"], strict=True):
+            assert known[i.item(), j.item(), labels[k].item()] == pytest.approx(
+                value.item()
+            )
+
+
+class NoSynthesis(SymmSynthesizer):
+    def source_and_axis(self, labels, indices_tuple=None):
+        none = torch.zeros(0, dtype=torch.long)
+        return none, none
+
+
+class TestWithoutSynthesis:
+    metric = oracle.Metric("dot", False)
+    distance = distances.DotProductSimilarity(normalize_embeddings=False)
+
+    def test_n_pairs_is_the_formula_on_originals(self):
+        x, labels = batch(classes=5)
+        loss = SymmNPairsLoss(synthesizer=NoSynthesis(), distance=self.distance)
+        expected = oracle.n_pairs(x, labels, self.metric, synthesize=False)
+        assert_close(loss(x, labels), expected)
+
+    def test_n_pairs_on_anchor_and_positive_alone_is_pml(self):
+        x, labels = batch(classes=5)
+        anchors, positives = x[:5], x[5:]
+        classes = torch.arange(5)
+        logits = class_pair_hardness(
+            self.distance(anchors, positives), classes, classes, (5, 5)
+        ).similarity
+        loss = torch.nn.functional.cross_entropy(logits, classes)
+        expected = losses.NPairsLoss(distance=self.distance)(x, labels)
+        assert torch.equal(loss, expected)
+
+    @four
+    def test_synthesis_makes_the_negatives_harder(self, symm_loss):
+        x, labels = batch(classes=6, m=3)
+        harder, easier = (
+            symm_loss(synthesizer=s, reducer=reducers.MeanReducer())(x, labels)
+            for s in (SymmSynthesizer(), NoSynthesis())
+        )
+        assert harder > easier
+
+
+class TestGradients:
+    @pytest.mark.parametrize("candidates", ["all", "official"])
+    @pytest.mark.parametrize("hardness", ["hardest", 3, "semihard"])
+    @four
+    def test_gradcheck(self, symm_loss, hardness, candidates):
+        arguments = {"hardness": hardness}
+        if candidates == "official":
+            if symm_loss not in (SymmNPairsLoss, SymmAngularLoss) or hardness != "hardest":
+                pytest.skip("there is no official version of it")
+            arguments["candidates"] = "official"
+        if symm_loss is not SymmTripletMarginLoss:
+            arguments["reducer"] = reducers.SumReducer()
+        loss = symm_loss(**arguments)
+        x, labels = batch(classes=3, seed=5)
+        assert torch.autograd.gradcheck(lambda y: loss(y, labels), (x,))
+
+    @four
+    def test_gradcheck_with_reference(self, symm_loss):
+        if symm_loss is SymmNPairsLoss:
+            pytest.skip("refuses ref_emb, as PML's does")
+        x, labels = batch(classes=3)
+        ref, ref_labels = batch(classes=4, seed=1)
+        assert torch.autograd.gradcheck(
+            lambda y, z: symm_loss()(y, labels, ref_emb=z, ref_labels=ref_labels), (x, ref)
+        )
+
+
+class TestPrecision:
+    @pytest.mark.parametrize(
+        ("dtype", "tolerance"),
+        [(torch.float32, 1e-5), (torch.float16, 2e-5), (torch.bfloat16, 2e-5)],
+    )
+    @four
+    def test_against_float64_on_the_same_rounded_inputs(self, symm_loss, dtype, tolerance):
+        x, labels = batch(classes=8, size=16, dtype=dtype)
+        expected = symm_loss()(x.detach().double(), labels).item()
+        value = symm_loss()(x, labels)
+        value.backward()
+        assert value.item() == pytest.approx(expected, rel=tolerance)
+        assert x.grad.dtype == dtype and torch.isfinite(x.grad).all()
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    @four
+    def test_autocast_changes_nothing(self, symm_loss, dtype):
+        x, labels = batch(classes=8, size=16, dtype=torch.float32)
+        expected = symm_loss()(x, labels)
+        with torch.autocast("cpu", dtype=dtype):
+            assert torch.equal(symm_loss()(x, labels), expected)
+
+
+class TestLabels:
+    @pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.float32])
+    @four
+    def test_dtype_does_not_matter(self, symm_loss, dtype):
+        x, labels = batch()
+        expected = symm_loss()(x, labels)
+        assert torch.equal(symm_loss()(x, labels.to(dtype)), expected)
+
+    @four
+    def test_values_do_not_matter(self, symm_loss):
+        x, labels = batch()
+        names = torch.tensor([-7, 2**62, 0, -(2**62)])
+        assert_close(symm_loss()(x, names[labels]), symm_loss()(x, labels))
+
+    @given(st.permutations(range(8)))
+    def test_order_does_not_matter(self, order):
+        x, labels = batch()
+        for symm_loss in FOUR:
+            assert_close(symm_loss()(x[order], labels[order]), symm_loss()(x, labels))
+
+    @given(
+        st.lists(st.integers(0, 4), min_size=1, max_size=14),
+        st.integers(1, 6),
+        st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]),
+        st.sampled_from(["hardest", 2, "semihard"]),
+        st.sampled_from(["all", "ring"]),
+    )
+    def test_any_pattern_gives_a_finite_loss(self, labels, size, dtype, hardness, pairing):
+        synthesizer = SymmSynthesizer(pairing=pairing)
+        for symm_loss in FOUR:
+            x = torch.randn(len(labels), size).to(dtype).requires_grad_()
+            loss = symm_loss(hardness=hardness, synthesizer=synthesizer)
+            value = loss(x, torch.tensor(labels))
+            value.backward()
+            assert torch.isfinite(value) and value >= 0
+            assert torch.isfinite(x.grad).all()
+
+
+class TestSyntheticRatio:
+    def test_off_by_default(self):
+        loss = SymmNPairsLoss()
+        loss(*batch())
+        assert not hasattr(loss, "synthetic_ratio")
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            *FOUR,
+            lambda **x: SymmNPairsLoss(candidates="official", **x),
+            lambda **x: SymmAngularLoss(candidates="official", **x),
+            lambda **x: SymmLoss(losses.ContrastiveLoss(), **x),
+        ],
+    )
+    def test_all_or_none(self, make):
+        # Classes a quarter turn and more apart; the members of the first two lie so
+        # that the mirror images, and only they, come between the classes.
+        angles = torch.tensor([0.0, 0.5, 2.0, 1.5])
+        facing = torch.stack([angles.cos(), angles.sin()], dim=1)
+        labels = torch.tensor([0, 0, 1, 1])
+        loss = make(collect_stats=True)
+        loss(facing, labels)
+        assert loss.synthetic_ratio == 1.0
+        # Members that coincide are their own mirror images: ties go to the originals.
+        loss(torch.eye(2)[labels], labels)
+        assert loss.synthetic_ratio == 0.0
+
+    def test_reset_when_there_is_nothing(self):
+        loss = SymmTripletMarginLoss(collect_stats=True)
+        loss(*batch())
+        assert loss.synthetic_ratio > 0
+        loss(torch.randn(3, 2), torch.tensor([0, 1, 2]))
+        assert loss.synthetic_ratio == 0
