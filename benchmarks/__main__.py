@@ -1,0 +1,82 @@
+"""The command line: python -m benchmarks --help."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from .demo import demo
+from .methods import METHODS
+from .training import Settings
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all sub-commands."""
+    main = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Benchmarks of pml_symm on PML's own trainers and testers.",
+    )
+    commands = main.add_subparsers(dest="command", required=True)
+    add = commands.add_parser(
+        "demo",
+        help="base losses against Symm on the embedded glyphs, in a few minutes",
+        description="Train the base losses and their Symm versions on glyphs, test them "
+        "on unseen classes, and write tables and figures. Runs that are finished are "
+        "not trained again, so a stopped demo goes on where it was.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add.add_argument("--out", type=Path, default=Path("runs/demo"), help="output folder")
+    add.add_argument(
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        default=list(METHODS),
+        metavar="METHOD",
+        help=f"any of: {', '.join(METHODS)}",
+    )
+    add.add_argument(
+        "--seeds", nargs="+", type=int, default=[0, 1, 2], help="one run a method for each"
+    )
+    add.add_argument("--force", action="store_true", help="train finished runs again, too")
+    for name, kind, text in (
+        ("steps", int, "batches to train on"),
+        ("test_interval", int, "validate every so many steps; divides steps"),
+        ("batch_size", int, "images in a batch"),
+        ("m", int, "images of a class in a batch"),
+        ("embedding_size", int, "dimensions of the embedding"),
+        ("width", int, "channels of the trunk's first block"),
+        ("learning_rate", float, "of Adam"),
+        ("max_classes", int, "use so many classes of each split only"),
+    ):
+        add.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=kind,
+            default=Settings.__dataclass_fields__[name].default,
+            help=text,
+        )
+    return main
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a sub-command; returns the exit status."""
+    # PML formats its loss tensor for the progress bar, which torch warns about.
+    warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad")
+    options = vars(parser().parse_args(arguments))
+    del options["command"]
+    try:
+        text = demo(**options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on where it was", file=sys.stderr)
+        return 130
+    print(f"\n{text}\nWritten to {options['out']}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,200 @@
+"""Glyphs: images of Unicode characters, drawn from the fonts that matplotlib ships.
+
+A dataset for metric learning that needs no download: every character is a class, and
+its images are its drawings in up to sixteen faces. It is drawn once and cached.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+import unicodedata
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+import PIL
+import platformdirs
+import torch
+from matplotlib.ft2font import FT2Font
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+LOGGER = logging.getLogger(__name__)
+
+SIZE = 32  # pixels, both ways
+FONT_SIZE = 22  # pixels; larger ones are cut off at the edge
+BASELINE = 23  # pixels from the top
+MIN_FACES = 8
+CATEGORIES = "LNS"  # Unicode letters, numbers and symbols
+FACES = (
+    *("DejaVuSans" + x for x in ("", "-Bold", "-Oblique", "-BoldOblique")),
+    *("DejaVuSansMono" + x for x in ("", "-Bold", "-Oblique", "-BoldOblique")),
+    *("DejaVuSerif" + x for x in ("", "-Bold", "-Italic", "-BoldItalic")),
+    *("STIXGeneral" + x for x in ("", "Bol", "Italic", "BolIta")),
+)
+SPLITS = {"train": 0.4, "val": 0.1, "test": 0.5}
+
+
+class Drawings(NamedTuple):
+    """All images of the dataset.
+
+    Attributes:
+        images: shape (N, 32, 32), uint8, 0 is the background.
+        labels: shape (N,), int64, the characters' code points.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def digest(self) -> str:
+        """SHA-256 of the contents, in hexadecimal."""
+        digest = hashlib.sha256(self.images.tobytes())
+        digest.update(self.labels.tobytes())
+        return digest.hexdigest()
+
+
+class Glyphs(Dataset):
+    """A class-disjoint split of the glyphs, in the manner of PML's datasets.
+
+    Args:
+        root: the folder of the cache; by default pml-symm in the user's cache folder.
+        split: "train" (40 % of the classes), "val" (10 %) or "test" (50 %), or several
+            joined by "+", as in "train+val".
+        seed: which classes go into which split.
+        transform: applied to an image, a float32 tensor of shape (1, 32, 32) with mean
+            near 0 and standard deviation near 1.
+        target_transform: applied to a label, the character's code point.
+        max_classes: keep so many of the split's classes only, chosen by seed.
+
+    Raises:
+        ValueError: an unknown split, or max_classes below 1.
+
+    Attributes:
+        labels: shape (N,), int64 array, the label of each image.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        split: str = "train",
+        seed: int = 0,
+        transform: Callable[[Tensor], Any] | None = None,
+        target_transform: Callable[[int], Any] | None = None,
+        max_classes: int | None = None,
+    ) -> None:
+        unknown = set(split.split("+")) - set(SPLITS)
+        if unknown:
+            raise ValueError(
+                f"split must be made of {', '.join(SPLITS)}, joined by '+', got {split!r}"
+            )
+        if max_classes is not None and max_classes < 1:
+            raise ValueError(f"max_classes must be at least 1, got {max_classes}")
+        root = platformdirs.user_cache_path("pml-symm") if root is None else Path(root)
+        drawings = load(root)
+        classes = np.random.default_rng(seed).permutation(np.unique(drawings.labels))
+        edges = np.cumsum([0, *SPLITS.values()]) * len(classes)
+        wanted = [
+            classes[round(edges[i]) : round(edges[i + 1])]
+            for i, name in enumerate(SPLITS)
+            if name in split.split("+")
+        ]
+        chosen = np.isin(drawings.labels, np.concatenate(wanted)[:max_classes])
+        self.labels = drawings.labels[chosen]
+        self.images = torch.from_numpy(drawings.images[chosen])
+        self.transform = transform
+        self.target_transform = target_transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        # About the mean and the standard deviation of all pixels.
+        image = (self.images[index].unsqueeze(0).float() / 255 - 0.1) / 0.3
+        label = int(self.labels[index])
+        return (
+            image if self.transform is None else self.transform(image),
+            label if self.target_transform is None else self.target_transform(label),
+        )
+
+
+def load(root: Path) -> Drawings:
+    """The drawings, from the cache in root or, if it is missing or damaged, drawn."""
+    recipe = (SIZE, FONT_SIZE, BASELINE, MIN_FACES, CATEGORIES, FACES)
+    versions = (matplotlib.__version__, PIL.__version__, unicodedata.unidata_version)
+    key = hashlib.sha256(repr((recipe, versions)).encode()).hexdigest()[:12]
+    path = root / f"glyphs-{key}.npz"
+    if path.exists():
+        try:
+            return _read(path)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            LOGGER.warning("%s is damaged and is drawn again: %s", path, error)
+    drawings = draw()
+    _write(path, drawings)
+    return drawings
+
+
+def _read(path: Path) -> Drawings:
+    with np.load(path, allow_pickle=False) as file:
+        drawings = Drawings(file["images"], file["labels"])
+        if drawings.digest() != str(file["digest"]):
+            raise ValueError("its contents do not have the digest that it names")
+    return drawings
+
+
+def _write(path: Path, drawings: Drawings) -> None:
+    # To a temporary name first: neither a full disk nor a second process drawing at
+    # the same time can leave half a file under the final name.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(file, **drawings._asdict(), digest=drawings.digest())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def draw() -> Drawings:
+    """Draw every character of the dataset in every face that has it."""
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    paths = [str(folder / f"{face}.ttf") for face in FACES]
+    fonts = [ImageFont.truetype(path, FONT_SIZE) for path in paths]
+    repertoires = [set(FT2Font(path).get_charmap()) for path in paths]
+    num_faces = Counter(code for repertoire in repertoires for code in repertoire)
+    codes = [
+        code
+        for code, faces in sorted(num_faces.items())
+        if faces >= MIN_FACES and unicodedata.category(chr(code))[0] in CATEGORIES
+    ]
+    owner: dict[bytes, int] = {bytes(SIZE * SIZE): -1}  # nobody owns the empty drawing
+    images, labels, dropped = [], [], set()
+    for code in tqdm(codes, desc="drawing glyphs", unit="char"):
+        for font, repertoire in zip(fonts, repertoires, strict=True):
+            if code in repertoire:
+                image = _draw_one(chr(code), font)
+                # Characters that look like an earlier one, as Greek Alpha and Latin A,
+                # cannot be told apart and would be label noise.
+                if owner.setdefault(image.tobytes(), code) != code:
+                    dropped.add(code)
+                images.append(image)
+                labels.append(code)
+    kept = ~np.isin(labels, list(dropped))
+    return Drawings(np.stack(images)[kept], np.array(labels, dtype=np.int64)[kept])
+
+
+def _draw_one(character: str, font: ImageFont.FreeTypeFont) -> np.ndarray:
+    image = Image.new("L", (SIZE, SIZE))
+    ImageDraw.Draw(image).text(
+        (SIZE // 2, BASELINE), character, font=font, fill=255, anchor="ms"
+    )
+    return np.asarray(image)

@@ -1,0 +1,113 @@
+"""Tables of results, as CSV and as Markdown."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import t as student_t
+
+from .methods import SYMM
+
+Results = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Method -> what training.run returned, one for each seed, in the order of the seeds."""
+
+COLUMNS = {
+    "recall_at_1": "R@1",
+    "recall_at_2": "R@2",
+    "recall_at_4": "R@4",
+    "recall_at_8": "R@8",
+    "mean_average_precision_at_r": "MAP@R",
+    "NMI": "NMI",
+    "F1": "F1",
+}
+
+
+def mean_and_spread(values: Sequence[float], digits: int = 1) -> str:
+    """Mean ± standard deviation; the mean alone for a single value.
+
+    >>> mean_and_spread([80.0, 81.0, 82.0])
+    '81.0 ± 1.0'
+    """
+    mean = f"{statistics.mean(values):.{digits}f}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def paired_difference(values: Sequence[float], base: Sequence[float]) -> str:
+    """Mean difference over the same seeds, with its 95 % interval and what it says.
+
+    >>> paired_difference([82.0, 83.1, 84.0], [81.0, 82.0, 83.0])
+    '+1.03 [+0.89, +1.18] (wins)'
+    >>> paired_difference([82.0, 80.0], [81.0, 82.0])
+    '-0.50 [-19.56, +18.56] (ties)'
+    """
+    differences = [x - y for x, y in zip(values, base, strict=True)]
+    mean = statistics.mean(differences)
+    if len(differences) == 1:
+        return f"{mean:+.2f} (one seed: says nothing)"
+    spread = statistics.stdev(differences) / len(differences) ** 0.5
+    half = student_t.ppf(0.975, len(differences) - 1) * spread
+    low, high = mean - half, mean + half
+    verdict = "wins" if low > 0 else "loses" if high < 0 else "ties"
+    return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] ({verdict})"
+
+
+def accuracy_rows(results: Results) -> list[list[str]]:
+    """A header and a row a method: percentages, and milliseconds a training step."""
+    rows = [["method", *COLUMNS.values(), "ms/step"]]
+    for method, runs in results.items():
+        cells = [
+            mean_and_spread([100 * run["test"][metric] for run in runs])
+            for metric in COLUMNS
+        ]
+        milliseconds = [1000 * run["seconds_per_step"] for run in runs]
+        rows.append([method, *cells, mean_and_spread(milliseconds, 0)])
+    return rows
+
+
+def difference_rows(results: Results) -> list[list[str]]:
+    """A header and a row for each Symm method whose base was run: points, paired."""
+    metrics = ("recall_at_1", "mean_average_precision_at_r")
+    rows = [["Symm minus base", *(f"{COLUMNS[x]}, points [95 %]" for x in metrics)]]
+    for method, runs in results.items():
+        base = results.get(method.removeprefix(SYMM))
+        if method.startswith(SYMM) and base is not None:
+            cells = [
+                paired_difference(
+                    [100 * run["test"][metric] for run in runs],
+                    [100 * run["test"][metric] for run in base],
+                )
+                for metric in metrics
+            ]
+            rows.append([method.removeprefix(SYMM), *cells])
+    return rows
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Rows, the first of them the header, as a Markdown table.
+
+    >>> print(markdown([["method", "R@1"], ["N-pairs", "80.0"]]))
+    | method | R@1 |
+    | --- | --- |
+    | N-pairs | 80.0 |
+    """
+    header, *body = rows
+    lines = [header, ["---"] * len(header), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_csv(results: Results, path: Path) -> None:
+    """One line for each run, unrounded."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["method", "seed", *COLUMNS, "seconds_per_step"])
+        for method, runs in results.items():
+            for run in runs:
+                values = [run["test"][metric] for metric in COLUMNS]
+                seed = run["settings"]["seed"]
+                writer.writerow([method, seed, *values, run["seconds_per_step"]])

@@ -1,0 +1,233 @@
+"""One training run on the glyphs, with PML's trainer, tester and record-keeper."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import shutil
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_metric_learning.samplers import MPerClassSampler
+from pytorch_metric_learning.testers import GlobalEmbeddingSpaceTester
+from pytorch_metric_learning.trainers import MetricLossOnly
+from pytorch_metric_learning.utils import logging_presets
+from pytorch_metric_learning.utils.inference import FaissKMeans
+
+from pml_symm import AccuracyCalculator
+
+from .glyphs import Glyphs
+from .methods import METHODS
+from .trunk import small_convnet
+
+LOGGER = logging.getLogger(__name__)
+
+RETRIEVAL = (
+    "recall_at_1",
+    "recall_at_2",
+    "recall_at_4",
+    "recall_at_8",
+    "mean_average_precision_at_r",
+)
+CLUSTERING = ("NMI", "F1")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run depends on.
+
+    Attributes:
+        method: a name in METHODS.
+        seed: of the weights, the batches and the split of the classes.
+        steps: how many batches to train on.
+        test_interval: validate every so many steps; divides steps.
+        batch_size: images a batch.
+        m: images a class in a batch.
+        embedding_size: D.
+        width: channels of the trunk's first block.
+        learning_rate: Adam's.
+        max_classes: cap on the classes of every split, or None for all of them.
+        max_val_classes: cap on the validation split, which is embedded many times.
+    """
+
+    method: str
+    seed: int
+    steps: int = 300
+    test_interval: int = 50
+    batch_size: int = 128
+    m: int = 2
+    embedding_size: int = 64
+    width: int = 16
+    learning_rate: float = 1e-3
+    max_classes: int | None = None
+    max_val_classes: int = 100
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(
+                f"method must be one of {', '.join(METHODS)}, got {self.method!r}"
+            )
+        if self.steps < 1 or self.test_interval < 1 or self.steps % self.test_interval:
+            raise ValueError(
+                "steps must be a multiple of test_interval, both at least 1, got "
+                f"{self.steps} and {self.test_interval}"
+            )
+        if self.batch_size < 1 or self.m < 1 or self.batch_size % self.m:
+            raise ValueError(
+                "batch_size must be a multiple of m, both at least 1, got "
+                f"{self.batch_size} and {self.m}"
+            )
+
+
+class StepTimer:
+    """An end_of_iteration_hook that keeps the seconds between its calls."""
+
+    def __init__(self, hook: Any) -> None:
+        self.hook = hook
+        self.seconds: list[float] = []
+        self._last: float | None = None
+
+    def __call__(self, trainer: MetricLossOnly) -> None:
+        """Keep the time of this step, then call the wrapped hook outside it."""
+        now = time.perf_counter()
+        # Before an epoch's first step there was an evaluation.
+        if self._last is not None and trainer.iteration > 0:
+            self.seconds.append(now - self._last)
+        self.hook(trainer)
+        self._last = time.perf_counter()
+
+
+def run(settings: Settings, folder: Path, force: bool = False) -> dict[str, Any]:
+    """Train and test once, or return what an earlier, finished run found.
+
+    Args:
+        settings: what to train.
+        folder: of this run; everything in it is replaced unless the run is finished.
+        force: train even if the run is finished.
+
+    Returns:
+        {"settings": ..., "test": metrics on the unseen test classes, "seconds_per_step":
+        median, "val": metrics over the steps, "synthetic_ratio": over the steps}.
+    """
+    finished = folder / "result.json"
+    if finished.exists() and not force:
+        result = json.loads(finished.read_text())
+        if result["settings"] == asdict(settings):
+            LOGGER.info("%s is finished already", folder)
+            return result
+    if folder.exists():
+        shutil.rmtree(folder)
+    result = _train_and_test(settings, folder)
+    temporary = finished.with_suffix(".tmp")
+    temporary.write_text(json.dumps(result, indent=1))
+    temporary.replace(finished)
+    return result
+
+
+def _train_and_test(settings: Settings, folder: Path) -> dict[str, Any]:
+    random.seed(settings.seed)
+    np.random.seed(settings.seed)
+    torch.manual_seed(settings.seed)
+    caps = {
+        "train": settings.max_classes,
+        "val": min(settings.max_val_classes, settings.max_classes or 10**9),
+        "test": settings.max_classes,
+    }
+    datasets = {
+        split: Glyphs(split=split, seed=settings.seed, max_classes=cap)
+        for split, cap in caps.items()
+    }
+    trunk = small_convnet(settings.width)
+    with torch.no_grad():
+        features = trunk.eval()(datasets["train"][0][0].unsqueeze(0)).shape[1]
+    models = {
+        "trunk": trunk,
+        "embedder": torch.nn.Linear(features, settings.embedding_size),
+    }
+    loss = METHODS[settings.method]()
+    record_keeper, _, tensorboard = logging_presets.get_record_keeper(
+        str(folder / "records"), str(folder / "tensorboard")
+    )
+    hooks = logging_presets.HookContainer(
+        record_keeper, primary_metric="recall_at_1", save_models=False, log_freq=10
+    )
+    device = torch.device("cpu")
+    testers = {
+        name: GlobalEmbeddingSpaceTester(
+            end_of_testing_hook=hooks.end_of_testing_hook,
+            batch_size=512,
+            dataloader_num_workers=0,
+            data_device=device,
+            accuracy_calculator=AccuracyCalculator(
+                include=metrics,
+                k="max_bin_count",
+                device=device,
+                # Some twelve images a class: faiss would warn about so few each time.
+                kmeans_func=FaissKMeans(niter=20, min_points_per_centroid=1),
+            ),
+        )
+        for name, metrics in {"val": RETRIEVAL, "test": RETRIEVAL + CLUSTERING}.items()
+    }
+    timer = StepTimer(hooks.end_of_iteration_hook)
+    trainer = MetricLossOnly(
+        models,
+        {
+            f"{name}_optimizer": torch.optim.Adam(
+                model.parameters(), lr=settings.learning_rate
+            )
+            for name, model in models.items()
+        },
+        settings.batch_size,
+        {"metric_loss": loss},
+        datasets["train"],
+        sampler=MPerClassSampler(
+            datasets["train"].labels,
+            m=settings.m,
+            batch_size=settings.batch_size,
+            length_before_new_iter=settings.batch_size * settings.steps,
+        ),
+        iterations_per_epoch=settings.test_interval,
+        data_device=device,
+        dataloader_num_workers=0,
+        end_of_iteration_hook=timer,
+        end_of_epoch_hook=hooks.end_of_epoch_hook(
+            testers["val"], {"val": datasets["val"]}, str(folder / "models")
+        ),
+    )
+    trainer.train(num_epochs=settings.steps // settings.test_interval)
+    accuracies = testers["test"].test(
+        {"test": datasets["test"]}, trainer.epoch, models["trunk"], models["embedder"]
+    )
+    record_keeper.save_records()
+    tensorboard.close()
+    history = hooks.get_accuracy_history(testers["val"], "val", metrics=["recall_at_1"])
+    return {
+        "settings": asdict(settings),
+        "test": {
+            metric: float(accuracies["test"][f"{metric}_level0"])
+            for metric in RETRIEVAL + CLUSTERING
+        },
+        "test_classes": len(np.unique(datasets["test"].labels)),
+        "test_images": len(datasets["test"]),
+        "seconds_per_step": statistics.median(timer.seconds or [float("nan")]),
+        "val": {
+            "step": [epoch * settings.test_interval for epoch in history["epoch"]],
+            "recall_at_1": history["recall_at_1_level0"],
+        },
+        "synthetic_ratio": _synthetic_ratio(record_keeper, loss),
+    }
+
+
+def _synthetic_ratio(record_keeper: Any, loss: torch.nn.Module) -> dict[str, list]:
+    """The share of synthetic negatives over the steps, empty for a loss without any."""
+    table = f"metric_loss_{type(loss).__name__}"
+    if not hasattr(loss, "synthetic_ratio") or not record_keeper.table_exists(table):
+        return {"step": [], "ratio": []}
+    rows = record_keeper.query(f"SELECT * FROM {table}", return_dict=True)
+    return {"step": rows["~iteration~"], "ratio": rows["synthetic_ratio"]}
