@@ -98,8 +98,7 @@ class Glyphs(Dataset):
             )
         if max_classes is not None and max_classes < 1:
             raise ValueError(f"max_classes must be at least 1, got {max_classes}")
-        root = platformdirs.user_cache_path("pml-symm") if root is None else Path(root)
-        drawings = load(root)
+        drawings = load(default_root() if root is None else Path(root))
         classes = np.random.default_rng(seed).permutation(np.unique(drawings.labels))
         edges = np.cumsum([0, *SPLITS.values()]) * len(classes)
         wanted = [
@@ -124,6 +123,11 @@ class Glyphs(Dataset):
             image if self.transform is None else self.transform(image),
             label if self.target_transform is None else self.target_transform(label),
         )
+
+
+def default_root() -> Path:
+    """Where the drawings are kept if nothing else is said: the user's cache folder."""
+    return platformdirs.user_cache_path("pml-symm")
 
 
 def load(root: Path) -> Drawings:

@@ -53,7 +53,6 @@ class Settings:
         width: channels of the trunk's first block.
         learning_rate: Adam's.
         max_classes: cap on the classes of every split, or None for all of them.
-        max_val_classes: cap on the validation split, which is embedded many times.
     """
 
     method: str
@@ -66,7 +65,6 @@ class Settings:
     width: int = 16
     learning_rate: float = 1e-3
     max_classes: int | None = None
-    max_val_classes: int = 100
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -82,6 +80,23 @@ class Settings:
             raise ValueError(
                 "batch_size must be a multiple of m, both at least 1, got "
                 f"{self.batch_size} and {self.m}"
+            )
+        for name in ("embedding_size", "width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(
+                f"learning_rate must be a finite positive number, got {self.learning_rate}"
+            )
+        if self.max_classes is not None:
+            self.check_num_classes("max_classes", self.max_classes)
+
+    def check_num_classes(self, name: str, number: int) -> None:
+        """Raise ValueError unless so many classes fill a batch."""
+        needed = self.batch_size // self.m
+        if number < needed:
+            raise ValueError(
+                f"{name} must be at least batch_size / m = {needed} classes, got {number}"
             )
 
 
@@ -109,18 +124,23 @@ def run(settings: Settings, folder: Path, force: bool = False) -> dict[str, Any]
     Args:
         settings: what to train.
         folder: of this run; everything in it is replaced unless the run is finished.
-        force: train even if the run is finished.
+        force: train even if a run is finished there.
 
     Returns:
         {"settings": ..., "test": metrics on the unseen test classes, "seconds_per_step":
         median, "val": metrics over the steps, "synthetic_ratio": over the steps}.
+
+    Raises:
+        ValueError: a run with other settings is finished there and force is not given,
+            or the training split has too few classes for a batch.
     """
     finished = folder / "result.json"
     if finished.exists() and not force:
-        result = json.loads(finished.read_text())
-        if result["settings"] == asdict(settings):
+        earlier = _read_result(finished)
+        if earlier is not None:
+            _check_same(earlier["settings"], asdict(settings), folder)
             LOGGER.info("%s is finished already", folder)
-            return result
+            return earlier
     if folder.exists():
         shutil.rmtree(folder)
     result = _train_and_test(settings, folder)
@@ -130,19 +150,38 @@ def run(settings: Settings, folder: Path, force: bool = False) -> dict[str, Any]
     return result
 
 
+def _read_result(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        LOGGER.warning("%s is damaged and is trained again: %s", path, error)
+        return None
+
+
+def _check_same(earlier: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    differences = [
+        f"{name} was {earlier.get(name)}, is {now[name]}"
+        for name in now
+        if earlier.get(name) != now[name]
+    ]
+    if differences:
+        raise ValueError(
+            f"{folder} holds a run with other settings ({'; '.join(differences)}): "
+            "choose another --out, or --force to replace it"
+        )
+
+
 def _train_and_test(settings: Settings, folder: Path) -> dict[str, Any]:
     random.seed(settings.seed)
     np.random.seed(settings.seed)
     torch.manual_seed(settings.seed)
-    caps = {
-        "train": settings.max_classes,
-        "val": min(settings.max_val_classes, settings.max_classes or 10**9),
-        "test": settings.max_classes,
-    }
     datasets = {
-        split: Glyphs(split=split, seed=settings.seed, max_classes=cap)
-        for split, cap in caps.items()
+        split: Glyphs(split=split, seed=settings.seed, max_classes=settings.max_classes)
+        for split in ("train", "val", "test")
     }
+    settings.check_num_classes(
+        "the training split", len(np.unique(datasets["train"].labels))
+    )
     trunk = small_convnet(settings.width)
     with torch.no_grad():
         features = trunk.eval()(datasets["train"][0][0].unsqueeze(0)).shape[1]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytorch_metric_learning.utils.accuracy_calculator as pml_calculator
 from sklearn.metrics.cluster import pair_confusion_matrix
 from torch import Tensor
@@ -55,6 +56,45 @@ class AccuracyCalculator(pml_calculator.AccuracyCalculator):
             # PML finds its metrics by this prefix among the object's attributes.
             setattr(self, f"calculate_recall_at_{k}", partial(self._recall, at=k))
         super().__init__(**kwargs)
+
+    def get_accuracy(
+        self,
+        query: Tensor | np.ndarray,
+        query_labels: Tensor | np.ndarray,
+        reference: Tensor | np.ndarray | None = None,
+        reference_labels: Tensor | np.ndarray | None = None,
+        ref_includes_query: bool = False,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        """Compute the metrics, as PML's; points may carry gradients, as a pool's do.
+
+        Args:
+            query: shape (Q, D).
+            query_labels: shape (Q,).
+            reference: shape (R, D); by default the queries themselves.
+            reference_labels: shape (R,).
+            ref_includes_query: whether reference begins with the queries, so that no
+                point is its own neighbour.
+            include: compute these metrics only.
+            exclude: do not compute these.
+
+        Returns:
+            The metrics by name.
+
+        Raises:
+            ValueError: lengths that do not fit, or references that do not begin with
+                the queries where they should.
+        """
+        return super().get_accuracy(
+            _detached(query),
+            query_labels,
+            _detached(reference),
+            reference_labels,
+            ref_includes_query,
+            include,
+            exclude,
+        )
 
     def _recall(
         self,
@@ -120,3 +160,7 @@ class AccuracyCalculator(pml_calculator.AccuracyCalculator):
             name: calculate(**(kwargs if name in recalls else narrow))
             for name, calculate in function_dict.items()
         }
+
+
+def _detached(points: Tensor | np.ndarray | None) -> Tensor | np.ndarray | None:
+    return points.detach() if isinstance(points, Tensor) else points
