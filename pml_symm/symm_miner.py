@@ -21,7 +21,7 @@ class SymmMiner(BaseMiner):
     Returns a 4-tuple (a1, p, a2, n): every positive pair, always two originals, and
     for every embedding a2 and every other class the point n of that class that is
     hardest for it by self.distance. A synthetic winner is reported as its axis, the
-    original nearest to it, so that the indices fit what the miner was given.
+    nearer of its two originals, so that the indices fit what the miner was given.
 
     Args:
         hardness: "hardest"; an int k for the k-th hardest point of each class, or the

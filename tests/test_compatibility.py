@@ -181,19 +181,17 @@ class TestOtherArguments:
         assert loss.distance is wrapped.distance is loss.miner.distance
 
 
-class TestDistributedLossWrapper:
-    @pytest.mark.parametrize(
-        "loss",
-        [
-            SymmLoss(losses.ContrastiveLoss()),
-            SymmNPairsLoss(),
-            pml_symm.SymmTripletMarginLoss(),
-            pml_symm.SymmLiftedStructureLoss(),
-            pml_symm.SymmAngularLoss(),
-        ],
-        ids=lambda x: type(x).__name__,
-    )
-    def test_takes_it(self, loss):
-        wrapped = DistributedLossWrapper(loss)
-        with pytest.warns(UserWarning, match="non-distributed"):
-            assert torch.equal(wrapped(*batch()), loss(*batch()))
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize(
+    "loss",
+    [
+        SymmLoss(losses.ContrastiveLoss()),
+        SymmNPairsLoss(),
+        pml_symm.SymmTripletMarginLoss(),
+        pml_symm.SymmLiftedStructureLoss(),
+        pml_symm.SymmAngularLoss(),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_distributed_loss_wrapper_takes_it(loss):
+    assert torch.equal(DistributedLossWrapper(loss)(*batch()), loss(*batch()))

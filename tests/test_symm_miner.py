@@ -98,17 +98,12 @@ def test_multiple_losses():
     assert torch.equal(total(embeddings, labels), expected)
 
 
-def test_distributed_miner_wrapper(tmp_path):
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
-    )
-    try:
-        embeddings, labels = batch()
-        wrapped = DistributedMinerWrapper(SymmMiner())(embeddings, labels)
-        for x, y in zip(wrapped, SymmMiner()(embeddings, labels), strict=True):
-            assert torch.equal(x, y)
-    finally:
-        torch.distributed.destroy_process_group()
+@pytest.mark.usefixtures("process_group")
+def test_distributed_miner_wrapper():
+    embeddings, labels = batch()
+    wrapped = DistributedMinerWrapper(SymmMiner())(embeddings, labels)
+    for x, y in zip(wrapped, SymmMiner()(embeddings, labels), strict=True):
+        assert torch.equal(x, y)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -1,0 +1,64 @@
+"""The wheel: what is in it, and that it works where the repository is not."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    # A copy: setuptools builds in the tree, where other tests may be building too.
+    tree = shutil.copytree(
+        ROOT,
+        tmp_path_factory.mktemp("wheel") / "tree",
+        ignore=shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "runs"),
+    )
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation"],
+        cwd=tree,
+        check=True,
+        capture_output=True,
+    )
+    (path,) = (tree / "dist").glob("*.whl")
+    return path
+
+
+def test_the_wheel_holds_the_library_and_nothing_else(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    folders = {name.split("/")[0] for name in names}
+    assert {folder for folder in folders if not folder.endswith(".dist-info")} == {
+        "pml_symm"
+    }
+    shipped = {Path(name).name for name in names if name.startswith("pml_symm/")}
+    written = {path.name for path in (ROOT / "pml_symm").iterdir() if path.is_file()}
+    assert shipped == written
+    assert "py.typed" in shipped
+    assert any(name.endswith("LICENSE") for name in names)
+
+
+def test_the_wheel_works_without_the_repository(wheel, tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+        + ["--target", tmp_path / "site", wheel],
+        check=True,
+    )
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]);"
+        "import pml_symm, torch;"
+        "assert pml_symm.__file__.startswith(sys.argv[1]);"
+        "print(pml_symm.SymmNPairsLoss()(torch.eye(4), torch.tensor([0, 0, 1, 1])))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "site")],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith("tensor(")
