@@ -35,6 +35,7 @@ class AccuracyCalculator(pml_calculator.AccuracyCalculator):
             label_comparison_fn, device, knn_func, kmeans_func.
 
     Raises:
+        TypeError: recall_at is not a sequence.
         ValueError: a value of recall_at that is not an int >= 1, or PML's own.
 
     Source: Oh Song et al., CVPR 2016, whose protocol Gu & Ko, AAAI 2020, follow.
@@ -48,6 +49,8 @@ class AccuracyCalculator(pml_calculator.AccuracyCalculator):
     """
 
     def __init__(self, recall_at: Sequence[int] = (1, 2, 4, 8), **kwargs: Any) -> None:
+        if not isinstance(recall_at, Sequence):
+            raise TypeError(f"recall_at must be a sequence of ints, got {recall_at!r}")
         for k in recall_at:
             if isinstance(k, bool) or not isinstance(k, int) or k < 1:
                 raise ValueError(f"recall_at must hold ints >= 1, got {k!r}")

@@ -14,7 +14,7 @@ from .functional import (
     finite_or_nan,
 )
 from .pml import IndicesTuple, c_f, similarity_from
-from .symm_synthesizer import SymmSynthesizer
+from .symm_synthesizer import SymmSynthesizer, synthesizer_or_default
 from .synthetic_batch import SyntheticBatch
 from .validation import Hardness, check_batch, check_choice, check_hardness
 
@@ -47,7 +47,7 @@ class SymmMixin:
         super().__init__(*args, **kwargs)
         check_hardness(hardness)
         self.hardness = hardness
-        self.synthesizer = SymmSynthesizer() if synthesizer is None else synthesizer
+        self.synthesizer = synthesizer_or_default(synthesizer)
         self.add_to_recordable_attributes(  # type: ignore[attr-defined]
             name="synthetic_ratio", is_stat=True
         )

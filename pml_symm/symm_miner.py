@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .functional import at_least_float32, class_pair_hardness
 from .pml import IndicesTuple, positive_pairs, similarity_from
-from .symm_synthesizer import SymmSynthesizer
+from .symm_synthesizer import SymmSynthesizer, synthesizer_or_default
 from .synthetic_batch import SyntheticBatch
 from .validation import Hardness, check_batch, check_choice, check_hardness
 
@@ -36,6 +36,7 @@ class SymmMiner(BaseMiner):
 
     Raises:
         ValueError: an unknown hardness or index_space.
+        TypeError: synthesizer is not a SymmSynthesizer.
 
     Default distance: LpDistance(normalize_embeddings=True, p=2, power=1).
 
@@ -60,7 +61,7 @@ class SymmMiner(BaseMiner):
         check_hardness(hardness)
         check_choice("index_space", index_space, ("batch", "pool"))
         self.hardness = hardness
-        self.synthesizer = SymmSynthesizer() if synthesizer is None else synthesizer
+        self.synthesizer = synthesizer_or_default(synthesizer)
         self.index_space = index_space
         self.add_to_recordable_attributes(name="synthetic_ratio", is_stat=True)
 

@@ -118,3 +118,14 @@ def _next_of_class(labels: Tensor) -> tuple[Tensor, Tensor]:
     following = starts + (rank - starts + 1) % sizes[classes]
     source = torch.where(sizes[classes] > 1)[0]
     return source, by_class[following[source]]
+
+
+def synthesizer_or_default(synthesizer: SymmSynthesizer | None) -> SymmSynthesizer:
+    """The given synthesizer, or SymmSynthesizer(); raises TypeError for anything else."""
+    if synthesizer is None:
+        return SymmSynthesizer()
+    if not isinstance(synthesizer, SymmSynthesizer):
+        raise TypeError(
+            f"synthesizer must be a SymmSynthesizer, got {type(synthesizer).__name__}"
+        )
+    return synthesizer

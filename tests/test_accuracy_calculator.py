@@ -152,6 +152,11 @@ def test_a_k_that_is_not_a_positive_int_is_refused(k):
         AccuracyCalculator(recall_at=(1, k))
 
 
+def test_a_single_k_is_refused():
+    with pytest.raises(TypeError, match="recall_at must be a sequence of ints, got 4"):
+        AccuracyCalculator(recall_at=4)
+
+
 def test_an_unknown_metric_is_refused_by_pml():
     with pytest.raises(ValueError, match="Primary metrics must be one or more of"):
         AccuracyCalculator(recall_at=(1, 2), include=("recall_at_3",))

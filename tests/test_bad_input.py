@@ -119,6 +119,13 @@ class TestHardness:
         with pytest.raises(ValueError, match=rf"hardness must be .* got {hardness!r}"):
             make(hardness=hardness)
 
+    @pytest.mark.parametrize("make", [*HARDNESS_LOSSES, SymmMiner])
+    def test_a_synthesizer_of_another_kind(self, make):
+        with pytest.raises(
+            TypeError, match="synthesizer must be a SymmSynthesizer, got str"
+        ):
+            make(synthesizer="ring")
+
     def test_candidates(self):
         for make in (pml_symm.SymmNPairsLoss, pml_symm.SymmAngularLoss):
             with pytest.raises(ValueError, match=r"candidates must be .* got 'six'"):
