@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .class_hardness import Gram, class_hardness
+from .class_layout import class_layout
 from .functional import (
-    ClassPairs,
     at_least_float32,
     class_pair_hardness,
     finite_or_nan,
@@ -22,16 +23,22 @@ from .validation import Hardness, check_batch, check_choice, check_hardness
 class Negatives(NamedTuple):
     """What P positive pairs compete with in each of C classes.
 
+    Pairs of one class often compete with the same: then they share a row.
+
     Attributes:
-        hardness: shape (P, C), H(u, v) in the distance's own values, with gradients.
-        keep: shape (P, C), bool, False at the pair's own class and where no candidate
+        hardness: shape (U, C), H(u, v) in the distance's own values, with gradients.
+        keep: shape (U, C), bool, False at the pair's own class and where no candidate
             is semi-hard.
-        original: shape (P, C), int64, the original nearest to the selected point of v.
+        original: shape (U, C), int64, the original nearest to the selected point of v.
+        row: shape (P,), int64, the row of each pair.
+        classes: shape (C,), the labels of the classes.
     """
 
     hardness: Tensor
     keep: Tensor
     original: Tensor
+    row: Tensor
+    classes: Tensor
 
 
 class SymmMixin:
@@ -99,6 +106,30 @@ class SymmMixin:
         ref_labels: Tensor,
     ) -> tuple[Tensor, Negatives]:
         """The distance's values of P positive pairs, and what they compete with."""
+        distance = self.distance  # type: ignore[attr-defined]
+        if not Gram.supports(distance, self.synthesizer, self.hardness):
+            return self._compare_points(pairs, embeddings, ref_emb, ref_labels)
+        anchors, positives = pairs
+        gram = Gram(distance, self.synthesizer, self.rank)
+        gram.record_norms(embeddings, ref_emb)
+        layout = class_layout(ref_labels)
+        selected = class_hardness(gram, ref_emb, layout, details=True)
+        keep = ~torch.eye(len(layout.labels), dtype=torch.bool, device=ref_emb.device)
+        row = layout.class_of[positives]
+        self.record_synthetic_ratio(selected.is_synthetic, keep, row)
+        negatives = Negatives(
+            gram.values(selected.similarity), keep, selected.original, row, layout.labels
+        )
+        return gram.pairwise(embeddings[anchors], ref_emb[positives]), negatives
+
+    def _compare_points(
+        self,
+        pairs: tuple[Tensor, Tensor],
+        embeddings: Tensor,
+        ref_emb: Tensor,
+        ref_labels: Tensor,
+    ) -> tuple[Tensor, Negatives]:
+        """As compare, for distances that need the synthetic points themselves."""
         anchors, positives = pairs
         classes, ref_classes = torch.unique(ref_labels, return_inverse=True)
         pool = self.synthesizer(ref_emb, ref_classes)
@@ -107,15 +138,20 @@ class SymmMixin:
         from_batch = matrix if embeddings is ref_emb else distance(embeddings, ref_emb)
         positive_values = from_batch[anchors, positives]
         negatives = self.select_negatives(
-            pool, matrix, len(classes), ref_classes[positives], positive_values
+            pool, matrix, classes, ref_classes[positives], positive_values
         )
         return positive_values, negatives
+
+    @property
+    def rank(self) -> int:
+        """Which candidate counts, where hardness is not "semihard"."""
+        return self.hardness if isinstance(self.hardness, int) else 1
 
     def select_negatives(
         self,
         pool: SyntheticBatch,
         matrix: Tensor,
-        num_classes: int,
+        labels: Tensor,
         pair_classes: Tensor,
         positive_values: Tensor,
     ) -> Negatives:
@@ -124,35 +160,46 @@ class SymmMixin:
         Args:
             pool: the classes' points, N in all; pool.labels number the classes from 0.
             matrix: shape (N, N), the distance's values of these points.
-            num_classes: C.
+            labels: shape (C,), of the classes.
             pair_classes: shape (P,), the class u of each positive pair.
             positive_values: shape (P,), the distance's values of the positive pairs.
         """
         distance = self.distance  # type: ignore[attr-defined]
+        classes = torch.arange(len(labels), device=labels.device)
         selected = class_pair_hardness(
             similarity_from(distance, matrix),
             pool.labels,
             pool.labels,
-            (num_classes, num_classes),
+            (len(labels), len(labels)),
             self.hardness,
             pair_classes,
             similarity_from(distance, positive_values),
         )
-        if self.hardness != "semihard":
-            selected = ClassPairs(*(x[pair_classes] for x in selected))
-        classes = torch.arange(num_classes, device=pair_classes.device)
-        keep = selected.found & (classes != pair_classes.unsqueeze(1))
+        if self.hardness == "semihard":
+            row_classes = pair_classes
+            row = torch.arange(len(pair_classes), device=labels.device)
+        else:
+            row_classes, row = classes, pair_classes
+        keep = selected.found & (classes != row_classes.unsqueeze(1))
         is_synthetic = torch.maximum(selected.row, selected.column) >= pool.num_originals
-        self.record_synthetic_ratio(is_synthetic, keep)
+        self.record_synthetic_ratio(is_synthetic, keep, row)
         return Negatives(
             similarity_from(distance, selected.similarity),
             keep,
             pool.nearest_original[selected.column],
+            row,
+            labels,
         )
 
-    def record_synthetic_ratio(self, is_synthetic: Tensor, keep: Tensor) -> None:
+    def record_synthetic_ratio(
+        self, is_synthetic: Tensor, keep: Tensor, row: Tensor | None = None
+    ) -> None:
         """Record the share of kept negatives with a synthetic end, if stats are on."""
-        if self.collect_stats and keep.any():  # type: ignore[attr-defined]
+        if not self.collect_stats:  # type: ignore[attr-defined]
+            return
+        if row is not None:
+            is_synthetic, keep = is_synthetic[row], keep[row]
+        if keep.any():
             self.synthetic_ratio = is_synthetic[keep].float().mean().item()
 
 

@@ -15,6 +15,8 @@ from pytorch_metric_learning.distances import (
 from pytorch_metric_learning.losses import AngularLoss
 from torch import Tensor
 
+from .class_hardness import Gram, hardest_sums
+from .class_layout import class_layout
 from .functional import class_pair_hardness
 from .mixins import CandidatesMixin
 from .pml import IndicesTuple, c_f, lmu, positive_pairs
@@ -96,21 +98,41 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
             anchors, positives = lmu.convert_to_pos_pairs_with_unique_labels(
                 indices_tuple, labels
             )
-        classes, ref_classes = torch.unique(ref_labels, return_inverse=True)
-        if len(anchors) == 0 or len(classes) == 1:
-            return self.zero_losses()
         other_class = labels[anchors].unsqueeze(1) != ref_labels
-        kinds = [
-            self.distance.maybe_normalize(x)
-            for x in four_kinds(
-                embeddings[anchors], ref_emb[positives], self.synthesizer.reflect
-            )
-        ]
-        self.set_stats(kinds[0], kinds[1], embeddings, ref_emb, other_class)
+        if not other_class.any():
+            return self.zero_losses()
+        pair = embeddings[anchors], ref_emb[positives]
+        self.set_stats(
+            *(self.distance.maybe_normalize(x) for x in pair),
+            embeddings,
+            ref_emb,
+            other_class,
+        )
+        gram_distance = DotProductSimilarity(
+            normalize_embeddings=self.distance.normalize_embeddings
+        )
         if self.candidates == "official":
-            losses = self.official_losses(kinds)
+            losses = self.official_losses(self.four_kinds(*pair))
+        elif Gram.supports(gram_distance, self.synthesizer, self.hardness):
+            gram = Gram(gram_distance, self.synthesizer, self.rank)
+            pairs, place = anchors, None
+            if ref_emb is embeddings:
+                # A pair's loss is the same both ways.
+                pairs, place = torch.unique(
+                    torch.minimum(anchors, positives) * len(labels)
+                    + torch.maximum(anchors, positives),
+                    return_inverse=True,
+                )
+                pair = embeddings[pairs // len(labels)], embeddings[pairs % len(labels)]
+                pair_labels = labels[pairs % len(labels)]
+            else:
+                pair_labels = labels[anchors]
+            losses = self.gram_losses(gram, pair, pair_labels, ref_emb, ref_labels)
+            losses = losses if place is None else losses[place]
         else:
+            classes, ref_classes = torch.unique(ref_labels, return_inverse=True)
             pool = self.synthesizer(ref_emb, ref_classes)
+            kinds = self.four_kinds(*pair)
             losses = self.pair_losses(kinds, ref_classes[positives], pool, len(classes))
         return {
             "loss": {
@@ -119,6 +141,34 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
                 "reduction_type": "pos_pair",
             }
         }
+
+    def four_kinds(self, anchors: Tensor, positives: Tensor) -> list[Tensor]:
+        """The pairs' originals and synthetic points, as the distance compares them."""
+        kinds = four_kinds(anchors, positives, self.synthesizer.reflect)
+        return [self.distance.maybe_normalize(x) for x in kinds]
+
+    def gram_losses(
+        self,
+        gram: Gram,
+        pair: tuple[Tensor, Tensor],
+        pair_labels: Tensor,
+        ref_emb: Tensor,
+        ref_labels: Tensor,
+    ) -> Tensor:
+        """Shape (P,): L_ij of pairs, (P, D) each, by the Gram matrix."""
+        layout = class_layout(ref_labels)
+        squared_tangent = torch.tan(self.alpha) ** 2
+        selected = hardest_sums(
+            gram, torch.stack(pair), ref_emb, layout, details=self.collect_stats
+        )
+        keep = pair_labels.unsqueeze(1) != layout.labels
+        self.record_synthetic_ratio(selected.is_synthetic, keep)
+        positive_term = 2 * (1 + squared_tangent) * gram.pairwise(*pair)
+        return lmu.logsumexp(
+            4 * squared_tangent * selected.similarity - positive_term.unsqueeze(1),
+            keep_mask=keep,
+            add_one=True,
+        ).squeeze(1)
 
     def pair_losses(
         self,

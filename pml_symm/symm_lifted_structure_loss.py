@@ -60,11 +60,11 @@ class SymmLiftedStructureLoss(SymmMixin, LiftedStructureLoss):
             self.distance.margin(self.neg_margin, negatives.hardness),
             keep_mask=negatives.keep,
             add_one=False,
-        ).squeeze(1)
+        ).squeeze(1)[negatives.row]
         attraction = self.distance.margin(positive_values, self.pos_margin)
         losses = torch.relu(repulsion + attraction) ** 2 / 2
         # The logarithm of an empty sum: PML's logsumexp has 0 there, not minus infinity.
-        losses = torch.where(negatives.keep.any(dim=1), losses, 0)
+        losses = torch.where(negatives.keep.any(dim=1)[negatives.row], losses, 0)
         return {
             "loss": {
                 "losses": losses,

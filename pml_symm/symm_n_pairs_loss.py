@@ -6,6 +6,8 @@ import torch
 from pytorch_metric_learning.losses import NPairsLoss
 from torch import Tensor
 
+from .class_hardness import Gram
+from .gram import hardest_within
 from .mixins import CandidatesMixin
 from .pml import IndicesTuple, c_f, lmu, positive_pairs, similarity_from
 from .released import four_kinds, n_pairs_candidates
@@ -79,12 +81,33 @@ class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
 
     def logits(self, anchors: Tensor, positives: Tensor, classes: Tensor) -> Tensor:
         """Shape (n, n): a.p on the diagonal, H(u, v) elsewhere, -inf where dropped."""
+        if not Gram.supports(self.distance, self.synthesizer, self.hardness):
+            return self._logits_of_points(anchors, positives, classes)
+        gram = Gram(self.distance, self.synthesizer, self.rank)
+        gram.record_norms(anchors, positives)
+        kinds = gram.kinds(2)
+        selected = hardest_within(
+            torch.stack([anchors, positives]),
+            kinds,
+            keep_kinds=self.collect_stats,
+            **gram.options,
+        )
+        if selected.kinds is not None:
+            is_synthetic = (selected.kinds >= kinds.num_members).any(0)
+            self.record_synthetic_ratio(is_synthetic, classes != classes.unsqueeze(1))
+        values = torch.diagonal_scatter(
+            gram.values(selected.similarity), gram.pairwise(anchors, positives)
+        )
+        return similarity_from(self.distance, values)
+
+    def _logits_of_points(
+        self, anchors: Tensor, positives: Tensor, classes: Tensor
+    ) -> Tensor:
+        """As logits, for distances that need the synthetic points themselves."""
         pool = self.synthesizer(torch.cat([anchors, positives]), classes.repeat(2))
         matrix = self.distance(pool.embeddings)
         positive_values = matrix[classes, classes + len(classes)]
-        negatives = self.select_negatives(
-            pool, matrix, len(classes), classes, positive_values
-        )
+        negatives = self.select_negatives(pool, matrix, classes, classes, positive_values)
         logits = similarity_from(self.distance, negatives.hardness)
         logits = logits.masked_fill(~negatives.keep, -torch.inf)
         return torch.diagonal_scatter(

@@ -65,14 +65,19 @@ class SymmTripletMarginLoss(SymmMixin, TripletMarginLoss):
         positive_values, negatives = self.compare(
             (anchors, positives), embeddings, ref_emb, ref_labels
         )
-        keep = negatives.keep
-        if drawn is not None:
-            keep = keep & (torch.unique(ref_labels) == ref_labels[drawn].unsqueeze(1))
-        pair, other = torch.where(keep)
+        row = negatives.row
+        if drawn is None and self.hardness != "semihard":
+            # One term for every pair and other class: no need to look which.
+            pair, other = _every_other_class(row, len(negatives.classes))
+        else:
+            keep = negatives.keep[row]
+            if drawn is not None:
+                keep = keep & (negatives.classes == ref_labels[drawn].unsqueeze(1))
+            pair, other = torch.where(keep)
         if len(pair) == 0:
             return self.zero_losses()
         violation = self.margin + self.distance.margin(
-            positive_values[pair], negatives.hardness[pair, other]
+            positive_values[pair], negatives.hardness[row[pair], other]
         )
         activation = torch.nn.functional.softplus if self.smooth_loss else torch.relu
         return {
@@ -81,8 +86,16 @@ class SymmTripletMarginLoss(SymmMixin, TripletMarginLoss):
                 "indices": (
                     anchors[pair],
                     positives[pair],
-                    negatives.original[pair, other],
+                    negatives.original[row[pair], other],
                 ),
                 "reduction_type": "triplet",
             }
         }
+
+
+def _every_other_class(row: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """The pair and the class of every term; pairs compete with all classes but row."""
+    other = torch.arange(num_classes - 1, device=row.device)
+    other = other + (other >= row.unsqueeze(1)).long()
+    pair = torch.arange(len(row), device=row.device).unsqueeze(1).expand_as(other)
+    return pair.flatten(), other.flatten()
