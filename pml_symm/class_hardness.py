@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import NamedTuple
 
 import torch
@@ -37,6 +38,7 @@ class Gram:
             # A positive factor, which normalizing takes out again.
             "beta": 1.0 if distance.normalize_embeddings else synthesizer.beta,
             "normalize": distance.normalize_embeddings,
+            "distances": not distance.is_inverted,
             "rank": rank,
         }
 
@@ -70,6 +72,18 @@ class Gram:
         root = torch.where(is_apart, squared, 1).sqrt()
         return torch.where(is_apart, root, 0) ** self.distance.power
 
+    def within(self, within: Tensor) -> Tensor:
+        """Shape (m (m-1) C,): the distance's values of all ordered pairs of members.
+
+        Args:
+            within: shape (C, m, m), as Selected has it.
+        """
+        pairs = list(permutations(range(within.shape[1]), 2))
+        if not pairs:
+            return within.new_empty(0)
+        values = torch.stack([within[:, i, j] for i, j in pairs]).flatten()
+        return values if self.distance.is_inverted else values**self.distance.power
+
     def pairwise(self, query: Tensor, reference: Tensor) -> Tensor:
         """Shape (P,): the distance's values of rows of query and of reference."""
         query = self.distance.maybe_normalize(query)
@@ -99,12 +113,15 @@ class ClassHardness(NamedTuple):
     """The selected pair of points for every row class and column class.
 
     Attributes:
+        within: shape (P,), the distance's values of the rows' positive pairs, in the
+            order of ClassLayout.positive_pairs, with gradients.
         similarity: shape (R, C), their dot product, with gradients.
         original: shape (R, C), int64: the row of the column's point, or of its axis;
             empty, if it was not asked for.
         is_synthetic: shape (R, C), bool: whether either point is; empty likewise.
     """
 
+    within: Tensor
     similarity: Tensor
     original: Tensor
     is_synthetic: Tensor
@@ -121,7 +138,7 @@ def class_hardness(
         layout: of their labels.
         details: tell which points they are.
     """
-    members = [embeddings[group] for group in layout.groups]
+    members = [_rows(embeddings, group) for group in layout.groups]
     kinds = [gram.kinds(len(group)) for group in layout.groups]
     blocks: dict[tuple[int, int], Selected] = {}
     for g, rows in enumerate(members):
@@ -132,8 +149,14 @@ def class_hardness(
             )
             blocks[h, g] = block
             mirrored = None if block.kinds is None else block.kinds.flip(0).mT
-            blocks[g, h] = Selected(block.similarity.t(), block.gram, mirrored)
-    return _assemble(blocks, layout, kinds, kinds)
+            blocks[g, h] = Selected(block.similarity.t(), block.within, mirrored)
+    within = torch.cat([gram.within(blocks[g, g].within) for g in range(len(members))])
+    return _assemble(within, blocks, layout, kinds, kinds)
+
+
+def _rows(embeddings: Tensor, group: Tensor) -> Tensor:
+    # index_select has a far cheaper backward pass than indexing.
+    return embeddings.index_select(0, group.flatten()).view(*group.shape, -1)
 
 
 def hardest_sums(
@@ -157,7 +180,7 @@ def hardest_sums(
     blocks = {
         (0, h): hardest_between(
             pairs,
-            embeddings[group],
+            _rows(embeddings, group),
             row_kinds,
             kinds[h],
             keep_kinds=details,
@@ -165,10 +188,11 @@ def hardest_sums(
         )
         for h, group in enumerate(layout.groups)
     }
-    return _assemble(blocks, layout, [row_kinds], kinds)
+    return _assemble(gram.within(blocks[0, 0].within), blocks, layout, [row_kinds], kinds)
 
 
 def _assemble(
+    within: Tensor,
     blocks: dict[tuple[int, int], Selected],
     layout: ClassLayout,
     row_kinds: list[Kinds],
@@ -186,7 +210,7 @@ def _assemble(
     for (g, h), block in blocks.items():
         if block.kinds is None:
             nothing = similarity.new_empty(0)
-            return ClassHardness(similarity, nothing.long(), nothing.bool())
+            return ClassHardness(within, similarity, nothing.long(), nothing.bool())
         row, column = block.kinds.long()
         axes = column_kinds[h].axes(column.device)
         originals[g, h] = layout.groups[h].gather(0, axes[column])
@@ -194,4 +218,4 @@ def _assemble(
             row_kinds[g].has_synthetic(row.device)[row]
             | column_kinds[h].has_synthetic(column.device)[column]
         )
-    return ClassHardness(similarity, whole(originals), whole(synthetic))
+    return ClassHardness(within, similarity, whole(originals), whole(synthetic))

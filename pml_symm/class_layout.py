@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations, permutations
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,30 @@ class ClassLayout(NamedTuple):
     class_of: Tensor
     labels: Tensor
 
+    def positive_pairs(self, both_ways: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+        """Every pair of a class's rows.
+
+        Args:
+            both_ways: (i, j) and (j, i); else only the one that comes first in the batch.
+
+        Returns:
+            anchors, positives: shape (P,), rows of the batch.
+            numbers: shape (P,), of their classes.
+        """
+        anchors, positives, numbers = [], [], []
+        first = 0
+        for group in self.groups:
+            number = torch.arange(first, first + group.shape[1], device=group.device)
+            first += group.shape[1]
+            choose = permutations if both_ways else combinations
+            for i, j in choose(range(len(group)), 2):
+                anchors.append(group[i])
+                positives.append(group[j])
+                numbers.append(number)
+        if not anchors:
+            return (self.class_of[:0],) * 3
+        return torch.cat(anchors), torch.cat(positives), torch.cat(numbers)
+
 
 def class_layout(labels: Tensor) -> ClassLayout:
     """Group the rows of a batch by class, and the classes by size.
@@ -39,16 +64,21 @@ def class_layout(labels: Tensor) -> ClassLayout:
     """
     ordered, order = torch.sort(labels, stable=True)
     classes, sizes = torch.unique_consecutive(ordered, return_counts=True)
-    starts = sizes.cumsum(0) - sizes
-    groups = []
-    numbers = torch.empty_like(starts)
-    first = 0
-    for size in torch.unique(sizes).tolist():
-        chosen = (sizes == size).nonzero().squeeze(1)
-        offsets = torch.arange(size, device=labels.device).unsqueeze(1)
-        groups.append(order[starts[chosen] + offsets])
-        numbers[chosen] = torch.arange(first, first + len(chosen), device=labels.device)
-        first += len(chosen)
+    group_sizes = torch.unique(sizes).tolist()
+    if len(group_sizes) == 1:
+        numbers = torch.arange(len(classes), device=labels.device)
+        groups = [order.view(len(classes), -1).t()]
+    else:
+        starts = sizes.cumsum(0) - sizes
+        numbers = torch.empty_like(starts)
+        groups = []
+        first = 0
+        for size in group_sizes:
+            chosen = (sizes == size).nonzero().squeeze(1)
+            offsets = torch.arange(size, device=labels.device).unsqueeze(1)
+            groups.append(order[starts[chosen] + offsets])
+            numbers[chosen] = torch.arange(first, first + len(chosen), device=labels.device)
+            first += len(chosen)
     class_of = torch.empty_like(order)
     class_of[order] = numbers.repeat_interleave(sizes)
     in_order = torch.empty_like(classes)

@@ -14,7 +14,7 @@ from .functional import (
     class_pair_hardness,
     finite_or_nan,
 )
-from .pml import IndicesTuple, c_f, similarity_from
+from .pml import IndicesTuple, c_f, positive_pairs, similarity_from
 from .symm_synthesizer import SymmSynthesizer, synthesizer_or_default
 from .synthetic_batch import SyntheticBatch
 from .validation import Hardness, check_batch, check_choice, check_hardness
@@ -100,27 +100,44 @@ class SymmMixin:
 
     def compare(
         self,
-        pairs: tuple[Tensor, Tensor],
+        pairs: tuple[Tensor, Tensor] | None,
         embeddings: Tensor,
+        labels: Tensor,
         ref_emb: Tensor,
         ref_labels: Tensor,
-    ) -> tuple[Tensor, Negatives]:
-        """The distance's values of P positive pairs, and what they compete with."""
+    ) -> tuple[tuple[Tensor, Tensor], Tensor, Negatives]:
+        """Positive pairs, the distance's values of them, and what they compete with.
+
+        Args:
+            pairs: anchors and positives, or None for all.
+            embeddings: shape (B, D).
+            labels: shape (B,).
+            ref_emb: shape (R, D).
+            ref_labels: shape (R,).
+        """
         distance = self.distance  # type: ignore[attr-defined]
-        if not Gram.supports(distance, self.synthesizer, self.hardness):
-            return self._compare_points(pairs, embeddings, ref_emb, ref_labels)
-        anchors, positives = pairs
+        supported = Gram.supports(distance, self.synthesizer, self.hardness)
+        if not supported or len(ref_emb) == 0:
+            if pairs is None:
+                pairs = positive_pairs(None, labels, ref_labels)
+            return pairs, *self._compare_points(pairs, embeddings, ref_emb, ref_labels)
         gram = Gram(distance, self.synthesizer, self.rank)
         gram.record_norms(embeddings, ref_emb)
         layout = class_layout(ref_labels)
         selected = class_hardness(gram, ref_emb, layout, details=True)
+        if pairs is None and ref_emb is embeddings:
+            anchors, positives, row = layout.positive_pairs()
+            values = selected.within
+        else:
+            anchors, positives = pairs or positive_pairs(None, labels, ref_labels)
+            row = layout.class_of[positives]
+            values = gram.pairwise(embeddings[anchors], ref_emb[positives])
         keep = ~torch.eye(len(layout.labels), dtype=torch.bool, device=ref_emb.device)
-        row = layout.class_of[positives]
         self.record_synthetic_ratio(selected.is_synthetic, keep, row)
         negatives = Negatives(
             gram.values(selected.similarity), keep, selected.original, row, layout.labels
         )
-        return gram.pairwise(embeddings[anchors], ref_emb[positives]), negatives
+        return (anchors, positives), values, negatives
 
     def _compare_points(
         self,

@@ -16,7 +16,7 @@ from pytorch_metric_learning.losses import AngularLoss
 from torch import Tensor
 
 from .class_hardness import Gram, hardest_sums
-from .class_layout import class_layout
+from .class_layout import ClassLayout, class_layout
 from .functional import class_pair_hardness
 from .mixins import CandidatesMixin
 from .pml import IndicesTuple, c_f, lmu, positive_pairs
@@ -92,22 +92,35 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
         ref_labels: Tensor,
     ) -> dict:
         """PML's hook: one term for each positive pair."""
-        anchors, positives = positive_pairs(indices_tuple, labels, ref_labels)
+        if len(ref_labels) == 0:
+            return self.zero_losses()
+        layout = class_layout(ref_labels)
         if self.candidates == "official":
             c_f.ref_not_supported(embeddings, labels, ref_emb, ref_labels)
+        both_ways = indices_tuple is None and ref_emb is embeddings
+        if both_ways and self.candidates == "all":
+            # The loss of a pair is the same both ways.
+            anchors, positives, _ = layout.positive_pairs(both_ways=False)
+        else:
+            anchors, positives = positive_pairs(indices_tuple, labels, ref_labels)
+        if self.candidates == "official":
             anchors, positives = lmu.convert_to_pos_pairs_with_unique_labels(
                 indices_tuple, labels
             )
-        other_class = labels[anchors].unsqueeze(1) != ref_labels
-        if not other_class.any():
+        if len(anchors) == 0 or len(layout.labels) == 1:
             return self.zero_losses()
-        pair = embeddings[anchors], ref_emb[positives]
-        self.set_stats(
-            *(self.distance.maybe_normalize(x) for x in pair),
-            embeddings,
-            ref_emb,
-            other_class,
+        # index_select has a far cheaper backward pass than indexing.
+        pair = (
+            embeddings.index_select(0, anchors),
+            ref_emb.index_select(0, positives),
         )
+        if self.collect_stats:
+            self.set_stats(
+                *(self.distance.maybe_normalize(x) for x in pair),
+                embeddings,
+                ref_emb,
+                labels[anchors].unsqueeze(1) != ref_labels,
+            )
         gram_distance = DotProductSimilarity(
             normalize_embeddings=self.distance.normalize_embeddings
         )
@@ -115,25 +128,18 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
             losses = self.official_losses(self.four_kinds(*pair))
         elif Gram.supports(gram_distance, self.synthesizer, self.hardness):
             gram = Gram(gram_distance, self.synthesizer, self.rank)
-            pairs, place = anchors, None
-            if ref_emb is embeddings:
-                # A pair's loss is the same both ways.
-                pairs, place = torch.unique(
-                    torch.minimum(anchors, positives) * len(labels)
-                    + torch.maximum(anchors, positives),
-                    return_inverse=True,
-                )
-                pair = embeddings[pairs // len(labels)], embeddings[pairs % len(labels)]
-                pair_labels = labels[pairs % len(labels)]
-            else:
-                pair_labels = labels[anchors]
-            losses = self.gram_losses(gram, pair, pair_labels, ref_emb, ref_labels)
-            losses = losses if place is None else losses[place]
+            losses = self.gram_losses(gram, pair, labels[anchors], ref_emb, layout)
         else:
             classes, ref_classes = torch.unique(ref_labels, return_inverse=True)
             pool = self.synthesizer(ref_emb, ref_classes)
             kinds = self.four_kinds(*pair)
             losses = self.pair_losses(kinds, ref_classes[positives], pool, len(classes))
+        if both_ways and self.candidates == "all":
+            losses = losses.repeat(2)
+            anchors, positives = (
+                torch.cat([anchors, positives]),
+                torch.cat([positives, anchors]),
+            )
         return {
             "loss": {
                 "losses": losses,
@@ -153,17 +159,17 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
         pair: tuple[Tensor, Tensor],
         pair_labels: Tensor,
         ref_emb: Tensor,
-        ref_labels: Tensor,
+        layout: ClassLayout,
     ) -> Tensor:
         """Shape (P,): L_ij of pairs, (P, D) each, by the Gram matrix."""
-        layout = class_layout(ref_labels)
         squared_tangent = torch.tan(self.alpha) ** 2
         selected = hardest_sums(
             gram, torch.stack(pair), ref_emb, layout, details=self.collect_stats
         )
         keep = pair_labels.unsqueeze(1) != layout.labels
         self.record_synthetic_ratio(selected.is_synthetic, keep)
-        positive_term = 2 * (1 + squared_tangent) * gram.pairwise(*pair)
+        num_pairs = len(pair_labels)
+        positive_term = 2 * (1 + squared_tangent) * selected.within[:num_pairs]
         return lmu.logsumexp(
             4 * squared_tangent * selected.similarity - positive_term.unsqueeze(1),
             keep_mask=keep,

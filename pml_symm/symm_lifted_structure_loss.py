@@ -52,10 +52,14 @@ class SymmLiftedStructureLoss(SymmMixin, LiftedStructureLoss):
         ref_labels: Tensor,
     ) -> dict:
         """PML's hook: one term for each positive pair."""
-        pairs = positive_pairs(indices_tuple, labels, ref_labels)
+        given = None
+        if indices_tuple is not None:
+            given = positive_pairs(indices_tuple, labels, ref_labels)
+        pairs, positive_values, negatives = self.compare(
+            given, embeddings, labels, ref_emb, ref_labels
+        )
         if len(pairs[0]) == 0:
             return self.zero_losses()
-        positive_values, negatives = self.compare(pairs, embeddings, ref_emb, ref_labels)
         repulsion = lmu.logsumexp(
             self.distance.margin(self.neg_margin, negatives.hardness),
             keep_mask=negatives.keep,

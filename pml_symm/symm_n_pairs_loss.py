@@ -7,6 +7,7 @@ from pytorch_metric_learning.losses import NPairsLoss
 from torch import Tensor
 
 from .class_hardness import Gram
+from .class_layout import class_layout
 from .gram import hardest_within
 from .mixins import CandidatesMixin
 from .pml import IndicesTuple, c_f, lmu, positive_pairs, similarity_from
@@ -57,16 +58,24 @@ class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
     ) -> dict:
         """PML's hook: one term for each class with a pair."""
         c_f.ref_not_supported(embeddings, labels, ref_emb, ref_labels)
-        if indices_tuple is not None:
+        if indices_tuple is None:
+            # The first two of each class, which are PML's choice too.
+            groups = [group for group in class_layout(labels).groups if len(group) > 1]
+            pairs = torch.cat([labels.new_empty(2, 0), *(x[:2] for x in groups)], dim=1)
+            anchors, positives = pairs.long()
+        else:
             positive_pairs(indices_tuple, labels, labels)
-        anchors, positives = lmu.convert_to_pos_pairs_with_unique_labels(
-            indices_tuple, labels
-        )
+            anchors, positives = lmu.convert_to_pos_pairs_with_unique_labels(
+                indices_tuple, labels
+            )
         self.num_pairs = len(anchors)
         if self.num_pairs == 0:
             return self.zero_losses()
         classes = torch.arange(self.num_pairs, device=embeddings.device)
-        pair = embeddings[anchors], embeddings[positives]
+        pair = (
+            embeddings.index_select(0, anchors),
+            embeddings.index_select(0, positives),
+        )
         if self.candidates == "official":
             logits = self.official_logits(*pair)
         else:
@@ -95,9 +104,8 @@ class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
         if selected.kinds is not None:
             is_synthetic = (selected.kinds >= kinds.num_members).any(0)
             self.record_synthetic_ratio(is_synthetic, classes != classes.unsqueeze(1))
-        values = torch.diagonal_scatter(
-            gram.values(selected.similarity), gram.pairwise(anchors, positives)
-        )
+        positive_values = gram.within(selected.within)[: len(classes)]
+        values = torch.diagonal_scatter(gram.values(selected.similarity), positive_values)
         return similarity_from(self.distance, values)
 
     def _logits_of_points(

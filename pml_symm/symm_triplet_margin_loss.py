@@ -53,49 +53,48 @@ class SymmTripletMarginLoss(SymmMixin, TripletMarginLoss):
         ref_labels: Tensor,
     ) -> dict:
         """PML's hook: one term for each positive pair and other class."""
-        if indices_tuple is None and self.triplets_per_anchor != "all":
-            anchors, positives, drawn = lmu.convert_to_triplets(
+        given, drawn = None, None
+        if indices_tuple is not None:
+            given = positive_pairs(indices_tuple, labels, ref_labels)
+        elif self.triplets_per_anchor != "all":
+            *given, drawn = lmu.convert_to_triplets(
                 None, labels, ref_labels, t_per_anchor=self.triplets_per_anchor
             )
-        else:
-            anchors, positives = positive_pairs(indices_tuple, labels, ref_labels)
-            drawn = None
-        if len(anchors) == 0:
-            return self.zero_losses()
-        positive_values, negatives = self.compare(
-            (anchors, positives), embeddings, ref_emb, ref_labels
+        (anchors, positives), values, negatives = self.compare(
+            given, embeddings, labels, ref_emb, ref_labels
         )
         row = negatives.row
         if drawn is None and self.hardness != "semihard":
             # One term for every pair and other class: no need to look which.
-            pair, other = _every_other_class(row, len(negatives.classes))
+            other = _other_classes(len(negatives.classes), row.device)
+            hardness = negatives.hardness.gather(1, other).index_select(0, row)
+            original = negatives.original.gather(1, other).index_select(0, row)
+            values = values.unsqueeze(1).expand_as(hardness)
+            anchors = anchors.unsqueeze(1).expand_as(original)
+            positives = positives.unsqueeze(1).expand_as(original)
         else:
             keep = negatives.keep[row]
             if drawn is not None:
                 keep = keep & (negatives.classes == ref_labels[drawn].unsqueeze(1))
             pair, other = torch.where(keep)
-        if len(pair) == 0:
+            hardness = negatives.hardness[row[pair], other]
+            original = negatives.original[row[pair], other]
+            values, anchors, positives = values[pair], anchors[pair], positives[pair]
+        if hardness.numel() == 0:
             return self.zero_losses()
-        violation = self.margin + self.distance.margin(
-            positive_values[pair], negatives.hardness[row[pair], other]
-        )
+        violation = self.margin + self.distance.margin(values, hardness).flatten()
         activation = torch.nn.functional.softplus if self.smooth_loss else torch.relu
         return {
             "loss": {
                 "losses": activation(violation),
-                "indices": (
-                    anchors[pair],
-                    positives[pair],
-                    negatives.original[row[pair], other],
-                ),
+                "indices": (anchors.flatten(), positives.flatten(), original.flatten()),
                 "reduction_type": "triplet",
             }
         }
 
 
-def _every_other_class(row: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """The pair and the class of every term; pairs compete with all classes but row."""
-    other = torch.arange(num_classes - 1, device=row.device)
-    other = other + (other >= row.unsqueeze(1)).long()
-    pair = torch.arange(len(row), device=row.device).unsqueeze(1).expand_as(other)
-    return pair.flatten(), other.flatten()
+def _other_classes(num_classes: int, device: torch.device) -> Tensor:
+    """Shape (C, C - 1): for every class the others."""
+    other = torch.arange(max(num_classes - 1, 0), device=device)
+    own = torch.arange(num_classes, device=device).unsqueeze(1)
+    return other + (other >= own).long()

@@ -100,12 +100,12 @@ def test_normalized(m):
     made = points(unit, kinds)
     expected = candidates(made, made).amax(0)
     within = torch.einsum("icd,jcd->cij", unit, unit)
-    torch.testing.assert_close(selected.gram, within)
+    torch.testing.assert_close(selected.within, within)
     weights = torch.randn(6, 6, dtype=DOUBLE).fill_diagonal_(0)
     gram_weights = torch.randn_like(within)
     torch.testing.assert_close(
         torch.autograd.grad(
-            (selected.similarity * weights).sum() + (selected.gram * gram_weights).sum(),
+            (selected.similarity * weights).sum() + (selected.within * gram_weights).sum(),
             members,
         ),
         torch.autograd.grad(
