@@ -378,6 +378,7 @@ class _HardestPair(torch.autograd.Function):
                 column_points.members[:, there],
                 to_rows.members[:, here],
                 to_columns.members[:, there],
+                square=problem.symmetric and here == there,
             )
         if problem.distances:
             to_within = _through_distances(ctx.distances, to_within)
@@ -593,13 +594,21 @@ def _to_gram(
 
 
 def _through_gram(
-    to_gram: Tensor, rows: Tensor, columns: Tensor, to_rows: Tensor, to_columns: Tensor
+    to_gram: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    to_rows: Tensor,
+    to_columns: Tensor,
+    square: bool,
 ) -> None:
-    """Add what goes on from the dot products to the originals."""
+    """Add what goes on from the dot products to the originals.
+
+    In a square block rows and columns are the same, and one product serves both.
+    """
     if rows.is_contiguous() and columns.is_contiguous():
         flat = to_gram.flatten(2).flatten(0, 1)
         flat_rows, flat_columns = to_rows.flatten(0, 1), to_columns.flatten(0, 1)
-        if to_rows.data_ptr() == to_columns.data_ptr():
+        if square:
             flat_rows.addmm_(flat + flat.t(), columns.flatten(0, 1))
             return
         flat_rows.addmm_(flat, columns.flatten(0, 1))

@@ -35,7 +35,7 @@ def random(*shape):
     return torch.randn(*shape, dtype=DOUBLE, requires_grad=True)
 
 
-@pytest.fixture(params=[1 << 20, 100], ids=["one block", "many blocks"])
+@pytest.fixture(params=[1 << 20, 20], ids=["one block", "many blocks"])
 def _block_size(request, monkeypatch):
     monkeypatch.setitem(gram._BLOCK_ELEMENTS, "cpu", request.param)
 
