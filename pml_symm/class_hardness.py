@@ -15,7 +15,15 @@ from pytorch_metric_learning.distances import (
 from torch import Tensor
 
 from .class_layout import ClassLayout
-from .gram import Kinds, Selected, hardest_between, hardest_within
+from .gram import (
+    Kinds,
+    Selected,
+    Setting,
+    axis_of_kind,
+    hardest_between,
+    hardest_within,
+    has_synthetic,
+)
 from .symm_synthesizer import SymmSynthesizer
 
 
@@ -33,14 +41,10 @@ class Gram:
     ) -> None:
         self.distance = distance
         self.pairing = synthesizer.pairing
-        self.options = {
-            "alpha": synthesizer.alpha,
-            # A positive factor, which normalizing takes out again.
-            "beta": 1.0 if distance.normalize_embeddings else synthesizer.beta,
-            "normalize": distance.normalize_embeddings,
-            "distances": not distance.is_inverted,
-            "rank": rank,
-        }
+        normalize = bool(distance.normalize_embeddings)
+        # Normalizing takes out a positive factor again.
+        beta = 1.0 if normalize else synthesizer.beta
+        self.setting = Setting(synthesizer.alpha, beta, normalize, rank)
 
     @staticmethod
     def supports(
@@ -97,6 +101,16 @@ class Gram:
         """The kinds of points of a class of so many members."""
         return Kinds(num_members, self.pairing)
 
+    def hardest_within(self, members: Tensor, keep_kinds: bool) -> Selected:
+        """As gram.hardest_within, for the members of classes of one size."""
+        return hardest_within(
+            members,
+            self.kinds(len(members)),
+            self.setting,
+            distances=not self.distance.is_inverted,
+            keep_kinds=keep_kinds,
+        )
+
     def record_norms(self, embeddings: Tensor, ref_emb: Tensor) -> None:
         """Record what the distance records when it is called, if stats are on."""
         self.distance.reset_stats()
@@ -142,10 +156,10 @@ def class_hardness(
     kinds = [gram.kinds(len(group)) for group in layout.groups]
     blocks: dict[tuple[int, int], Selected] = {}
     for g, rows in enumerate(members):
-        blocks[g, g] = hardest_within(rows, kinds[g], keep_kinds=details, **gram.options)
+        blocks[g, g] = gram.hardest_within(rows, details)
         for h in range(g):
             block = hardest_between(
-                members[h], rows, kinds[h], kinds[g], keep_kinds=details, **gram.options
+                members[h], rows, kinds[h], kinds[g], gram.setting, details
             )
             blocks[h, g] = block
             mirrored = None if block.kinds is None else block.kinds.flip(0).mT
@@ -183,8 +197,8 @@ def hardest_sums(
             _rows(embeddings, group),
             row_kinds,
             kinds[h],
-            keep_kinds=details,
-            **gram.options,
+            gram.setting,
+            details,
         )
         for h, group in enumerate(layout.groups)
     }
@@ -212,10 +226,10 @@ def _assemble(
             nothing = similarity.new_empty(0)
             return ClassHardness(within, similarity, nothing.long(), nothing.bool())
         row, column = block.kinds.long()
-        axes = column_kinds[h].axes(column.device)
+        axes = axis_of_kind(column_kinds[h], column.device)
         originals[g, h] = layout.groups[h].gather(0, axes[column])
         synthetic[g, h] = (
-            row_kinds[g].has_synthetic(row.device)[row]
-            | column_kinds[h].has_synthetic(column.device)[column]
+            has_synthetic(row_kinds[g], row.device)[row]
+            | has_synthetic(column_kinds[h], column.device)[column]
         )
     return ClassHardness(within, similarity, whole(originals), whole(synthetic))

@@ -69,14 +69,36 @@ class Kinds:
             return point
         return self.synthetic[point - self.num_members][1]
 
-    def axes(self, device: torch.device) -> Tensor:
-        """Shape (points,), int64: `axis` of every point."""
-        return torch.tensor([self.axis(x) for x in range(self.num_points)], device=device)
 
-    def has_synthetic(self, device: torch.device) -> Tensor:
-        """Shape (kinds,), bool: whether a synthetic point is part of the kind."""
-        parts = [max(terms) >= self.num_members for terms in self.terms]
-        return torch.tensor(parts, device=device)
+@lru_cache
+def axis_of_kind(kinds: Kinds, device: torch.device) -> Tensor:
+    """Shape (kinds,), int64: the member that each point is, or is mirrored about."""
+    return torch.tensor([kinds.axis(x) for x in range(kinds.num_points)], device=device)
+
+
+@lru_cache
+def has_synthetic(kinds: Kinds, device: torch.device) -> Tensor:
+    """Shape (kinds,), bool: whether a synthetic point is part of the kind."""
+    parts = [max(terms) >= kinds.num_members for terms in kinds.terms]
+    return torch.tensor(parts, device=device)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is compared.
+
+    Attributes:
+        alpha: similarity ratio.
+        beta: norm ratio.
+        normalize: compare points of length one; only with alpha = 2 and beta = 1, which
+            keep the length.
+        rank: which of the candidates to select, 1 for the hardest.
+    """
+
+    alpha: float = 2.0
+    beta: float = 1.0
+    normalize: bool = False
+    rank: int = 1
 
 
 class Selected(NamedTuple):
@@ -99,12 +121,9 @@ class Selected(NamedTuple):
 class _Problem:
     row_kinds: Kinds
     column_kinds: Kinds
-    alpha: float
-    beta: float
-    normalize: bool
-    distances: bool
-    rank: int
+    setting: Setting
     symmetric: bool
+    distances: bool
     keep_kinds: bool
 
     @cached_property
@@ -130,11 +149,8 @@ class _Problem:
 def hardest_within(
     members: Tensor,
     kinds: Kinds,
-    alpha: float = 2.0,
-    beta: float = 1.0,
-    normalize: bool = False,
+    setting: Setting,
     distances: bool = False,
-    rank: int = 1,
     keep_kinds: bool = False,
 ) -> Selected:
     """H(u, v) of every two classes of one size; symmetric, the diagonal is undefined.
@@ -142,18 +158,12 @@ def hardest_within(
     Args:
         members: shape (m, C, D), floating.
         kinds: of a class of m members.
-        alpha: similarity ratio.
-        beta: norm ratio.
-        normalize: compare points of length one; only with alpha = 2 and beta = 1, which
-            keep the length.
+        setting: what is compared.
         distances: give the Euclidean distances of the members of each class instead of
             their dot products.
-        rank: which of the candidates, 1 for the hardest.
-        keep_kinds: tell which candidates they are.
+        keep_kinds: tell which candidates were selected.
     """
-    problem = _Problem(
-        kinds, kinds, alpha, beta, normalize, distances, rank, True, keep_kinds
-    )
+    problem = _Problem(kinds, kinds, setting, True, distances, keep_kinds)
     return Selected(*_HardestPair.apply(members, None, problem))
 
 
@@ -162,11 +172,7 @@ def hardest_between(
     columns: Tensor,
     row_kinds: Kinds,
     column_kinds: Kinds,
-    alpha: float = 2.0,
-    beta: float = 1.0,
-    normalize: bool = False,
-    distances: bool = False,
-    rank: int = 1,
+    setting: Setting,
     keep_kinds: bool = False,
 ) -> Selected:
     """H(u, v) of every class u of one size and class v of another.
@@ -176,24 +182,10 @@ def hardest_between(
         columns: shape (n, C, D).
         row_kinds: of a class of m members.
         column_kinds: of a class of n members.
-        alpha: similarity ratio.
-        beta: norm ratio.
-        normalize: compare points of length one, as in hardest_within.
-        distances: as in hardest_within, for the row classes.
-        rank: which of the candidates, 1 for the hardest.
-        keep_kinds: tell which candidates they are.
+        setting: what is compared.
+        keep_kinds: tell which candidates were selected.
     """
-    problem = _Problem(
-        row_kinds,
-        column_kinds,
-        alpha,
-        beta,
-        normalize,
-        distances,
-        rank,
-        False,
-        keep_kinds,
-    )
+    problem = _Problem(row_kinds, column_kinds, setting, False, False, keep_kinds)
     return Selected(*_HardestPair.apply(rows, columns, problem))
 
 
@@ -217,9 +209,9 @@ class _Points(NamedTuple):
         return self.members[:, classes], self.coefficients[:, classes]
 
 
-def _points(members: Tensor, kinds: Kinds, problem: _Problem) -> _Points:
+def _points(members: Tensor, kinds: Kinds, setting: Setting) -> _Points:
     lengths = members.new_empty(0)
-    if problem.normalize:
+    if setting.normalize:
         lengths = torch.linalg.vector_norm(members, dim=2, keepdim=True)
         lengths = lengths.clamp_min(_NORMALIZE_EPS)
         members = members / lengths
@@ -229,7 +221,7 @@ def _points(members: Tensor, kinds: Kinds, problem: _Problem) -> _Points:
     sources, axes = _sources_and_axes(kinds, members.device)
     floor = torch.finfo(members.dtype).tiny
     quotients = gram[:, sources, axes] / gram[:, axes, axes].clamp_min(floor)
-    return _Points(members, lengths, gram, (quotients * (problem.alpha * problem.beta)).t())
+    return _Points(members, lengths, gram, (quotients * (setting.alpha * setting.beta)).t())
 
 
 def _distances(members: Tensor) -> Tensor:
@@ -250,7 +242,7 @@ def _through_distances(distances: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _through_coefficients(
-    points: _Points, to_coefficients: Tensor, kinds: Kinds, problem: _Problem
+    points: _Points, to_coefficients: Tensor, kinds: Kinds, setting: Setting
 ) -> Tensor:
     """Shape (C, m, m): the gradient of the dot products within each class."""
     to_gram = torch.zeros_like(points.gram)
@@ -258,7 +250,7 @@ def _through_coefficients(
     for number, (source, axis) in enumerate(kinds.synthetic):
         squared_norm = points.gram[:, axis, axis].clamp_min(floor)
         to_product = to_coefficients[number] / squared_norm
-        to_gram[:, source, axis].add_(to_product, alpha=problem.alpha * problem.beta)
+        to_gram[:, source, axis].add_(to_product, alpha=setting.alpha * setting.beta)
         to_gram[:, axis, axis].sub_(to_product * points.coefficients[number])
     return to_gram
 
@@ -301,10 +293,10 @@ class _HardestPair(torch.autograd.Function):
     def forward(
         ctx: Any, rows: Tensor, columns: Tensor | None, problem: _Problem
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        row_points = _points(rows, problem.row_kinds, problem)
+        row_points = _points(rows, problem.row_kinds, problem.setting)
         column_points = row_points
         if columns is not None:
-            column_points = _points(columns, problem.column_kinds, problem)
+            column_points = _points(columns, problem.column_kinds, problem.setting)
         size = row_points.members.shape[1], column_points.members.shape[1]
         similarity = rows.new_empty(size)
         kinds = (
@@ -330,13 +322,12 @@ class _HardestPair(torch.autograd.Function):
                 _store_kinds(kinds, block.kinds, here, there, problem.symmetric)
             saved += block[1:]
         ctx.problem = problem
-        ctx.save_for_backward(*row_points, *column_points, *saved)
-        if kinds is not None:
-            ctx.mark_non_differentiable(kinds)
         within = row_points.gram
         if problem.distances:
             within = _distances(row_points.members)
-            ctx.distances = within.detach()
+        ctx.save_for_backward(*row_points, *column_points, within, *saved)
+        if kinds is not None:
+            ctx.mark_non_differentiable(kinds)
         return similarity, within, kinds
 
     @staticmethod
@@ -347,11 +338,13 @@ class _HardestPair(torch.autograd.Function):
         problem: _Problem = ctx.problem
         row_points = _Points(*ctx.saved_tensors[:4])
         column_points = _Points(*ctx.saved_tensors[4:8])
-        saved = ctx.saved_tensors[8:]
-        to_rows = _Gradients.zeros(row_points, problem.row_kinds, problem)
+        within, *saved = ctx.saved_tensors[8:]
+        to_rows = _Gradients.zeros(row_points, problem.row_kinds, problem.setting)
         to_columns = to_rows
         if not problem.symmetric:
-            to_columns = _Gradients.zeros(column_points, problem.column_kinds, problem)
+            to_columns = _Gradients.zeros(
+                column_points, problem.column_kinds, problem.setting
+            )
         for number, (here, there) in enumerate(
             _blocks(problem, gradient.shape, gradient.device)
         ):
@@ -381,11 +374,15 @@ class _HardestPair(torch.autograd.Function):
                 square=problem.symmetric and here == there,
             )
         if problem.distances:
-            to_within = _through_distances(ctx.distances, to_within)
-        through_rows = to_rows.finish(row_points, problem.row_kinds, problem, to_within)
+            to_within = _through_distances(within, to_within)
+        through_rows = to_rows.finish(
+            row_points, problem.row_kinds, problem.setting, to_within
+        )
         if problem.symmetric:
             return through_rows, None, None
-        through_columns = to_columns.finish(column_points, problem.column_kinds, problem)
+        through_columns = to_columns.finish(
+            column_points, problem.column_kinds, problem.setting
+        )
         return through_rows, through_columns, None
 
 
@@ -403,10 +400,10 @@ class _Gradients(NamedTuple):
     coefficients: Tensor
 
     @classmethod
-    def zeros(cls, points: _Points, kinds: Kinds, problem: _Problem) -> _Gradients:
+    def zeros(cls, points: _Points, kinds: Kinds, setting: Setting) -> _Gradients:
         """Before the first block."""
         return cls(
-            _weights(kinds, points.coefficients, problem.beta),
+            _weights(kinds, points.coefficients, setting.beta),
             torch.zeros_like(points.members),
             torch.zeros_like(points.coefficients),
         )
@@ -415,18 +412,18 @@ class _Gradients(NamedTuple):
         self,
         points: _Points,
         kinds: Kinds,
-        problem: _Problem,
+        setting: Setting,
         to_gram: Tensor | None = None,
     ) -> Tensor:
         """The gradient of the members that were given, after the last block."""
-        through = _through_coefficients(points, self.coefficients, kinds, problem)
+        through = _through_coefficients(points, self.coefficients, kinds, setting)
         if to_gram is not None:
             through += to_gram
         through = (through + through.mT).permute(1, 2, 0).unsqueeze(3)
         for i, member in enumerate(self.members):
             for j, other in enumerate(points.members):
                 member.addcmul_(through[i, j], other)
-        return _through_lengths(points, self.members) if problem.normalize else self.members
+        return _through_lengths(points, self.members) if setting.normalize else self.members
 
 
 def _store_kinds(
@@ -484,19 +481,19 @@ def _select(
     for j, (source, axis) in enumerate(column_kinds.synthetic):
         out = members[:, len(columns) + j]
         torch.mul(members[:, axis], column_coefficients[j], out=out)
-        out.sub_(members[:, source], alpha=problem.beta)
+        out.sub_(members[:, source], alpha=problem.setting.beta)
     for i, (source, axis) in enumerate(row_kinds.synthetic):
         out = points[len(rows) + i]
         torch.mul(points[axis], row_coefficients[i].unsqueeze(1), out=out)
-        out.sub_(points[source], alpha=problem.beta)
+        out.sub_(points[source], alpha=problem.setting.beta)
     flat = points.flatten(0, 1)
     candidates = flat
     if row_kinds.are_sums:
         candidates = torch.cat([points[x] + points[y] for x, y in row_kinds.terms])
     similarity = (
         candidates.amax(0)
-        if problem.rank == 1
-        else candidates.topk(min(problem.rank, len(candidates)), dim=0).values[-1]
+        if problem.setting.rank == 1
+        else candidates.topk(min(problem.setting.rank, len(candidates)), dim=0).values[-1]
     )
     kinds_of, products_of, places = _tables(problem, rows.device)
     # The first candidate that is equal has the highest place; far faster than argmax.
@@ -621,14 +618,29 @@ def _through_gram(
             to_columns[j].addmm_(part.t(), row)
 
 
+@lru_cache
+def _parts(kinds: Kinds, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where the synthetic points are found.
+
+    Returns:
+        parts: shape (points, x, 1, 1), the kinds that each point is part of.
+        axes: shape (points,), its axis.
+    """
+    parts = [
+        [kind for kind, terms in enumerate(kinds.terms) if point in terms]
+        for point in range(kinds.num_members, kinds.num_points)
+    ]
+    axes = [axis for _, axis in kinds.synthetic]
+    shape = len(parts), len(parts[0]) if parts else 0, 1, 1
+    return (
+        torch.tensor(parts, dtype=torch.long, device=device).view(shape),
+        torch.tensor(axes, dtype=torch.long, device=device),
+    )
+
+
 def _by_point(products: Tensor, winner: Tensor, kinds: Kinds) -> Tensor:
     """Shape (synthetic points, R, C): the products where the point is in the winner."""
-    if not kinds.are_sums:
-        points = torch.arange(kinds.num_members, kinds.num_points, device=winner.device)
-        return torch.where(winner == points.view(-1, 1, 1), products, 0)
-    parts = []
-    for point, (_, axis) in enumerate(kinds.synthetic, kinds.num_members):
-        containing = [x for x, terms in enumerate(kinds.terms) if point in terms]
-        is_part = torch.isin(winner, torch.tensor(containing, device=winner.device))
-        parts.append(torch.where(is_part, products[axis], 0))
-    return torch.stack(parts)
+    parts, axes = _parts(kinds, winner.device)
+    if kinds.are_sums:
+        products = products[axes]
+    return torch.where((winner == parts).any(1), products, 0)

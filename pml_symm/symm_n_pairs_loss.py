@@ -8,7 +8,6 @@ from torch import Tensor
 
 from .class_hardness import Gram
 from .class_layout import class_layout
-from .gram import hardest_within
 from .mixins import CandidatesMixin
 from .pml import IndicesTuple, c_f, lmu, positive_pairs, similarity_from
 from .released import four_kinds, n_pairs_candidates
@@ -94,15 +93,12 @@ class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
             return self._logits_of_points(anchors, positives, classes)
         gram = Gram(self.distance, self.synthesizer, self.rank)
         gram.record_norms(anchors, positives)
-        kinds = gram.kinds(2)
-        selected = hardest_within(
-            torch.stack([anchors, positives]),
-            kinds,
-            keep_kinds=self.collect_stats,
-            **gram.options,
+        selected = gram.hardest_within(
+            torch.stack([anchors, positives]), keep_kinds=self.collect_stats
         )
         if selected.kinds is not None:
-            is_synthetic = (selected.kinds >= kinds.num_members).any(0)
+            # The first two kinds are the originals.
+            is_synthetic = (selected.kinds >= 2).any(0)
             self.record_synthetic_ratio(is_synthetic, classes != classes.unsqueeze(1))
         positive_values = gram.within(selected.within)[: len(classes)]
         values = torch.diagonal_scatter(gram.values(selected.similarity), positive_values)

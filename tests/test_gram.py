@@ -8,7 +8,8 @@ from pytorch_metric_learning.reducers import DoNothingReducer
 import pml_symm
 from pml_symm import SymmSynthesizer, gram
 from pml_symm.class_layout import class_layout
-from pml_symm.gram import Kinds, hardest_between, hardest_within
+from pml_symm.functional import reflect
+from pml_symm.gram import Kinds, Setting, hardest_between, hardest_within
 
 DOUBLE = torch.float64
 
@@ -17,13 +18,8 @@ def points(members, kinds, alpha=2.0, beta=1.0):
     """Shape (kinds, C, D): every kind of point of every class, or sum of two."""
     made = list(members)
     for source, axis in kinds.synthetic:
-        made.append(gram_free_reflection(members[source], members[axis], alpha, beta))
+        made.append(reflect(members[source], members[axis], alpha, beta))
     return torch.stack([sum(made[x] for x in terms) for terms in kinds.terms])
-
-
-def gram_free_reflection(source, axis, alpha, beta):
-    projection = (source * axis).sum(-1, keepdim=True) / axis.square().sum(-1, keepdim=True)
-    return beta * (alpha * projection * axis - source)
 
 
 def candidates(rows, columns):
@@ -55,7 +51,9 @@ def _block_size(request, monkeypatch):
 )
 def test_within(m, pairing, alpha, beta, rank):
     members, kinds = random(m, 7, 5), Kinds(m, pairing)
-    selected = hardest_within(members, kinds, alpha, beta, rank=rank, keep_kinds=True)
+    selected = hardest_within(
+        members, kinds, Setting(alpha, beta, rank=rank), keep_kinds=True
+    )
     made = points(members, kinds, alpha, beta)
     all_of_them = candidates(made, made)
     expected = all_of_them.topk(min(rank, len(all_of_them)), dim=0).values[-1]
@@ -78,7 +76,9 @@ def test_within(m, pairing, alpha, beta, rank):
 def test_between(m, n, sums):
     rows, columns = random(m, 6, 5), random(n, 8, 5)
     row_kinds, column_kinds = Kinds(m, are_sums=sums), Kinds(n)
-    selected = hardest_between(rows, columns, row_kinds, column_kinds, keep_kinds=True)
+    selected = hardest_between(
+        rows, columns, row_kinds, column_kinds, Setting(), keep_kinds=True
+    )
     all_of_them = candidates(points(rows, row_kinds), points(columns, column_kinds))
     expected = all_of_them.amax(0)
     torch.testing.assert_close(selected.similarity, expected)
@@ -95,7 +95,7 @@ def test_between(m, n, sums):
 @pytest.mark.parametrize("m", [1, 2, 3])
 def test_normalized(m):
     members, kinds = random(m, 6, 5), Kinds(m)
-    selected = hardest_within(members, kinds, normalize=True)
+    selected = hardest_within(members, kinds, Setting(normalize=True))
     unit = torch.nn.functional.normalize(members, dim=2)
     made = points(unit, kinds)
     expected = candidates(made, made).amax(0)
@@ -116,7 +116,7 @@ def test_normalized(m):
 
 def test_many_candidates_need_more_than_a_byte():
     members, kinds = random(5, 3, 4), Kinds(5)
-    selected = hardest_within(members, kinds, keep_kinds=True)
+    selected = hardest_within(members, kinds, Setting(), keep_kinds=True)
     made = points(members, kinds)
     others = ~torch.eye(3, dtype=torch.bool)
     torch.testing.assert_close(
@@ -128,7 +128,7 @@ def test_many_candidates_need_more_than_a_byte():
 def test_equal_candidates_send_the_gradient_of_one():
     # Every point of a class is the same, so any candidate is the hardest.
     members = torch.ones(2, 4, 3, dtype=DOUBLE, requires_grad=True)
-    selected = hardest_within(members, Kinds(2))
+    selected = hardest_within(members, Kinds(2), Setting())
     selected.similarity[0, 1].backward()
     # Of <x, y> with x of class 0 and y of class 1: each gets the other, once.
     torch.testing.assert_close(members.grad.sum(0)[:2], torch.ones(2, 3, dtype=DOUBLE))
@@ -140,7 +140,8 @@ def test_zero_vectors_have_finite_gradients():
     members[1] = torch.randn(3, 4, dtype=DOUBLE)
     for normalize in (False, True):
         given = members.clone().requires_grad_()
-        hardest_within(given, Kinds(2), normalize=normalize).similarity.sum().backward()
+        setting = Setting(normalize=normalize)
+        hardest_within(given, Kinds(2), setting).similarity.sum().backward()
         assert given.grad.isfinite().all()
 
 
