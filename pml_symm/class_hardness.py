@@ -170,7 +170,7 @@ def class_hardness(
 
 def _rows(embeddings: Tensor, group: Tensor) -> Tensor:
     # index_select has a far cheaper backward pass than indexing.
-    return embeddings.index_select(0, group.flatten()).view(*group.shape, -1)
+    return embeddings.index_select(0, group.flatten()).unflatten(0, group.shape)
 
 
 def hardest_sums(

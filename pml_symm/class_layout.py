@@ -25,29 +25,28 @@ class ClassLayout(NamedTuple):
     class_of: Tensor
     labels: Tensor
 
-    def positive_pairs(self, both_ways: bool = True) -> tuple[Tensor, Tensor, Tensor]:
-        """Every pair of a class's rows.
+    def positive_pairs(self, both_ways: bool = True) -> tuple[Tensor, Tensor]:
+        """Anchors and positives, shape (P,) each, of every pair of a class's rows.
 
         Args:
             both_ways: (i, j) and (j, i); else only the one that comes first in the batch.
-
-        Returns:
-            anchors, positives: shape (P,), rows of the batch.
-            numbers: shape (P,), of their classes.
         """
-        anchors, positives, numbers = [], [], []
-        first = 0
+        choose = permutations if both_ways else combinations
+        anchors, positives = [self.class_of[:0]], [self.class_of[:0]]
         for group in self.groups:
-            number = torch.arange(first, first + group.shape[1], device=group.device)
-            first += group.shape[1]
-            choose = permutations if both_ways else combinations
             for i, j in choose(range(len(group)), 2):
                 anchors.append(group[i])
                 positives.append(group[j])
-                numbers.append(number)
-        if not anchors:
-            return (self.class_of[:0],) * 3
-        return torch.cat(anchors), torch.cat(positives), torch.cat(numbers)
+        return torch.cat(anchors), torch.cat(positives)
+
+    def first_pairs(self) -> tuple[Tensor, Tensor]:
+        """Anchors and positives, the first two rows of every class that has two.
+
+        They are the pairs that PML's convert_to_pos_pairs_with_unique_labels chooses.
+        """
+        pairs = [group[:2] for group in self.groups if len(group) > 1]
+        anchors, positives = torch.cat([self.class_of.new_empty(2, 0), *pairs], dim=1)
+        return anchors, positives
 
 
 def class_layout(labels: Tensor) -> ClassLayout:
@@ -64,23 +63,39 @@ def class_layout(labels: Tensor) -> ClassLayout:
     """
     ordered, order = torch.sort(labels, stable=True)
     classes, sizes = torch.unique_consecutive(ordered, return_counts=True)
-    group_sizes = torch.unique(sizes).tolist()
+    # An empty batch has one group, of no classes.
+    group_sizes = torch.unique(sizes).tolist() or [1]
     if len(group_sizes) == 1:
+        # Balanced, the usual case: nothing to pick and choose.
+        groups = [order.view(len(classes), group_sizes[0]).t()]
         numbers = torch.arange(len(classes), device=labels.device)
-        groups = [order.view(len(classes), -1).t()]
     else:
-        starts = sizes.cumsum(0) - sizes
-        numbers = torch.empty_like(starts)
-        groups = []
-        first = 0
-        for size in group_sizes:
-            chosen = (sizes == size).nonzero().squeeze(1)
-            offsets = torch.arange(size, device=labels.device).unsqueeze(1)
-            groups.append(order[starts[chosen] + offsets])
-            numbers[chosen] = torch.arange(first, first + len(chosen), device=labels.device)
-            first += len(chosen)
+        groups, numbers = _by_size(order, sizes, group_sizes)
     class_of = torch.empty_like(order)
     class_of[order] = numbers.repeat_interleave(sizes)
     in_order = torch.empty_like(classes)
     in_order[numbers] = classes
     return ClassLayout(tuple(groups), class_of, in_order)
+
+
+def _by_size(
+    order: Tensor, sizes: Tensor, group_sizes: list[int]
+) -> tuple[list[Tensor], Tensor]:
+    """The groups, and the number of each class.
+
+    Args:
+        order: shape (B,), the rows class by class.
+        sizes: shape (C,), of the classes.
+        group_sizes: the different sizes.
+    """
+    starts = sizes.cumsum(0) - sizes
+    numbers = torch.empty_like(starts)
+    groups: list[Tensor] = []
+    first = 0
+    for size in group_sizes:
+        chosen = (sizes == size).nonzero().squeeze(1)
+        offsets = torch.arange(size, device=order.device).unsqueeze(1)
+        groups.append(order[starts[chosen] + offsets])
+        numbers[chosen] = torch.arange(first, first + len(chosen), device=order.device)
+        first += len(chosen)
+    return groups, numbers

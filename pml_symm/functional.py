@@ -3,7 +3,7 @@
 Nothing here knows of pytorch-metric-learning.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -72,8 +72,10 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def finite_or_nan(loss: Tensor, *inputs: Tensor | None) -> Tensor:
+def finite_or_nan(loss: Any, *inputs: Tensor | None) -> Any:
     """The loss if all inputs are finite, else NaN, without asking the device.
+
+    A loss that is not a tensor, because it has not been reduced, stays as it is.
 
     A reducer that averages the terms above zero drops those that are NaN, and would
     give a finite loss for broken embeddings. A factor, not a summand: it reaches the
@@ -83,6 +85,8 @@ def finite_or_nan(loss: Tensor, *inputs: Tensor | None) -> Tensor:
     >>> finite_or_nan(torch.ones(()), torch.zeros(2), torch.tensor([torch.inf]))
     tensor(nan)
     """
+    if not isinstance(loss, Tensor):
+        return loss
     factor: Tensor | float = 1.0
     for x in inputs:
         if x is not None and x.numel() > 0:

@@ -14,7 +14,7 @@ from .functional import (
     class_pair_hardness,
     finite_or_nan,
 )
-from .pml import IndicesTuple, c_f, positive_pairs, similarity_from
+from .pml import IndicesTuple, c_f, lmu, positive_pairs, similarity_from
 from .symm_synthesizer import SymmSynthesizer, synthesizer_or_default
 from .synthetic_batch import SyntheticBatch
 from .validation import Hardness, check_batch, check_choice, check_hardness
@@ -95,8 +95,7 @@ class SymmMixin:
             loss = super().forward(  # type: ignore[misc]
                 points, labels, indices_tuple, reference, ref_labels
             )
-        # DoNothingReducer returns the dictionary of losses.
-        return finite_or_nan(loss, points, reference) if isinstance(loss, Tensor) else loss
+        return finite_or_nan(loss, points, reference)
 
     def compare(
         self,
@@ -116,8 +115,7 @@ class SymmMixin:
             ref_labels: shape (R,).
         """
         distance = self.distance  # type: ignore[attr-defined]
-        supported = Gram.supports(distance, self.synthesizer, self.hardness)
-        if not supported or len(ref_emb) == 0:
+        if not Gram.supports(distance, self.synthesizer, self.hardness):
             if pairs is None:
                 pairs = positive_pairs(None, labels, ref_labels)
             return pairs, *self._compare_points(pairs, embeddings, ref_emb, ref_labels)
@@ -126,12 +124,12 @@ class SymmMixin:
         layout = class_layout(ref_labels)
         selected = class_hardness(gram, ref_emb, layout, details=True)
         if pairs is None and ref_emb is embeddings:
-            anchors, positives, row = layout.positive_pairs()
+            anchors, positives = layout.positive_pairs()
             values = selected.within
         else:
             anchors, positives = pairs or positive_pairs(None, labels, ref_labels)
-            row = layout.class_of[positives]
             values = gram.pairwise(embeddings[anchors], ref_emb[positives])
+        row = layout.class_of[positives]
         keep = ~torch.eye(len(layout.labels), dtype=torch.bool, device=ref_emb.device)
         self.record_synthetic_ratio(selected.is_synthetic, keep, row)
         negatives = Negatives(
@@ -232,3 +230,12 @@ class CandidatesMixin(SymmMixin):
                 f'hardness="hardest", got hardness={self.hardness!r}'
             )
         self.candidates = candidates
+
+    def one_pair_a_class(
+        self, indices_tuple: IndicesTuple | None, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Anchors and positives, at most one pair for each class, as PML chooses it."""
+        if indices_tuple is None:
+            return class_layout(labels).first_pairs()
+        positive_pairs(indices_tuple, labels, labels)  # for its errors
+        return lmu.convert_to_pos_pairs_with_unique_labels(indices_tuple, labels)

@@ -92,21 +92,17 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
         ref_labels: Tensor,
     ) -> dict:
         """PML's hook: one term for each positive pair."""
-        if len(ref_labels) == 0:
-            return self.zero_losses()
+        official = self.candidates == "official"
+        # The loss of a pair is the same both ways.
+        both_ways = indices_tuple is None and ref_emb is embeddings and not official
         layout = class_layout(ref_labels)
-        if self.candidates == "official":
+        if official:
             c_f.ref_not_supported(embeddings, labels, ref_emb, ref_labels)
-        both_ways = indices_tuple is None and ref_emb is embeddings
-        if both_ways and self.candidates == "all":
-            # The loss of a pair is the same both ways.
-            anchors, positives, _ = layout.positive_pairs(both_ways=False)
+            anchors, positives = self.one_pair_a_class(indices_tuple, labels)
+        elif both_ways:
+            anchors, positives = layout.positive_pairs(both_ways=False)
         else:
             anchors, positives = positive_pairs(indices_tuple, labels, ref_labels)
-        if self.candidates == "official":
-            anchors, positives = lmu.convert_to_pos_pairs_with_unique_labels(
-                indices_tuple, labels
-            )
         if len(anchors) == 0 or len(layout.labels) == 1:
             return self.zero_losses()
         # index_select has a far cheaper backward pass than indexing.
@@ -124,7 +120,7 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
         gram_distance = DotProductSimilarity(
             normalize_embeddings=self.distance.normalize_embeddings
         )
-        if self.candidates == "official":
+        if official:
             losses = self.official_losses(self.four_kinds(*pair))
         elif Gram.supports(gram_distance, self.synthesizer, self.hardness):
             gram = Gram(gram_distance, self.synthesizer, self.rank)
@@ -134,7 +130,7 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
             pool = self.synthesizer(ref_emb, ref_classes)
             kinds = self.four_kinds(*pair)
             losses = self.pair_losses(kinds, ref_classes[positives], pool, len(classes))
-        if both_ways and self.candidates == "all":
+        if both_ways:
             losses = losses.repeat(2)
             anchors, positives = (
                 torch.cat([anchors, positives]),

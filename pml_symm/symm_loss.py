@@ -126,10 +126,7 @@ class SymmLoss(losses.BaseMetricLossFunction):
         if self.collect_stats:
             self.synthetic_ratio = pool.synthetic_ratio(indices[-1])
         loss = self.loss(embeddings, labels, indices, pool.embeddings, pool.labels)
-        # DoNothingReducer returns the dictionary of losses.
-        return (
-            finite_or_nan(loss, embeddings, ref_emb) if isinstance(loss, Tensor) else loss
-        )
+        return finite_or_nan(loss, embeddings, ref_emb)
 
 
 def _check_served(loss: object) -> None:

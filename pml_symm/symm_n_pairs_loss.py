@@ -7,9 +7,8 @@ from pytorch_metric_learning.losses import NPairsLoss
 from torch import Tensor
 
 from .class_hardness import Gram
-from .class_layout import class_layout
 from .mixins import CandidatesMixin
-from .pml import IndicesTuple, c_f, lmu, positive_pairs, similarity_from
+from .pml import IndicesTuple, c_f, similarity_from
 from .released import four_kinds, n_pairs_candidates
 
 
@@ -57,16 +56,7 @@ class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
     ) -> dict:
         """PML's hook: one term for each class with a pair."""
         c_f.ref_not_supported(embeddings, labels, ref_emb, ref_labels)
-        if indices_tuple is None:
-            # The first two of each class, which are PML's choice too.
-            groups = [group for group in class_layout(labels).groups if len(group) > 1]
-            pairs = torch.cat([labels.new_empty(2, 0), *(x[:2] for x in groups)], dim=1)
-            anchors, positives = pairs.long()
-        else:
-            positive_pairs(indices_tuple, labels, labels)
-            anchors, positives = lmu.convert_to_pos_pairs_with_unique_labels(
-                indices_tuple, labels
-            )
+        anchors, positives = self.one_pair_a_class(indices_tuple, labels)
         self.num_pairs = len(anchors)
         if self.num_pairs == 0:
             return self.zero_losses()
