@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import permutations
 from typing import NamedTuple
 
 import torch
@@ -14,16 +13,9 @@ from pytorch_metric_learning.distances import (
 )
 from torch import Tensor
 
-from .class_layout import ClassLayout
-from .gram import (
-    Kinds,
-    Selected,
-    Setting,
-    axis_of_kind,
-    hardest_between,
-    hardest_within,
-    has_synthetic,
-)
+from .class_layout import ClassLayout, member_pairs
+from .gram import Selected, hardest_between, hardest_within
+from .kinds import Kinds, Setting, look_up, winners
 from .symm_synthesizer import SymmSynthesizer
 
 
@@ -44,7 +36,8 @@ class Gram:
         normalize = bool(distance.normalize_embeddings)
         # Normalizing takes out a positive factor again.
         beta = 1.0 if normalize else synthesizer.beta
-        self.setting = Setting(synthesizer.alpha, beta, normalize, rank)
+        euclidean = not normalize and not distance.is_inverted
+        self.setting = Setting(synthesizer.alpha, beta, normalize, euclidean, rank)
 
     @staticmethod
     def supports(
@@ -52,40 +45,40 @@ class Gram:
     ) -> bool:
         """Whether dot products are enough: else the points have to be made.
 
-        A subclass may compute anything, so it does not count. Normalized synthetic
-        points have the length of their sources only if they are mirror images.
+        A subclass may compute anything, so it does not count. What divides by the
+        length of a synthetic point, or subtracts it, needs to know it: it is that of
+        the source, times beta, if the point is a mirror image.
         """
         if type(synthesizer) is not SymmSynthesizer:
             return False
         if hardness == "semihard" or distance.p != 2:
             return False
-        if distance.normalize_embeddings and synthesizer.alpha != 2:
-            return False
         if type(distance) is LpDistance:
-            return bool(distance.normalize_embeddings)
-        is_dot_product = type(distance) in (DotProductSimilarity, CosineSimilarity)
-        return is_dot_product and distance.power == 1
+            return synthesizer.alpha == 2
+        if type(distance) not in (DotProductSimilarity, CosineSimilarity):
+            return False
+        is_mirrored = synthesizer.alpha == 2 or not distance.normalize_embeddings
+        return is_mirrored and distance.power == 1
 
     def values(self, similarity: Tensor) -> Tensor:
-        """Dot products as the distance's own values."""
+        """What Selected calls similarity, as the distance's own values."""
         if self.distance.is_inverted:
             return similarity
-        squared = 2 - 2 * similarity
+        squared = -2 * similarity if self.setting.euclidean else 2 - 2 * similarity
         # The root has no gradient at 0: there, as torch.cdist does, none is sent.
         is_apart = squared > 0
         root = torch.where(is_apart, squared, 1).sqrt()
         return torch.where(is_apart, root, 0) ** self.distance.power
 
     def within(self, within: Tensor) -> Tensor:
-        """Shape (m (m-1) C,): the distance's values of all ordered pairs of members.
+        """Shape (C, m (m-1)): the distance's values of all ordered pairs of members.
 
         Args:
             within: shape (C, m, m), as Selected has it.
         """
-        pairs = list(permutations(range(within.shape[1]), 2))
-        if not pairs:
-            return within.new_empty(0)
-        values = torch.stack([within[:, i, j] for i, j in pairs]).flatten()
+        m = within.shape[1]
+        first, second = member_pairs(m, True, within.device)
+        values = within.flatten(1).index_select(1, first * m + second)
         return values if self.distance.is_inverted else values**self.distance.power
 
     def pairwise(self, query: Tensor, reference: Tensor) -> Tensor:
@@ -101,14 +94,13 @@ class Gram:
         """The kinds of points of a class of so many members."""
         return Kinds(num_members, self.pairing)
 
-    def hardest_within(self, members: Tensor, keep_kinds: bool) -> Selected:
+    def hardest_within(self, members: Tensor) -> Selected:
         """As gram.hardest_within, for the members of classes of one size."""
         return hardest_within(
             members,
-            self.kinds(len(members)),
+            self.kinds(members.shape[1]),
             self.setting,
             distances=not self.distance.is_inverted,
-            keep_kinds=keep_kinds,
         )
 
     def record_norms(self, embeddings: Tensor, ref_emb: Tensor) -> None:
@@ -127,15 +119,16 @@ class ClassHardness(NamedTuple):
     """The selected pair of points for every row class and column class.
 
     Attributes:
-        within: shape (P,), the distance's values of the rows' positive pairs, in the
-            order of ClassLayout.positive_pairs, with gradients.
-        similarity: shape (R, C), their dot product, with gradients.
+        within: for each group of the row classes, shape (C_g, m (m-1)), the distance's
+            values of their positive pairs, as ClassLayout.positive_pairs has them, with
+            gradients.
+        similarity: shape (R, C), as Selected has it, with gradients.
         original: shape (R, C), int64: the row of the column's point, or of its axis;
             empty, if it was not asked for.
         is_synthetic: shape (R, C), bool: whether either point is; empty likewise.
     """
 
-    within: Tensor
+    within: list[Tensor]
     similarity: Tensor
     original: Tensor
     is_synthetic: Tensor
@@ -152,25 +145,27 @@ def class_hardness(
         layout: of their labels.
         details: tell which points they are.
     """
-    members = [_rows(embeddings, group) for group in layout.groups]
-    kinds = [gram.kinds(len(group)) for group in layout.groups]
+    members = [rows_of(embeddings, group) for group in layout.groups]
+    kinds = [gram.kinds(group.shape[1]) for group in layout.groups]
     blocks: dict[tuple[int, int], Selected] = {}
     for g, rows in enumerate(members):
-        blocks[g, g] = gram.hardest_within(rows, details)
+        blocks[g, g] = gram.hardest_within(rows)
         for h in range(g):
-            block = hardest_between(
-                members[h], rows, kinds[h], kinds[g], gram.setting, details
-            )
+            block = hardest_between(members[h], rows, kinds[h], kinds[g], gram.setting)
             blocks[h, g] = block
-            mirrored = None if block.kinds is None else block.kinds.flip(0).mT
-            blocks[g, h] = Selected(block.similarity.t(), block.within, mirrored)
-    within = torch.cat([gram.within(blocks[g, g].within) for g in range(len(members))])
-    return _assemble(within, blocks, layout, kinds, kinds)
+            mirrored = winners(kinds[h], kinds[g], rows.device).mirrored
+            blocks[g, h] = Selected(
+                block.similarity.t(),
+                block.within,
+                look_up(mirrored, block.winner.t().int()),
+            )
+    within = [gram.within(blocks[g, g].within) for g in range(len(members))]
+    return _assemble(within, blocks, layout, kinds, kinds, details)
 
 
-def _rows(embeddings: Tensor, group: Tensor) -> Tensor:
-    # index_select has a far cheaper backward pass than indexing.
-    return embeddings.index_select(0, group.flatten()).unflatten(0, group.shape)
+def rows_of(embeddings: Tensor, index: Tensor) -> Tensor:
+    """embeddings[index], with a far cheaper backward pass."""
+    return embeddings.index_select(0, index.flatten()).unflatten(0, index.shape)
 
 
 def hardest_sums(
@@ -184,52 +179,77 @@ def hardest_sums(
 
     Args:
         gram: the distance and the synthesizer.
-        pairs: shape (2, P, D), floating.
+        pairs: shape (P, 2, D), floating.
         embeddings: shape (B, D).
         layout: of their labels.
         details: tell which points they are.
     """
     row_kinds = Kinds(2, gram.pairing, are_sums=True)
-    kinds = [gram.kinds(len(group)) for group in layout.groups]
+    kinds = [gram.kinds(group.shape[1]) for group in layout.groups]
     blocks = {
         (0, h): hardest_between(
-            pairs,
-            _rows(embeddings, group),
-            row_kinds,
-            kinds[h],
-            gram.setting,
-            details,
+            pairs, rows_of(embeddings, group), row_kinds, kinds[h], gram.setting
         )
         for h, group in enumerate(layout.groups)
     }
-    return _assemble(gram.within(blocks[0, 0].within), blocks, layout, [row_kinds], kinds)
+    within = [gram.within(blocks[0, 0].within)]
+    return _assemble(within, blocks, layout, [row_kinds], kinds, details)
+
+
+def hardest_points(
+    gram: Gram, queries: Tensor, embeddings: Tensor, layout: ClassLayout
+) -> tuple[Tensor, Tensor]:
+    """The point of each class that is hardest for each query.
+
+    Args:
+        gram: the distance and the synthesizer.
+        queries: shape (Q, D), floating.
+        embeddings: shape (B, D).
+        layout: of their labels.
+
+    Returns:
+        source and axis, shape (Q, C), int64: the rows of embeddings that the point is
+        made of, source = axis for an original.
+    """
+    single = Kinds(1)
+    sources, axes = [], []
+    for group in layout.groups:
+        kinds = gram.kinds(group.shape[1])
+        selected = hardest_between(
+            queries.unsqueeze(1), rows_of(embeddings, group), single, kinds, gram.setting
+        )
+        table = winners(single, kinds, group.device)
+        winner, members = selected.winner.int(), group.t().contiguous()
+        sources.append(members.gather(0, look_up(table.source, winner)))
+        axes.append(members.gather(0, look_up(table.nearest, winner)))
+    return torch.cat(sources, dim=1), torch.cat(axes, dim=1)
 
 
 def _assemble(
-    within: Tensor,
+    within: list[Tensor],
     blocks: dict[tuple[int, int], Selected],
     layout: ClassLayout,
     row_kinds: list[Kinds],
     column_kinds: list[Kinds],
+    details: bool,
 ) -> ClassHardness:
     def whole(parts: dict[tuple[int, int], Tensor]) -> Tensor:
+        if len(parts) == 1:
+            return parts[0, 0]
         rows = [
             [parts[g, h] for h in range(len(column_kinds))] for g in range(len(row_kinds))
         ]
         return torch.cat([torch.cat(row, dim=1) for row in rows])
 
     similarity = whole({place: block.similarity for place, block in blocks.items()})
+    if not details:
+        nothing = similarity.new_empty(0)
+        return ClassHardness(within, similarity, nothing.long(), nothing.bool())
     originals: dict[tuple[int, int], Tensor] = {}
     synthetic: dict[tuple[int, int], Tensor] = {}
     for (g, h), block in blocks.items():
-        if block.kinds is None:
-            nothing = similarity.new_empty(0)
-            return ClassHardness(within, similarity, nothing.long(), nothing.bool())
-        row, column = block.kinds.long()
-        axes = axis_of_kind(column_kinds[h], column.device)
-        originals[g, h] = layout.groups[h].gather(0, axes[column])
-        synthetic[g, h] = (
-            has_synthetic(row_kinds[g], row.device)[row]
-            | has_synthetic(column_kinds[h], column.device)[column]
-        )
+        table = winners(row_kinds[g], column_kinds[h], block.winner.device)
+        winner, members = block.winner.int(), layout.groups[h].t().contiguous()
+        originals[g, h] = members.gather(0, look_up(table.nearest, winner))
+        synthetic[g, h] = look_up(table.is_synthetic, winner)
     return ClassHardness(within, similarity, whole(originals), whole(synthetic))

@@ -5,231 +5,154 @@ dot product of two points is a combination of at most four dot products of origi
 Nothing of size (synthetic points x embedding size) is ever made.
 
 Classes come in groups of equal size, so that all shapes are fixed: ``members`` has
-shape (m, C, D), member first, so that member i of every class is one matrix.
+shape (C, m, D), the m members of each of C classes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from itertools import combinations, permutations
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .kinds import Kinds, Setting, composition, look_up, winners
+
 _NORMALIZE_EPS = 1e-12  # as torch.nn.functional.normalize has it
 
 # A block's candidates should stay in the processor's cache; a GPU wants few launches.
-_BLOCK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 26}
-
-
-@dataclass(frozen=True)
-class Kinds:
-    """The kinds of points of a class of m members: the members, then the synthetic.
-
-    Attributes:
-        num_members: m.
-        pairing: "all" or "ring", as in SymmSynthesizer.
-        are_sums: each kind is the sum of two different points instead, as the angular
-            loss compares them.
-    """
-
-    num_members: int
-    pairing: str = "all"
-    are_sums: bool = False
-
-    @cached_property
-    def synthetic(self) -> tuple[tuple[int, int], ...]:
-        """The members (source, axis) of each synthetic point."""
-        members = range(self.num_members)
-        if self.pairing == "all":
-            return tuple(permutations(members, 2))
-        return tuple((i, (i + 1) % len(members)) for i in members if len(members) > 1)
-
-    @cached_property
-    def num_points(self) -> int:
-        """How many points there are, originals and synthetic."""
-        return self.num_members + len(self.synthetic)
-
-    @cached_property
-    def terms(self) -> tuple[tuple[int, ...], ...]:
-        """The points that each kind is the sum of."""
-        points = range(self.num_points)
-        return tuple(combinations(points, 2 if self.are_sums else 1))
-
-    def __len__(self) -> int:
-        return len(self.terms)
-
-    def axis(self, point: int) -> int:
-        """The member itself, or the axis of a synthetic point."""
-        if point < self.num_members:
-            return point
-        return self.synthetic[point - self.num_members][1]
-
-
-@lru_cache
-def axis_of_kind(kinds: Kinds, device: torch.device) -> Tensor:
-    """Shape (kinds,), int64: the member that each point is, or is mirrored about."""
-    return torch.tensor([kinds.axis(x) for x in range(kinds.num_points)], device=device)
-
-
-@lru_cache
-def has_synthetic(kinds: Kinds, device: torch.device) -> Tensor:
-    """Shape (kinds,), bool: whether a synthetic point is part of the kind."""
-    parts = [max(terms) >= kinds.num_members for terms in kinds.terms]
-    return torch.tensor(parts, device=device)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is compared.
-
-    Attributes:
-        alpha: similarity ratio.
-        beta: norm ratio.
-        normalize: compare points of length one; only with alpha = 2 and beta = 1, which
-            keep the length.
-        rank: which of the candidates to select, 1 for the hardest.
-    """
-
-    alpha: float = 2.0
-    beta: float = 1.0
-    normalize: bool = False
-    rank: int = 1
+_BLOCK_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 26}
 
 
 class Selected(NamedTuple):
     """The selected candidate of every row class and column class.
 
     Attributes:
-        similarity: shape (R, C), its dot product; gradients flow through it.
+        similarity: shape (R, C), its dot product, or minus half its squared distance;
+            gradients flow through it.
         within: shape (R, m, m), the dot products, or distances, of the members of each
             row class, with gradients.
-        kinds: shape (2, R, C), integer, the kind of the row's point and the column's; or
-            None, if it was not asked for.
+        winner: shape (R, C), integer: its place among the candidates, as kinds.Winners
+            reads it.
     """
 
     similarity: Tensor
     within: Tensor
-    kinds: Tensor | None
+    winner: Tensor
 
 
 @dataclass(frozen=True)
-class _Problem:
-    row_kinds: Kinds
-    column_kinds: Kinds
+class Problem:
+    """What hardest_within and hardest_between are asked, without the points."""
+
+    rows: Kinds
+    columns: Kinds
     setting: Setting
     symmetric: bool
     distances: bool
-    keep_kinds: bool
 
-    @cached_property
-    def num_products(self) -> int:
-        """How many products of a row's point and a column's kind there are."""
-        return self.row_kinds.num_points * len(self.column_kinds)
-
-    @cached_property
+    @property
     def num_candidates(self) -> int:
-        return len(self.row_kinds) * len(self.column_kinds)
+        """Of every row class with every column class."""
+        return len(self.rows) * len(self.columns)
 
-    @cached_property
+    @property
     def dtype(self) -> torch.dtype:
         """Of the winners: the smallest that holds all candidates."""
-        return torch.uint8 if self.num_candidates < 256 else torch.int32
-
-    @cached_property
-    def place_dtype(self) -> torch.dtype:
-        """Of the candidates' places: float32 counts no further than this."""
-        return torch.float32 if self.num_candidates < 1 << 24 else torch.float64
+        return torch.uint8 if self.num_candidates <= 256 else torch.int32
 
 
 def hardest_within(
-    members: Tensor,
-    kinds: Kinds,
-    setting: Setting,
-    distances: bool = False,
-    keep_kinds: bool = False,
+    members: Tensor, kinds: Kinds, setting: Setting, distances: bool = False
 ) -> Selected:
     """H(u, v) of every two classes of one size; symmetric, the diagonal is undefined.
 
     Args:
-        members: shape (m, C, D), floating.
+        members: shape (C, m, D), floating.
         kinds: of a class of m members.
         setting: what is compared.
         distances: give the Euclidean distances of the members of each class instead of
             their dot products.
-        keep_kinds: tell which candidates were selected.
     """
-    problem = _Problem(kinds, kinds, setting, True, distances, keep_kinds)
+    problem = Problem(kinds, kinds, setting, True, distances)
+    if torch.compiler.is_compiling():
+        return differentiable(members, members, problem)
     return Selected(*_HardestPair.apply(members, None, problem))
 
 
 def hardest_between(
-    rows: Tensor,
-    columns: Tensor,
-    row_kinds: Kinds,
-    column_kinds: Kinds,
-    setting: Setting,
-    keep_kinds: bool = False,
+    rows: Tensor, columns: Tensor, row_kinds: Kinds, column_kinds: Kinds, setting: Setting
 ) -> Selected:
     """H(u, v) of every class u of one size and class v of another.
 
     Args:
-        rows: shape (m, R, D), floating.
-        columns: shape (n, C, D).
+        rows: shape (R, m, D), floating.
+        columns: shape (C, n, D).
         row_kinds: of a class of m members.
-        column_kinds: of a class of n members.
+        column_kinds: of a class of n members; not sums.
         setting: what is compared.
-        keep_kinds: tell which candidates were selected.
     """
-    problem = _Problem(row_kinds, column_kinds, setting, False, False, keep_kinds)
+    problem = Problem(row_kinds, column_kinds, setting, False, False)
+    if torch.compiler.is_compiling():
+        return differentiable(rows, columns, problem)
     return Selected(*_HardestPair.apply(rows, columns, problem))
 
 
 class _Points(NamedTuple):
-    """The originals of classes of one size, and what their synthetic points are made of.
+    """The originals of classes of one size, and what all points are made of.
 
     Attributes:
-        members: shape (m, C, D), of length one if the problem says so.
-        lengths: shape (m, C, 1), what they were divided by; empty if they were not.
+        members: shape (C, m, D), of length one if the problem says so.
+        lengths: shape (C, m, 1), what they were divided by; empty if they were not.
         gram: shape (C, m, m), the dot products within each class.
-        coefficients: shape (synthetic points, C), of the axis.
+        coefficients: shape (C, synthetic points), of the axis.
+        made_of: shape (C, rows, kinds), as kinds.Composition has it.
     """
 
     members: Tensor
     lengths: Tensor
     gram: Tensor
     coefficients: Tensor
-
-    def part(self, classes: slice) -> tuple[Tensor, Tensor]:
-        """Members and coefficients of some of the classes."""
-        return self.members[:, classes], self.coefficients[:, classes]
+    made_of: Tensor
 
 
 def _points(members: Tensor, kinds: Kinds, setting: Setting) -> _Points:
+    """Differentiable by autograd, too."""
     lengths = members.new_empty(0)
     if setting.normalize:
         lengths = torch.linalg.vector_norm(members, dim=2, keepdim=True)
         lengths = lengths.clamp_min(_NORMALIZE_EPS)
         members = members / lengths
-    gram = members.transpose(0, 1) @ members.permute(1, 2, 0)
-    if not kinds.synthetic:
-        return _Points(members, lengths, gram, gram.new_empty(0, len(gram)))
-    sources, axes = _sources_and_axes(kinds, members.device)
-    floor = torch.finfo(members.dtype).tiny
-    quotients = gram[:, sources, axes] / gram[:, axes, axes].clamp_min(floor)
-    return _Points(members, lengths, gram, (quotients * (setting.alpha * setting.beta)).t())
+    gram = members @ members.mT
+    parts = composition(kinds, setting, members.dtype, members.device)
+    flat = gram.flatten(1)
+    squared_norms = flat.index_select(1, parts.axes)
+    coefficients = flat.index_select(1, parts.sources_and_axes) / squared_norms.clamp_min(
+        torch.finfo(members.dtype).tiny
+    )
+    coefficients = coefficients * (setting.alpha * setting.beta)
+    made_of = torch.addmm(parts.constant, coefficients, parts.linear)
+    made_of = made_of.unflatten(1, (len(parts.constant) // len(kinds), len(kinds)))
+    return _Points(members, lengths, gram, coefficients, made_of)
+
+
+def _half_squared_norms(points: _Points, kinds: Kinds) -> Tensor:
+    """Shape (C, kinds): minus half the squared norm of every point."""
+    squared_norms = points.gram.diagonal(dim1=1, dim2=2).unsqueeze(1)
+    bias = points.made_of[:, kinds.num_members + len(kinds.synthetic) :]
+    return (squared_norms @ bias).squeeze(1)
 
 
 def _distances(members: Tensor) -> Tensor:
     """Shape (C, m, m); not from dot products, which cannot tell near points apart."""
-    count, size = members.shape[:2]
+    size, count = members.shape[:2]
     distances = members.new_zeros(size, count, count)
     for i, j in combinations(range(count), 2):
-        distance = torch.linalg.vector_norm(members[i] - members[j], dim=1)
+        distance = torch.linalg.vector_norm(members[:, i] - members[:, j], dim=1)
         distances[:, i, j] = distance
         distances[:, j, i] = distance
     return distances
@@ -241,44 +164,29 @@ def _through_distances(distances: Tensor, gradient: Tensor) -> Tensor:
     return torch.diag_embed((through + through.mT).sum(2) / 2) - through
 
 
-def _through_coefficients(
-    points: _Points, to_coefficients: Tensor, kinds: Kinds, setting: Setting
-) -> Tensor:
-    """Shape (C, m, m): the gradient of the dot products within each class."""
-    to_gram = torch.zeros_like(points.gram)
-    floor = torch.finfo(to_gram.dtype).tiny
-    for number, (source, axis) in enumerate(kinds.synthetic):
-        squared_norm = points.gram[:, axis, axis].clamp_min(floor)
-        to_product = to_coefficients[number] / squared_norm
-        to_gram[:, source, axis].add_(to_product, alpha=setting.alpha * setting.beta)
-        to_gram[:, axis, axis].sub_(to_product * points.coefficients[number])
-    return to_gram
-
-
-def _through_lengths(points: _Points, to_members: Tensor) -> Tensor:
-    """The gradient of what was normalized; overwrites to_members."""
-    # Only what is at right angles to a point changes its direction.
-    flat, unit = to_members.flatten(0, 1), points.members.flatten(0, 1)
-    along = flat.unsqueeze(1) @ unit.unsqueeze(2)
-    to_members.addcmul_(points.members, along.view_as(points.lengths), value=-1)
-    return to_members.div_(points.lengths)
-
-
-class _Block(NamedTuple):
-    """The winners of some row classes, R, and column classes, C.
-
-    Attributes:
-        similarity: shape (R, C), their dot products.
-        kinds: shape (2, R, C), the kind of the row's point and of the column's.
-        row_products: shape (q, R, C), of the column's point with the axis of the row's,
-            or, if row kinds are sums, with every member of the row's class.
-        column_products: shape (1, R, C), of the row's point with the column's axis.
-    """
-
-    similarity: Tensor
-    kinds: Tensor
-    row_products: Tensor
-    column_products: Tensor
+def differentiable(rows: Tensor, columns: Tensor, problem: Problem) -> Selected:
+    """As _HardestPair, with autograd through all candidates: for torch.compile."""
+    row_points = _points(rows, problem.rows, problem.setting)
+    column_points = _points(columns, problem.columns, problem.setting)
+    row_weights = row_points.made_of[:, : problem.rows.num_members]
+    column_weights = column_points.made_of[:, : problem.columns.num_members]
+    products = row_points.members.flatten(0, 1) @ column_points.members.flatten(0, 1).t()
+    products = products.view(*rows.shape[:2], *columns.shape[:2])
+    candidates = torch.einsum("riu,ricj,cjv->ruvc", row_weights, products, column_weights)
+    if problem.setting.euclidean:
+        row_bias = _half_squared_norms(row_points, problem.rows)
+        column_bias = _half_squared_norms(column_points, problem.columns)
+        candidates = candidates + row_bias[:, :, None, None] + column_bias.t()
+    flat = candidates.flatten(1, 2)
+    if problem.setting.rank == 1:
+        similarity, winner = flat.max(dim=1)
+    else:
+        top = flat.topk(min(problem.setting.rank, flat.shape[1]), dim=1)
+        similarity, winner = top.values[:, -1], top.indices[:, -1]
+    within = row_points.gram
+    if problem.distances:
+        within = _distances(row_points.members)
+    return Selected(similarity, within, winner)
 
 
 class _HardestPair(torch.autograd.Function):
@@ -291,121 +199,200 @@ class _HardestPair(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, columns: Tensor | None, problem: _Problem
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        row_points = _points(rows, problem.row_kinds, problem.setting)
+        ctx: Any, rows: Tensor, columns: Tensor | None, problem: Problem
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        row_points = _points(rows, problem.rows, problem.setting)
         column_points = row_points
         if columns is not None:
-            column_points = _points(columns, problem.column_kinds, problem.setting)
-        size = row_points.members.shape[1], column_points.members.shape[1]
-        similarity = rows.new_empty(size)
-        kinds = (
-            rows.new_empty(2, *size, dtype=problem.dtype) if problem.keep_kinds else None
+            column_points = _points(columns, problem.columns, problem.setting)
+        results = _Results.empty(
+            row_points, column_points, problem, any(ctx.needs_input_grad)
         )
-        blocks = list(_blocks(problem, size, rows.device))
-        # One piece of memory for all blocks: new memory costs more than the arithmetic.
-        room = max((here.stop - here.start for here, _ in blocks), default=0) * size[1]
-        scratch = _Scratch(
-            rows.new_empty(problem.num_products * room),
-            rows.new_empty(problem.num_candidates * room, dtype=problem.place_dtype),
-        )
-        saved: list[Tensor] = []
-        for here, there in blocks:
-            block = _select(
-                scratch, *row_points.part(here), *column_points.part(there), problem
-            )
-            similarity[here, there] = block.similarity
-            if problem.symmetric:
-                length = here.stop - here.start
-                similarity[here.stop :, here] = block.similarity[:, length:].t()
-            if kinds is not None:
-                _store_kinds(kinds, block.kinds, here, there, problem.symmetric)
-            saved += block[1:]
-        ctx.problem = problem
+        _select(row_points, column_points, problem, results)
         within = row_points.gram
         if problem.distances:
             within = _distances(row_points.members)
-        ctx.save_for_backward(*row_points, *column_points, within, *saved)
-        if kinds is not None:
-            ctx.mark_non_differentiable(kinds)
-        return similarity, within, kinds
+        ctx.problem = problem
+        ctx.save_for_backward(*row_points, *column_points, within, *results[1:])
+        ctx.mark_non_differentiable(results.winner)
+        return results.similarity, within, results.winner
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any, gradient: Tensor, to_within: Tensor, *_: Any
     ) -> tuple[Tensor | None, ...]:
-        problem: _Problem = ctx.problem
-        row_points = _Points(*ctx.saved_tensors[:4])
-        column_points = _Points(*ctx.saved_tensors[4:8])
-        within, *saved = ctx.saved_tensors[8:]
-        to_rows = _Gradients.zeros(row_points, problem.row_kinds, problem.setting)
-        to_columns = to_rows
-        if not problem.symmetric:
-            to_columns = _Gradients.zeros(
-                column_points, problem.column_kinds, problem.setting
-            )
-        for number, (here, there) in enumerate(
-            _blocks(problem, gradient.shape, gradient.device)
-        ):
-            kinds, row_products, column_products = saved[3 * number : 3 * number + 3]
-            through = gradient[here, there]
-            if problem.symmetric:
-                through = through + gradient[there, here].t()
-                corner = through[:, : len(through)]
-                corner.copy_(corner.triu(1))
-            to_rows.coefficients[:, here] += _by_point(
-                through * row_products, kinds[0], problem.row_kinds
-            ).sum(2)
-            to_columns.coefficients[:, there] += _by_point(
-                through * column_products, kinds[1], problem.column_kinds
-            ).sum(1)
-            _through_gram(
-                _to_gram(
-                    through,
-                    to_rows.weights[:, here],
-                    to_columns.weights[:, there],
-                    kinds,
-                ),
-                row_points.members[:, here],
-                column_points.members[:, there],
-                to_rows.members[:, here],
-                to_columns.members[:, there],
-                square=problem.symmetric and here == there,
-            )
+        problem: Problem = ctx.problem
+        row_points = _Points(*ctx.saved_tensors[:5])
+        column_points = _Points(*ctx.saved_tensors[5:10])
+        within, *results = ctx.saved_tensors[10:]
+        if problem.symmetric:
+            # Both ends of a pair have the same winner: what either sends goes to both.
+            gradient = (gradient + gradient.t()).fill_diagonal_(0)
+        to_rows = _Gradients.zeros(row_points)
+        to_columns = None if problem.symmetric else _Gradients.zeros(column_points)
+        _send(
+            row_points,
+            column_points,
+            _Results(gradient, *results),
+            problem,
+            to_rows,
+            to_columns,
+        )
         if problem.distances:
             to_within = _through_distances(within, to_within)
-        through_rows = to_rows.finish(
-            row_points, problem.row_kinds, problem.setting, to_within
-        )
-        if problem.symmetric:
-            return through_rows, None, None
-        through_columns = to_columns.finish(
-            column_points, problem.column_kinds, problem.setting
-        )
+        through_rows = to_rows.finish(row_points, problem.rows, problem.setting, to_within)
+        through_columns = None
+        if to_columns is not None:
+            through_columns = to_columns.finish(
+                column_points, problem.columns, problem.setting
+            )
         return through_rows, through_columns, None
+
+
+class _Results(NamedTuple):
+    """What the forward pass finds; empty where the backward pass will not need it.
+
+    Attributes:
+        similarity: shape (R, C); in the backward pass its gradient.
+        winner: shape (R, C).
+        row_products: shape (R, q, C), of the column's point with the axis of the row's,
+            or, if row kinds are sums, with every member of the row's class.
+        column_products: shape (R, C), of the row's point with the column's axis.
+    """
+
+    similarity: Tensor
+    winner: Tensor
+    row_products: Tensor
+    column_products: Tensor
+
+    @classmethod
+    def empty(
+        cls, rows: _Points, columns: _Points, problem: Problem, keep_products: bool
+    ) -> _Results:
+        new_empty = rows.members.new_empty
+        size = len(rows.members), len(columns.members)
+        num_products = problem.rows.num_members if problem.rows.are_sums else 1
+        return cls(
+            new_empty(size),
+            new_empty(size, dtype=problem.dtype),
+            new_empty(size[0] * keep_products, num_products, size[1]),
+            new_empty(size[0] * (keep_products and not problem.symmetric), size[1]),
+        )
+
+
+def _blocks(
+    problem: Problem, size: tuple[int, int] | torch.Size, device: torch.device
+) -> Iterator[slice]:
+    """Row classes whose candidates fit into a block."""
+    limit = _BLOCK_ELEMENTS.get(device.type, _BLOCK_ELEMENTS["cuda"])
+    step = max(1, limit // max(1, problem.num_candidates * size[1]))
+    for start in range(0, size[0], step):
+        yield slice(start, min(start + step, size[0]))
+
+
+def _select(rows: _Points, columns: _Points, problem: Problem, results: _Results) -> None:
+    """Fill in the results."""
+    size, device = results.similarity.shape, results.similarity.device
+    m, n = problem.rows.num_members, problem.columns.num_members
+    num_kinds = len(problem.rows), len(problem.columns)
+    table = winners(problem.rows, problem.columns, device)
+    blocks = list(_blocks(problem, size, device))
+    # One piece of memory for all blocks: new memory costs more than the arithmetic.
+    room = max((here.stop - here.start for here in blocks), default=0) * size[1]
+    scratch = rows.members.new_empty((m * num_kinds[1] + problem.num_candidates) * room)
+    row_weights = rows.made_of[:, :m].mT
+    coefficients = columns.coefficients.t().contiguous()
+    if problem.setting.euclidean:
+        row_bias = _half_squared_norms(rows, problem.rows)
+        column_bias = _half_squared_norms(columns, problem.columns).t().contiguous()
+    for here in blocks:
+        there = slice(here.start if problem.symmetric else 0, size[1])
+        length, width = here.stop - here.start, there.stop - there.start
+        # The row's members with the column's points, then the row's points with them.
+        shape = length * m, num_kinds[1], width
+        products = scratch[: math.prod(shape)].view(shape)
+        own = rows.members[here].flatten(0, 1)
+        for member in range(n):
+            torch.mm(own, columns.members[there, member].t(), out=products[:, member])
+        for number, (source, axis) in enumerate(problem.columns.synthetic):
+            out = products[:, n + number]
+            torch.mul(products[:, axis], coefficients[number, there], out=out)
+            out.sub_(products[:, source], alpha=problem.setting.beta)
+        products = products.view(length, m, num_kinds[1] * width)
+        shape = length, num_kinds[0], num_kinds[1] * width
+        candidates = scratch[-math.prod(shape) :].view(shape)
+        torch.bmm(row_weights[here], products, out=candidates)
+        candidates = candidates.view(length, *num_kinds, width)
+        scores = candidates
+        if problem.setting.euclidean:
+            scores = candidates + row_bias[here, :, None, None]
+            scores += column_bias[:, there]
+        similarity, winner = _winner(scores, problem.setting.rank)
+        if problem.symmetric:
+            corner = winner[:, :length]
+            corner.copy_(corner.triu() + look_up(table.mirrored, corner.t()).tril(-1))
+        below, right = slice(here.stop, size[1]), slice(length, None)
+        results.similarity[here, there] = similarity
+        results.winner[here, there] = winner
+        if problem.symmetric:
+            results.similarity[below, here] = similarity[:, right].t()
+            mirrored = look_up(table.mirrored, winner[:, right].t())
+            results.winner[below, here] = mirrored
+        if len(results.row_products) == 0:
+            continue
+        if problem.rows.are_sums:
+            column = look_up(table.column, winner)[:, None, None].expand(-1, m, -1, -1)
+            by_member = products.view(length, m, num_kinds[1], width)
+            results.row_products[here] = by_member.gather(2, column).squeeze(2)
+        else:
+            place = look_up(table.row_axis, winner).unsqueeze(1)
+            by_place = products.view(length, m * num_kinds[1], width)
+            results.row_products[here, :, there] = by_place.gather(1, place)
+        place = look_up(table.column_axis, winner).unsqueeze(1)
+        column_products = candidates.flatten(1, 2).gather(1, place).squeeze(1)
+        if problem.symmetric:
+            results.row_products[below, 0, here] = column_products[:, right].t()
+        else:
+            results.column_products[here] = column_products
+
+
+def _winner(candidates: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Value and place, shape (R, C), among candidates, shape (R, kinds, kinds, C)."""
+    flat = candidates.flatten(1, 2)
+    if rank > 1:
+        top = flat.topk(min(rank, flat.shape[1]), dim=1)
+        return top.values[:, -1], top.indices[:, -1]
+    if flat.device.type != "cpu" or flat.numel() == 0:
+        value, winner = flat.max(dim=1)
+        return value, winner
+    # On CPU ten times as fast as max over a dimension that is not the last.
+    value, winner = torch.nn.functional.max_pool2d(
+        candidates.permute(0, 3, 1, 2), candidates.shape[1:3], return_indices=True
+    )
+    return value.flatten(1), winner.flatten(1)
 
 
 class _Gradients(NamedTuple):
     """What has been sent back so far.
 
     Attributes:
-        weights: shape (m, C, kinds), what every kind of every class is made of.
-        members: shape (m, C, D).
-        coefficients: shape (synthetic points, C).
+        members: shape (C, m, D).
+        coefficients: shape (C, synthetic points).
+        squared_norms: shape (C, m), of the members.
     """
 
-    weights: Tensor
     members: Tensor
     coefficients: Tensor
+    squared_norms: Tensor
 
     @classmethod
-    def zeros(cls, points: _Points, kinds: Kinds, setting: Setting) -> _Gradients:
+    def zeros(cls, points: _Points) -> _Gradients:
         """Before the first block."""
         return cls(
-            _weights(kinds, points.coefficients, setting.beta),
             torch.zeros_like(points.members),
             torch.zeros_like(points.coefficients),
+            points.members.new_zeros(points.members.shape[:2]),
         )
 
     def finish(
@@ -416,231 +403,74 @@ class _Gradients(NamedTuple):
         to_gram: Tensor | None = None,
     ) -> Tensor:
         """The gradient of the members that were given, after the last block."""
-        through = _through_coefficients(points, self.coefficients, kinds, setting)
+        parts = composition(kinds, setting, self.members.dtype, self.members.device)
+        squared_norms = points.gram.flatten(1).index_select(1, parts.axes)
+        floor = torch.finfo(squared_norms.dtype).tiny
+        quotient = self.coefficients / squared_norms.clamp_min(floor)
+        through = (quotient * (setting.alpha * setting.beta)) @ parts.to_products
+        through.addmm_(quotient * points.coefficients, parts.to_norms)
+        through = through.view_as(points.gram)
+        if setting.euclidean:
+            through.diagonal(dim1=1, dim2=2).add_(self.squared_norms)
         if to_gram is not None:
-            through += to_gram
-        through = (through + through.mT).permute(1, 2, 0).unsqueeze(3)
-        for i, member in enumerate(self.members):
-            for j, other in enumerate(points.members):
-                member.addcmul_(through[i, j], other)
-        return _through_lengths(points, self.members) if setting.normalize else self.members
+            through = through + to_gram
+        to_members = self.members.baddbmm_(through + through.mT, points.members)
+        if not setting.normalize:
+            return to_members
+        # Only what is at right angles to a point changes its direction.
+        along = torch.linalg.vecdot(to_members, points.members).unsqueeze(2)
+        return to_members.addcmul_(points.members, along, value=-1).div_(points.lengths)
 
 
-def _store_kinds(
-    kinds: Tensor, block: Tensor, here: slice, there: slice, symmetric: bool
+def _send(
+    rows: _Points,
+    columns: _Points,
+    results: _Results,
+    problem: Problem,
+    to_rows: _Gradients,
+    to_columns: _Gradients | None,
 ) -> None:
-    kinds[:, here, there] = block
-    if symmetric:
-        length = here.stop - here.start
-        mirrored = block.flip(0).transpose(1, 2)
-        kinds[:, here.stop :, here] = mirrored[:, length:]
-        corner = kinds[:, here, here]
-        upper = torch.ones_like(corner[0], dtype=torch.bool).triu()
-        corner.copy_(torch.where(upper, corner, mirrored[:, :length]))
+    """Send the gradients of all winners to the rows' and to the columns' originals.
 
-
-def _blocks(
-    problem: _Problem, size: tuple[int, int] | torch.Size, device: torch.device
-) -> Iterator[tuple[slice, slice]]:
-    """Row classes and column classes whose candidates fit into a block."""
-    limit = _BLOCK_ELEMENTS.get(device.type, _BLOCK_ELEMENTS["cuda"])
-    step = max(1, limit // max(1, problem.num_candidates * size[1]))
-    for start in range(0, size[0], step):
-        here = slice(start, min(start + step, size[0]))
-        yield here, slice(start if problem.symmetric else 0, size[1])
-
-
-class _Scratch(NamedTuple):
-    products: Tensor
-    is_best: Tensor
-
-
-def _select(
-    scratch: _Scratch,
-    rows: Tensor,
-    row_coefficients: Tensor,
-    columns: Tensor,
-    column_coefficients: Tensor,
-    problem: _Problem,
-) -> _Block:
-    """The winners of a block, with all candidates side by side."""
-    size = rows.shape[1], columns.shape[1]
-    row_kinds, column_kinds = problem.row_kinds, problem.column_kinds
-    shape = row_kinds.num_points, len(column_kinds), *size
-    points = scratch.products[: problem.num_products * size[0] * size[1]].view(shape)
-    if rows.is_contiguous() and columns.is_contiguous():
-        gram = rows.flatten(0, 1) @ columns.flatten(0, 1).t()
-        points[: len(rows), : len(columns)] = gram.view(
-            len(rows), size[0], len(columns), size[1]
-        ).transpose(1, 2)
-    else:
-        for i, row in enumerate(rows):
-            for j, column in enumerate(columns):
-                torch.mm(row, column.t(), out=points[i, j])
-    members = points[: len(rows)]
-    for j, (source, axis) in enumerate(column_kinds.synthetic):
-        out = members[:, len(columns) + j]
-        torch.mul(members[:, axis], column_coefficients[j], out=out)
-        out.sub_(members[:, source], alpha=problem.setting.beta)
-    for i, (source, axis) in enumerate(row_kinds.synthetic):
-        out = points[len(rows) + i]
-        torch.mul(points[axis], row_coefficients[i].unsqueeze(1), out=out)
-        out.sub_(points[source], alpha=problem.setting.beta)
-    flat = points.flatten(0, 1)
-    candidates = flat
-    if row_kinds.are_sums:
-        candidates = torch.cat([points[x] + points[y] for x, y in row_kinds.terms])
-    similarity = (
-        candidates.amax(0)
-        if problem.setting.rank == 1
-        else candidates.topk(min(problem.setting.rank, len(candidates)), dim=0).values[-1]
-    )
-    kinds_of, products_of, places = _tables(problem, rows.device)
-    # The first candidate that is equal has the highest place; far faster than argmax.
-    is_best = scratch.is_best[: candidates.numel()].view(candidates.shape)
-    # As numbers, not as truth values: six times as fast on CPU.
-    torch.eq(candidates, similarity, out=is_best)
-    place = is_best.mul_(places).amax(0).long()
-
-    def look_up(table: Tensor) -> Tensor:
-        shape = len(table), size[0]
-        return table.unsqueeze(1).expand(*shape, -1).gather(2, place.expand(*shape, -1))
-
-    products = look_up(products_of)
-    row_products = flat.gather(0, products[:-1])
-    column_products = candidates.gather(0, products[-1:])
-    return _Block(similarity, look_up(kinds_of), row_products, column_products)
-
-
-@lru_cache
-def _tables(problem: _Problem, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """What to read off a winner's place, counted down from the number of candidates.
-
-    Returns:
-        kinds: shape (2, places), of the row's point and of the column's.
-        products: shape (q + 1, places), int64: which candidates are the products that
-            _Block keeps.
-        places: shape (candidates, 1, 1).
+    Without to_columns, to the rows' only.
     """
-    rows, columns = problem.row_kinds, problem.column_kinds
-    num_columns = len(columns)
-    kinds: list[tuple[int, int]] = []
-    products: list[list[int]] = []
-    for place in range(problem.num_candidates + 1):
-        # Place 0: none is equal, because the value is not a number. Any will do.
-        winner = min(problem.num_candidates - place, problem.num_candidates - 1)
-        row, column = divmod(winner, num_columns)
-        axes = range(rows.num_members) if rows.are_sums else [rows.axis(row)]
-        kinds.append((row, column))
-        products.append(
-            [axis * num_columns + column for axis in axes]
-            + [row * num_columns + columns.axis(column)]
-        )
-    places = torch.arange(
-        problem.num_candidates, 0, -1, dtype=problem.place_dtype, device=device
-    )
-    return (
-        torch.tensor(kinds, dtype=problem.dtype, device=device).t().contiguous(),
-        torch.tensor(products, device=device).t().contiguous(),
-        places.view(-1, 1, 1),
-    )
-
-
-@lru_cache
-def _sources_and_axes(kinds: Kinds, device: torch.device) -> tuple[Tensor, Tensor]:
-    sources, axes = torch.tensor(kinds.synthetic, device=device).t().contiguous()
-    return sources, axes
-
-
-@lru_cache
-def _constant_weights(
-    kinds: Kinds, beta: float, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """Shape (m, 1, points): 1 for the originals, -beta for the sources."""
-    weights = torch.zeros(kinds.num_members, 1, kinds.num_points, dtype=dtype)
-    for member in range(kinds.num_members):
-        weights[member, 0, member] = 1
-    for point, (source, _) in enumerate(kinds.synthetic, kinds.num_members):
-        weights[source, 0, point] = -beta
-    return weights.to(device)
-
-
-def _weights(kinds: Kinds, coefficients: Tensor, beta: float) -> Tensor:
-    """Shape (m, C, kinds): what every kind of every class is made of."""
-    constant = _constant_weights(kinds, beta, coefficients.dtype, coefficients.device)
-    weights = constant.repeat(1, coefficients.shape[1], 1)
-    for point, (_, axis) in enumerate(kinds.synthetic, kinds.num_members):
-        weights[axis, :, point] = coefficients[point - kinds.num_members]
-    if kinds.are_sums:
-        weights = torch.stack(
-            [weights[..., x] + weights[..., y] for x, y in kinds.terms], dim=-1
-        )
-    return weights
-
-
-def _to_gram(
-    through: Tensor, row_weights: Tensor, column_weights: Tensor, kinds: Tensor
-) -> Tensor:
-    """The gradient of the originals' dot products, shape (m, R, n, C)."""
-    row = kinds[0].long().expand(len(row_weights), -1, -1)
-    own = row_weights.gather(2, row)
-    # Transposed, because gather is fast along the last dimension.
-    column = kinds[1].t().contiguous().long().expand(len(column_weights), -1, -1)
-    theirs = column_weights.gather(2, column).permute(2, 0, 1)
-    return own.unsqueeze(2) * (through.unsqueeze(1) * theirs)
-
-
-def _through_gram(
-    to_gram: Tensor,
-    rows: Tensor,
-    columns: Tensor,
-    to_rows: Tensor,
-    to_columns: Tensor,
-    square: bool,
-) -> None:
-    """Add what goes on from the dot products to the originals.
-
-    In a square block rows and columns are the same, and one product serves both.
-    """
-    if rows.is_contiguous() and columns.is_contiguous():
-        flat = to_gram.flatten(2).flatten(0, 1)
-        flat_rows, flat_columns = to_rows.flatten(0, 1), to_columns.flatten(0, 1)
-        if square:
-            flat_rows.addmm_(flat + flat.t(), columns.flatten(0, 1))
-            return
-        flat_rows.addmm_(flat, columns.flatten(0, 1))
-        flat_columns.addmm_(flat.t(), rows.flatten(0, 1))
-        return
-    for i, row in enumerate(rows):
-        for j, column in enumerate(columns):
-            part = to_gram[i, :, j]
-            to_rows[i].addmm_(part, column)
-            to_columns[j].addmm_(part.t(), row)
-
-
-@lru_cache
-def _parts(kinds: Kinds, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Where the synthetic points are found.
-
-    Returns:
-        parts: shape (points, x, 1, 1), the kinds that each point is part of.
-        axes: shape (points,), its axis.
-    """
-    parts = [
-        [kind for kind, terms in enumerate(kinds.terms) if point in terms]
-        for point in range(kinds.num_members, kinds.num_points)
-    ]
-    axes = [axis for _, axis in kinds.synthetic]
-    shape = len(parts), len(parts[0]) if parts else 0, 1, 1
-    return (
-        torch.tensor(parts, dtype=torch.long, device=device).view(shape),
-        torch.tensor(axes, dtype=torch.long, device=device),
-    )
-
-
-def _by_point(products: Tensor, winner: Tensor, kinds: Kinds) -> Tensor:
-    """Shape (synthetic points, R, C): the products where the point is in the winner."""
-    parts, axes = _parts(kinds, winner.device)
-    if kinds.are_sums:
-        products = products[axes]
-    return torch.where((winner == parts).any(1), products, 0)
+    gradient = results.similarity
+    m, n = problem.rows.num_members, problem.columns.num_members
+    synthetic = slice(m, m + len(problem.rows.synthetic))
+    their_synthetic = slice(n, n + len(problem.columns.synthetic))
+    table = winners(problem.rows, problem.columns, gradient.device)
+    axes = [axis for _, axis in problem.rows.synthetic]
+    # Class last, because gather is fast along it.
+    their_made_of = columns.made_of.permute(1, 2, 0).contiguous()
+    if to_columns is None:
+        their_made_of = their_made_of[:n]
+    for here in _blocks(problem, gradient.shape, gradient.device):
+        through = gradient[here]
+        winner = results.winner[here].int()
+        kind = look_up(table.row, winner).unsqueeze(1)
+        made_of = rows.made_of[here]
+        made_of = made_of.gather(2, kind.expand(-1, made_of.shape[1], -1))
+        kind = look_up(table.column, winner).unsqueeze(0)
+        theirs = their_made_of.gather(1, kind.expand(len(their_made_of), -1, -1))
+        to_gram = made_of[:, :m] * (theirs[:n] * through).unsqueeze(2)
+        own, to_own = (x[here].flatten(0, 1) for x in (rows.members, to_rows.members))
+        for member, part in enumerate(to_gram.flatten(1, 2)):
+            to_own.addmm_(part, columns.members[:, member])
+            if to_columns is not None:
+                to_columns.members[:, member].addmm_(part.t(), own)
+        products = results.row_products[here]
+        if problem.rows.are_sums:
+            products = products[:, axes]
+        products = products * through.unsqueeze(1)
+        to_rows.coefficients[here] = (made_of[:, synthetic] * products).sum(2)
+        if problem.setting.euclidean:
+            bias = made_of[:, synthetic.stop :]
+            to_rows.squared_norms[here] = (bias * through.unsqueeze(1)).sum(2)
+        if to_columns is None:
+            continue
+        products = results.column_products[here] * through
+        to_theirs = (theirs[their_synthetic] * products).sum(1).t()
+        to_columns.coefficients.add_(to_theirs)
+        if problem.setting.euclidean:
+            bias = theirs[their_synthetic.stop :]
+            to_columns.squared_norms.add_((bias * through).sum(1).t())

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .class_hardness import Gram, class_hardness
-from .class_layout import class_layout
+from .class_hardness import ClassHardness, Gram, class_hardness
+from .class_layout import ClassLayout, balanced_layout, class_layout, is_balanced
 from .functional import (
     at_least_float32,
     class_pair_hardness,
@@ -17,7 +17,15 @@ from .functional import (
 from .pml import IndicesTuple, c_f, lmu, positive_pairs, similarity_from
 from .symm_synthesizer import SymmSynthesizer, synthesizer_or_default
 from .synthetic_batch import SyntheticBatch
-from .validation import Hardness, check_batch, check_choice, check_hardness
+from .validation import (
+    Hardness,
+    check_batch,
+    check_choice,
+    check_divides,
+    check_hardness,
+    check_samples_per_class,
+    rank_of,
+)
 
 
 class Negatives(NamedTuple):
@@ -29,7 +37,8 @@ class Negatives(NamedTuple):
         hardness: shape (U, C), H(u, v) in the distance's own values, with gradients.
         keep: shape (U, C), bool, False at the pair's own class and where no candidate
             is semi-hard.
-        original: shape (U, C), int64, the original nearest to the selected point of v.
+        original: shape (U, C), int64, the original nearest to the selected point of v;
+            may be empty where it was not asked for.
         row: shape (P,), int64, the row of each pair.
         classes: shape (C,), the labels of the classes.
     """
@@ -49,11 +58,14 @@ class SymmMixin:
         *args: Any,
         synthesizer: SymmSynthesizer | None = None,
         hardness: Hardness = "hardest",
+        samples_per_class: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         check_hardness(hardness)
+        check_samples_per_class(samples_per_class)
         self.hardness = hardness
+        self.samples_per_class = samples_per_class
         self.synthesizer = synthesizer_or_default(synthesizer)
         self.add_to_recordable_attributes(  # type: ignore[attr-defined]
             name="synthetic_ratio", is_stat=True
@@ -79,14 +91,17 @@ class SymmMixin:
 
         Returns:
             What the reducer returns, usually a scalar; not a number where embeddings
-            or ref_emb are not finite.
+            or ref_emb are not finite, or where the labels on a GPU, or in compiled code,
+            break the promise of samples_per_class.
 
         Raises:
             TypeError: embeddings that are not floating.
-            ValueError: shapes that do not fit, no labels, or an unusable tuple.
+            ValueError: shapes that do not fit, no labels, an unusable tuple, or labels
+                that break the promise of samples_per_class.
         """
         c_f.labels_required(labels)
         check_batch(embeddings, labels, ref_emb, ref_labels)
+        kept = self._promise_kept(labels if ref_labels is None else ref_labels)
         points = at_least_float32(embeddings)
         reference = None if ref_emb is None else at_least_float32(ref_emb)
         if ref_emb is embeddings:
@@ -95,7 +110,46 @@ class SymmMixin:
             loss = super().forward(  # type: ignore[misc]
                 points, labels, indices_tuple, reference, ref_labels
             )
-        return finite_or_nan(loss, points, reference)
+        loss = finite_or_nan(loss, points, reference)
+        if kept is None or not isinstance(loss, Tensor):
+            return loss
+        return loss * torch.where(kept.to(loss.device), 1.0, torch.nan)
+
+    def _promise_kept(self, labels: Tensor) -> Tensor | None:
+        """Shape (), bool; None if nothing was promised, or it was looked at already."""
+        if self.samples_per_class is None:
+            return None
+        check_divides(self.samples_per_class, labels)
+        kept = is_balanced(labels, self.samples_per_class)
+        if labels.device.type != "cpu" or torch.compiler.is_compiling():
+            return kept
+        if not kept:
+            raise ValueError(
+                "labels must name every class samples_per_class="
+                f"{self.samples_per_class} times, got counts "
+                f"{torch.unique(labels, return_counts=True)[1].unique().tolist()}"
+            )
+        return None
+
+    def layout(self, ref_labels: Tensor) -> ClassLayout:
+        """Which rows belong to which class, without a look if that was promised."""
+        if self.samples_per_class is None:
+            return class_layout(ref_labels)
+        return balanced_layout(ref_labels, self.samples_per_class)
+
+    def class_hardness(
+        self, embeddings: Tensor, layout: ClassLayout, originals: bool
+    ) -> tuple[Gram, ClassHardness]:
+        """H(u, v) by the Gram matrix.
+
+        Args:
+            embeddings: shape (B, D).
+            layout: of their labels.
+            originals: tell which originals they are.
+        """
+        gram = Gram(self.distance, self.synthesizer, rank_of(self.hardness))  # type: ignore[attr-defined]
+        details = originals or self.collect_stats  # type: ignore[attr-defined]
+        return gram, class_hardness(gram, embeddings, layout, details)
 
     def compare(
         self,
@@ -104,6 +158,7 @@ class SymmMixin:
         labels: Tensor,
         ref_emb: Tensor,
         ref_labels: Tensor,
+        originals: bool = True,
     ) -> tuple[tuple[Tensor, Tensor], Tensor, Negatives]:
         """Positive pairs, the distance's values of them, and what they compete with.
 
@@ -113,27 +168,27 @@ class SymmMixin:
             labels: shape (B,).
             ref_emb: shape (R, D).
             ref_labels: shape (R,).
+            originals: tell which originals the negatives are.
         """
         distance = self.distance  # type: ignore[attr-defined]
         if not Gram.supports(distance, self.synthesizer, self.hardness):
             if pairs is None:
                 pairs = positive_pairs(None, labels, ref_labels)
             return pairs, *self._compare_points(pairs, embeddings, ref_emb, ref_labels)
-        gram = Gram(distance, self.synthesizer, self.rank)
+        layout = self.layout(ref_labels)
+        gram, selected = self.class_hardness(ref_emb, layout, originals)
         gram.record_norms(embeddings, ref_emb)
-        layout = class_layout(ref_labels)
-        selected = class_hardness(gram, ref_emb, layout, details=True)
         if pairs is None and ref_emb is embeddings:
             anchors, positives = layout.positive_pairs()
-            values = selected.within
+            values = torch.cat([x.flatten() for x in selected.within])
         else:
             anchors, positives = pairs or positive_pairs(None, labels, ref_labels)
             values = gram.pairwise(embeddings[anchors], ref_emb[positives])
-        row = layout.class_of[positives]
-        keep = ~torch.eye(len(layout.labels), dtype=torch.bool, device=ref_emb.device)
+        row, classes = layout.class_of[positives], layout.labels
+        keep = ~torch.eye(len(classes), dtype=torch.bool, device=ref_emb.device)
         self.record_synthetic_ratio(selected.is_synthetic, keep, row)
         negatives = Negatives(
-            gram.values(selected.similarity), keep, selected.original, row, layout.labels
+            gram.values(selected.similarity), keep, selected.original, row, classes
         )
         return (anchors, positives), values, negatives
 
@@ -156,11 +211,6 @@ class SymmMixin:
             pool, matrix, classes, ref_classes[positives], positive_values
         )
         return positive_values, negatives
-
-    @property
-    def rank(self) -> int:
-        """Which candidate counts, where hardness is not "semihard"."""
-        return self.hardness if isinstance(self.hardness, int) else 1
 
     def select_negatives(
         self,
@@ -236,6 +286,6 @@ class CandidatesMixin(SymmMixin):
     ) -> tuple[Tensor, Tensor]:
         """Anchors and positives, at most one pair for each class, as PML chooses it."""
         if indices_tuple is None:
-            return class_layout(labels).first_pairs()
+            return self.layout(labels).first_pairs()
         positive_pairs(indices_tuple, labels, labels)  # for its errors
         return lmu.convert_to_pos_pairs_with_unique_labels(indices_tuple, labels)

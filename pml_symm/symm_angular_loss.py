@@ -15,13 +15,14 @@ from pytorch_metric_learning.distances import (
 from pytorch_metric_learning.losses import AngularLoss
 from torch import Tensor
 
-from .class_hardness import Gram, hardest_sums
-from .class_layout import ClassLayout, class_layout
+from .class_hardness import Gram, hardest_sums, rows_of
+from .class_layout import ClassLayout
 from .functional import class_pair_hardness
 from .mixins import CandidatesMixin
 from .pml import IndicesTuple, c_f, lmu, positive_pairs
 from .released import angular_candidates, four_kinds
 from .synthetic_batch import SyntheticBatch
+from .validation import rank_of
 
 
 class SymmAngularLoss(CandidatesMixin, AngularLoss):
@@ -46,6 +47,9 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
         candidates: "all", or "official" for the authors' released loss, exactly: one
             pair for each class, (X_i + Y_i).Y_j over the twelve ordered pairs of
             different kinds, and the maximum on the diagonal too.
+        samples_per_class: m, as PML's MPerClassSampler has it, as a promise that every
+            batch has m samples of each of its classes, in any order. The loss then never
+            waits for a GPU, and can be compiled and captured in a CUDA graph.
         distance: LpDistance(p=2) or DotProductSimilarity; only whether it normalizes
             matters.
         **kwargs: PML's AngularLoss's: reducer, embedding_regularizer,
@@ -95,7 +99,7 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
         official = self.candidates == "official"
         # The loss of a pair is the same both ways.
         both_ways = indices_tuple is None and ref_emb is embeddings and not official
-        layout = class_layout(ref_labels)
+        layout = self.layout(ref_labels)
         if official:
             c_f.ref_not_supported(embeddings, labels, ref_emb, ref_labels)
             anchors, positives = self.one_pair_a_class(indices_tuple, labels)
@@ -103,13 +107,9 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
             anchors, positives = layout.positive_pairs(both_ways=False)
         else:
             anchors, positives = positive_pairs(indices_tuple, labels, ref_labels)
-        if len(anchors) == 0 or len(layout.labels) == 1:
+        if len(anchors) == 0 or sum(len(group) for group in layout.groups) == 1:
             return self.zero_losses()
-        # index_select has a far cheaper backward pass than indexing.
-        pair = (
-            embeddings.index_select(0, anchors),
-            ref_emb.index_select(0, positives),
-        )
+        pair = rows_of(embeddings, anchors), rows_of(ref_emb, positives)
         if self.collect_stats:
             self.set_stats(
                 *(self.distance.maybe_normalize(x) for x in pair),
@@ -123,7 +123,7 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
         if official:
             losses = self.official_losses(self.four_kinds(*pair))
         elif Gram.supports(gram_distance, self.synthesizer, self.hardness):
-            gram = Gram(gram_distance, self.synthesizer, self.rank)
+            gram = Gram(gram_distance, self.synthesizer, rank_of(self.hardness))
             losses = self.gram_losses(gram, pair, labels[anchors], ref_emb, layout)
         else:
             classes, ref_classes = torch.unique(ref_labels, return_inverse=True)
@@ -160,12 +160,11 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
         """Shape (P,): L_ij of pairs, (P, D) each, by the Gram matrix."""
         squared_tangent = torch.tan(self.alpha) ** 2
         selected = hardest_sums(
-            gram, torch.stack(pair), ref_emb, layout, details=self.collect_stats
+            gram, torch.stack(pair, dim=1), ref_emb, layout, details=self.collect_stats
         )
         keep = pair_labels.unsqueeze(1) != layout.labels
         self.record_synthetic_ratio(selected.is_synthetic, keep)
-        num_pairs = len(pair_labels)
-        positive_term = 2 * (1 + squared_tangent) * selected.within[:num_pairs]
+        positive_term = 2 * (1 + squared_tangent) * selected.within[0][:, 0]
         return lmu.logsumexp(
             4 * squared_tangent * selected.similarity - positive_term.unsqueeze(1),
             keep_mask=keep,

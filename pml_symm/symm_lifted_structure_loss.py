@@ -25,6 +25,9 @@ class SymmLiftedStructureLoss(SymmMixin, LiftedStructureLoss):
         hardness: "hardest"; an int k for the k-th hardest of the candidates
             Z_u x Z_v; "semihard" for the hardest one farther apart than i and j,
             dropping the term where there is none. Without any term L_ij is zero.
+        samples_per_class: m, as PML's MPerClassSampler has it, as a promise that every
+            batch has m samples of each of its classes, in any order. The loss then never
+            waits for a GPU, and can be compiled and captured in a CUDA graph.
         **kwargs: PML's LiftedStructureLoss's: neg_margin, pos_margin, distance,
             reducer, embedding_regularizer, embedding_reg_weight, collect_stats.
 
@@ -56,7 +59,7 @@ class SymmLiftedStructureLoss(SymmMixin, LiftedStructureLoss):
         if indices_tuple is not None:
             given = positive_pairs(indices_tuple, labels, ref_labels)
         pairs, positive_values, negatives = self.compare(
-            given, embeddings, labels, ref_emb, ref_labels
+            given, embeddings, labels, ref_emb, ref_labels, originals=False
         )
         if len(pairs[0]) == 0:
             return self.zero_losses()

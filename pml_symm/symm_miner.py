@@ -8,11 +8,19 @@ import torch
 from pytorch_metric_learning.miners import BaseMiner
 from torch import Tensor
 
+from .class_hardness import Gram, hardest_points
+from .class_layout import ClassLayout, class_layout
 from .functional import at_least_float32, class_pair_hardness
 from .pml import IndicesTuple, positive_pairs, similarity_from
 from .symm_synthesizer import SymmSynthesizer, synthesizer_or_default
 from .synthetic_batch import SyntheticBatch
-from .validation import Hardness, check_batch, check_choice, check_hardness
+from .validation import (
+    Hardness,
+    check_batch,
+    check_choice,
+    check_hardness,
+    rank_of,
+)
 
 
 class SymmMiner(BaseMiner):
@@ -90,13 +98,26 @@ class SymmMiner(BaseMiner):
         check_batch(embeddings, labels, ref_emb, ref_labels)
         return super().forward(embeddings, labels, ref_emb, ref_labels)
 
+    @torch.no_grad()
     def mine(
         self, embeddings: Tensor, labels: Tensor, ref_emb: Tensor, ref_labels: Tensor
     ) -> IndicesTuple:
         """PML's hook: mine with every positive pair."""
-        pairs = positive_pairs(None, labels, ref_labels)
-        pool = self.synthesizer(ref_emb, ref_labels)
-        return self.mine_pool(pool, pairs, embeddings, labels)
+        if not Gram.supports(self.distance, self.synthesizer, self.hardness):
+            pairs = positive_pairs(None, labels, ref_labels)
+            pool = self.synthesizer(ref_emb, ref_labels)
+            return self.mine_pool(pool, pairs, embeddings, labels)
+        layout = class_layout(ref_labels)
+        if ref_labels is labels:
+            pairs = layout.positive_pairs()
+            order = torch.argsort(pairs[0], stable=True)
+            pairs = pairs[0][order], pairs[1][order]
+        else:
+            pairs = positive_pairs(None, labels, ref_labels)
+        made_of = None
+        if self.index_space == "pool":
+            made_of = self.synthesizer.source_and_axis(ref_labels)
+        return self._mine_gram(pairs, embeddings, labels, ref_emb, layout, made_of)
 
     @torch.no_grad()
     def mine_pool(
@@ -109,7 +130,7 @@ class SymmMiner(BaseMiner):
         """Mine a pool that is made already, with the given positive pairs.
 
         Args:
-            pool: the points to mine, of this miner's synthesizer.
+            pool: the points to mine, of this miner's synthesizer, from a whole batch.
             pairs: anchors, indices into embeddings, and positives, into the pool.
             embeddings: shape (B, D), floating.
             labels: shape (B,), on the device of embeddings.
@@ -117,6 +138,11 @@ class SymmMiner(BaseMiner):
         Returns:
             As forward.
         """
+        if Gram.supports(self.distance, self.synthesizer, self.hardness):
+            layout = class_layout(pool.labels[: pool.num_originals])
+            made_of = pool.source, pool.axis
+            originals = pool.embeddings[: pool.num_originals]
+            return self._mine_gram(pairs, embeddings, labels, originals, layout, made_of)
         anchors, positives = pairs
         classes, column_classes = torch.unique(pool.labels, return_inverse=True)
         with torch.autocast(embeddings.device.type, enabled=False):
@@ -144,3 +170,41 @@ class SymmMiner(BaseMiner):
         if self.hardness == "semihard":
             return anchors[row], positives[row], negatives
         return anchors, positives, row, negatives
+
+    def _mine_gram(
+        self,
+        pairs: tuple[Tensor, Tensor],
+        embeddings: Tensor,
+        labels: Tensor,
+        ref_emb: Tensor,
+        layout: ClassLayout,
+        made_of: tuple[Tensor, Tensor] | None,
+    ) -> IndicesTuple:
+        """As forward, for distances that dot products of originals are enough for.
+
+        Args:
+            pairs: the positive pairs.
+            embeddings: shape (B, D).
+            labels: shape (B,).
+            ref_emb: shape (R, D).
+            layout: of its labels.
+            made_of: sources and axes of the pool's synthetic points, for
+                index_space="pool".
+        """
+        gram = Gram(self.distance, self.synthesizer, rank_of(self.hardness))
+        gram.record_norms(embeddings, ref_emb)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            source, axis = hardest_points(
+                gram, at_least_float32(embeddings), at_least_float32(ref_emb), layout
+            )
+        row, column = torch.where(labels.unsqueeze(1) != layout.labels)
+        source, axis = source[row, column], axis[row, column]
+        is_synthetic = source != axis
+        if self.collect_stats and len(row) > 0:
+            self.synthetic_ratio = is_synthetic.float().mean().item()
+        if self.index_space == "batch" or made_of is None:
+            return *pairs, row, axis
+        # Both kinds of pairing list the synthetic points by source, then by axis.
+        in_pool = made_of[0] * len(ref_emb) + made_of[1]
+        place = torch.searchsorted(in_pool, source * len(ref_emb) + axis)
+        return *pairs, row, torch.where(is_synthetic, len(ref_emb) + place, axis)

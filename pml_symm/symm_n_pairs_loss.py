@@ -6,10 +6,12 @@ import torch
 from pytorch_metric_learning.losses import NPairsLoss
 from torch import Tensor
 
-from .class_hardness import Gram
+from .class_hardness import Gram, rows_of
+from .kinds import look_up, winners
 from .mixins import CandidatesMixin
 from .pml import IndicesTuple, c_f, similarity_from
 from .released import four_kinds, n_pairs_candidates
+from .validation import rank_of
 
 
 class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
@@ -27,6 +29,9 @@ class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
             the term where there is none.
         candidates: "all", or "official" for the authors' released loss, exactly: six
             of the sixteen pairs, and the maximum on the diagonal too.
+        samples_per_class: m, as PML's MPerClassSampler has it, as a promise that every
+            batch has m samples of each of its classes, in any order. The loss then never
+            waits for a GPU, and can be compiled and captured in a CUDA graph.
         **kwargs: PML's NPairsLoss's: distance, reducer, embedding_regularizer,
             embedding_reg_weight, collect_stats.
 
@@ -61,14 +66,11 @@ class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
         if self.num_pairs == 0:
             return self.zero_losses()
         classes = torch.arange(self.num_pairs, device=embeddings.device)
-        pair = (
-            embeddings.index_select(0, anchors),
-            embeddings.index_select(0, positives),
-        )
+        pairs = rows_of(embeddings, torch.stack([anchors, positives], dim=1))
         if self.candidates == "official":
-            logits = self.official_logits(*pair)
+            logits = self.official_logits(*pairs.unbind(1))
         else:
-            logits = self.logits(*pair, classes)
+            logits = self.logits(pairs, classes)
         return {
             "loss": {
                 "losses": self.cross_entropy(logits, classes),
@@ -77,20 +79,25 @@ class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
             }
         }
 
-    def logits(self, anchors: Tensor, positives: Tensor, classes: Tensor) -> Tensor:
-        """Shape (n, n): a.p on the diagonal, H(u, v) elsewhere, -inf where dropped."""
+    def logits(self, pairs: Tensor, classes: Tensor) -> Tensor:
+        """Shape (n, n): a.p on the diagonal, H(u, v) elsewhere, -inf where dropped.
+
+        Args:
+            pairs: shape (n, 2, D), anchor and positive.
+            classes: shape (n,), their numbers.
+        """
+        anchors, positives = pairs.unbind(1)
         if not Gram.supports(self.distance, self.synthesizer, self.hardness):
             return self._logits_of_points(anchors, positives, classes)
-        gram = Gram(self.distance, self.synthesizer, self.rank)
+        gram = Gram(self.distance, self.synthesizer, rank_of(self.hardness))
         gram.record_norms(anchors, positives)
-        selected = gram.hardest_within(
-            torch.stack([anchors, positives]), keep_kinds=self.collect_stats
-        )
-        if selected.kinds is not None:
-            # The first two kinds are the originals.
-            is_synthetic = (selected.kinds >= 2).any(0)
-            self.record_synthetic_ratio(is_synthetic, classes != classes.unsqueeze(1))
-        positive_values = gram.within(selected.within)[: len(classes)]
+        selected = gram.hardest_within(pairs)
+        if self.collect_stats:
+            kinds = gram.kinds(2)
+            table = winners(kinds, kinds, pairs.device).is_synthetic
+            others = classes != classes.unsqueeze(1)
+            self.record_synthetic_ratio(look_up(table, selected.winner.int()), others)
+        positive_values = gram.within(selected.within)[:, 0]
         values = torch.diagonal_scatter(gram.values(selected.similarity), positive_values)
         return similarity_from(self.distance, values)
 

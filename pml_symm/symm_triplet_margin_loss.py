@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import torch
 from pytorch_metric_learning.losses import TripletMarginLoss
+from pytorch_metric_learning.reducers import AvgNonZeroReducer, MultipleReducers
 from torch import Tensor
 
+from .class_hardness import Gram
+from .class_layout import one_way
 from .mixins import SymmMixin
 from .pml import IndicesTuple, lmu, positive_pairs
 
@@ -24,6 +27,9 @@ class SymmTripletMarginLoss(SymmMixin, TripletMarginLoss):
         hardness: "hardest"; an int k for the k-th hardest of the candidates
             Z_u x Z_v; "semihard" for the hardest one farther apart than i and j,
             dropping the term where there is none.
+        samples_per_class: m, as PML's MPerClassSampler has it, as a promise that every
+            batch has m samples of each of its classes, in any order. The loss then never
+            waits for a GPU, and can be compiled and captured in a CUDA graph.
         **kwargs: PML's TripletMarginLoss's: margin, smooth_loss, triplets_per_anchor
             (an int: that many random terms for each anchor), distance, reducer,
             embedding_regularizer, embedding_reg_weight, collect_stats; and swap, which
@@ -33,7 +39,8 @@ class SymmTripletMarginLoss(SymmMixin, TripletMarginLoss):
         ValueError: an unknown hardness.
 
     Default distance: LpDistance(normalize_embeddings=True, p=2, power=1). Default
-    reducer: AvgNonZeroReducer.
+    reducer: AvgNonZeroReducer. Unless statistics are collected, its average is taken
+    without a list of all triplets, and without waiting for a GPU.
 
     Source: Gu & Ko, AAAI 2020; docs/mathematics.md, "Losses".
 
@@ -60,6 +67,8 @@ class SymmTripletMarginLoss(SymmMixin, TripletMarginLoss):
             *given, drawn = lmu.convert_to_triplets(
                 None, labels, ref_labels, t_per_anchor=self.triplets_per_anchor
             )
+        elif ref_emb is embeddings and self._only_averages():
+            return self._average(embeddings, labels)
         (anchors, positives), values, negatives = self.compare(
             given, embeddings, labels, ref_emb, ref_labels
         )
@@ -83,12 +92,59 @@ class SymmTripletMarginLoss(SymmMixin, TripletMarginLoss):
         if hardness.numel() == 0:
             return self.zero_losses()
         violation = self.margin + self.distance.margin(values, hardness).flatten()
-        activation = torch.nn.functional.softplus if self.smooth_loss else torch.relu
         return {
             "loss": {
-                "losses": activation(violation),
+                "losses": self._activation(violation),
                 "indices": (anchors.flatten(), positives.flatten(), original.flatten()),
                 "reduction_type": "triplet",
+            }
+        }
+
+    def _activation(self, violation: Tensor) -> Tensor:
+        if self.smooth_loss:
+            return torch.nn.functional.softplus(violation)
+        return torch.relu(violation)
+
+    def _only_averages(self) -> bool:
+        """Whether nobody asks which triplet a term belongs to."""
+        reducer = self.reducer
+        if isinstance(reducer, MultipleReducers):
+            reducer = reducer.reducers["loss"]
+        return (
+            type(reducer) is AvgNonZeroReducer
+            and not (reducer.collect_stats or self.collect_stats)
+            and Gram.supports(self.distance, self.synthesizer, self.hardness)
+        )
+
+    def _average(self, embeddings: Tensor, labels: Tensor) -> dict:
+        """The mean of the terms above zero, as AvgNonZeroReducer has it.
+
+        Each pair is there once, and competes with its own class for a zero.
+        """
+        layout = self.layout(labels)
+        gram, selected = self.class_hardness(embeddings, layout, originals=False)
+        hardness = gram.values(selected.similarity)
+        own = torch.eye(len(hardness), dtype=torch.bool, device=hardness.device)
+        first, terms = 0, []
+        for group, values in zip(layout.groups, selected.within, strict=True):
+            here = slice(first, first + len(group))
+            first = here.stop
+            # The loss of a pair is the same both ways.
+            values = values.index_select(1, one_way(group.shape[1], group.device))
+            violation = self.margin + self.distance.margin(
+                values.unsqueeze(2), hardness[here].unsqueeze(1)
+            )
+            terms.append(
+                self._activation(violation.masked_fill(own[here, None], -torch.inf))
+            )
+        every = torch.cat([x.flatten() for x in terms])
+        if every.numel() == 0 or len(hardness) == 1:
+            return self.zero_losses()
+        return {
+            "loss": {
+                "losses": every.sum() / torch.count_nonzero(every).clamp_min(1),
+                "indices": None,
+                "reduction_type": "already_reduced",
             }
         }
 

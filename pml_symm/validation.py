@@ -20,6 +20,31 @@ def check_hardness(hardness: object) -> None:
     )
 
 
+def rank_of(hardness: Hardness) -> int:
+    """Which candidate counts, 1 for the hardest, where hardness is not "semihard"."""
+    return hardness if isinstance(hardness, int) else 1
+
+
+def check_samples_per_class(samples_per_class: object) -> None:
+    """Raise ValueError unless samples_per_class is None or an int >= 1."""
+    if samples_per_class is None:
+        return
+    is_int = isinstance(samples_per_class, int) and not isinstance(samples_per_class, bool)
+    if not is_int or samples_per_class < 1:  # type: ignore[operator]
+        raise ValueError(
+            f"samples_per_class must be None or an int >= 1, got {samples_per_class!r}"
+        )
+
+
+def check_divides(samples_per_class: int, labels: Tensor) -> None:
+    """Raise ValueError unless labels can hold samples_per_class of every class."""
+    if len(labels) % samples_per_class != 0:
+        raise ValueError(
+            f"labels must name every class samples_per_class={samples_per_class} times, "
+            f"got {len(labels)} labels"
+        )
+
+
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Raise ValueError unless value is one of choices."""
     if value not in choices:
