@@ -94,13 +94,14 @@ class Gram:
         """The kinds of points of a class of so many members."""
         return Kinds(num_members, self.pairing)
 
-    def hardest_within(self, members: Tensor) -> Selected:
+    def hardest_within(self, members: Tensor, keep_winners: bool) -> Selected:
         """As gram.hardest_within, for the members of classes of one size."""
         return hardest_within(
             members,
             self.kinds(members.shape[1]),
             self.setting,
             distances=not self.distance.is_inverted,
+            keep_winners=keep_winners,
         )
 
     def record_norms(self, embeddings: Tensor, ref_emb: Tensor) -> None:
@@ -149,7 +150,7 @@ def class_hardness(
     kinds = [gram.kinds(group.shape[1]) for group in layout.groups]
     blocks: dict[tuple[int, int], Selected] = {}
     for g, rows in enumerate(members):
-        blocks[g, g] = gram.hardest_within(rows)
+        blocks[g, g] = gram.hardest_within(rows, details)
         for h in range(g):
             block = hardest_between(members[h], rows, kinds[h], kinds[g], gram.setting)
             blocks[h, g] = block

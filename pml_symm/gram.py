@@ -25,7 +25,7 @@ from .kinds import Kinds, Setting, composition, look_up, winners
 _NORMALIZE_EPS = 1e-12  # as torch.nn.functional.normalize has it
 
 # A block's candidates should stay in the processor's cache; a GPU wants few launches.
-_BLOCK_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 26}
+_BLOCK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}
 
 
 class Selected(NamedTuple):
@@ -54,6 +54,7 @@ class Problem:
     setting: Setting
     symmetric: bool
     distances: bool
+    keep_winners: bool
 
     @property
     def num_candidates(self) -> int:
@@ -67,7 +68,11 @@ class Problem:
 
 
 def hardest_within(
-    members: Tensor, kinds: Kinds, setting: Setting, distances: bool = False
+    members: Tensor,
+    kinds: Kinds,
+    setting: Setting,
+    distances: bool = False,
+    keep_winners: bool = False,
 ) -> Selected:
     """H(u, v) of every two classes of one size; symmetric, the diagonal is undefined.
 
@@ -77,8 +82,9 @@ def hardest_within(
         setting: what is compared.
         distances: give the Euclidean distances of the members of each class instead of
             their dot products.
+        keep_winners: tell which candidates were selected; else winner is of no use.
     """
-    problem = Problem(kinds, kinds, setting, True, distances)
+    problem = Problem(kinds, kinds, setting, True, distances, keep_winners)
     if torch.compiler.is_compiling():
         return differentiable(members, members, problem)
     return Selected(*_HardestPair.apply(members, None, problem))
@@ -96,7 +102,7 @@ def hardest_between(
         column_kinds: of a class of n members; not sums.
         setting: what is compared.
     """
-    problem = Problem(row_kinds, column_kinds, setting, False, False)
+    problem = Problem(row_kinds, column_kinds, setting, False, False, True)
     if torch.compiler.is_compiling():
         return differentiable(rows, columns, problem)
     return Selected(*_HardestPair.apply(rows, columns, problem))
@@ -193,8 +199,9 @@ class _HardestPair(torch.autograd.Function):
     """Finds the winners block by block, and sends the gradient through them only.
 
     A symmetric problem has the column classes from a block's first row class on in that
-    block. One side of the diagonal then decides for both ends, also where candidates
-    are equal but for the last digit.
+    block. Its square corner has both ends of a pair, so that its rows say everything;
+    the columns to the right of it have one end only. One side of the diagonal decides
+    for both ends, also where candidates are equal but for the last digit.
     """
 
     @staticmethod
@@ -226,11 +233,8 @@ class _HardestPair(torch.autograd.Function):
         row_points = _Points(*ctx.saved_tensors[:5])
         column_points = _Points(*ctx.saved_tensors[5:10])
         within, *results = ctx.saved_tensors[10:]
-        if problem.symmetric:
-            # Both ends of a pair have the same winner: what either sends goes to both.
-            gradient = (gradient + gradient.t()).fill_diagonal_(0)
         to_rows = _Gradients.zeros(row_points)
-        to_columns = None if problem.symmetric else _Gradients.zeros(column_points)
+        to_columns = to_rows if problem.symmetric else _Gradients.zeros(column_points)
         _send(
             row_points,
             column_points,
@@ -242,20 +246,24 @@ class _HardestPair(torch.autograd.Function):
         if problem.distances:
             to_within = _through_distances(within, to_within)
         through_rows = to_rows.finish(row_points, problem.rows, problem.setting, to_within)
-        through_columns = None
-        if to_columns is not None:
-            through_columns = to_columns.finish(
-                column_points, problem.columns, problem.setting
-            )
-        return through_rows, through_columns, None
+        if problem.symmetric:
+            return through_rows, None, None
+        return (
+            through_rows,
+            to_columns.finish(column_points, problem.columns, problem.setting),
+            None,
+        )
 
 
 class _Results(NamedTuple):
-    """What the forward pass finds; empty where the backward pass will not need it.
+    """What the forward pass finds.
+
+    The backward pass does not need what is to the left of a symmetric problem's blocks,
+    and the column products of their corners: it is not there.
 
     Attributes:
-        similarity: shape (R, C); in the backward pass its gradient.
-        winner: shape (R, C).
+        similarity: shape (R, C), complete; in the backward pass its gradient.
+        winner: shape (R, C), complete if the problem says so.
         row_products: shape (R, q, C), of the column's point with the axis of the row's,
             or, if row kinds are sums, with every member of the row's class.
         column_products: shape (R, C), of the row's point with the column's axis.
@@ -277,7 +285,7 @@ class _Results(NamedTuple):
             new_empty(size),
             new_empty(size, dtype=problem.dtype),
             new_empty(size[0] * keep_products, num_products, size[1]),
-            new_empty(size[0] * (keep_products and not problem.symmetric), size[1]),
+            new_empty(size[0] * keep_products, size[1]),
         )
 
 
@@ -332,13 +340,15 @@ def _select(rows: _Points, columns: _Points, problem: Problem, results: _Results
         if problem.symmetric:
             corner = winner[:, :length]
             corner.copy_(corner.triu() + look_up(table.mirrored, corner.t()).tril(-1))
-        below, right = slice(here.stop, size[1]), slice(length, None)
         results.similarity[here, there] = similarity
         results.winner[here, there] = winner
-        if problem.symmetric:
-            results.similarity[below, here] = similarity[:, right].t()
-            mirrored = look_up(table.mirrored, winner[:, right].t())
-            results.winner[below, here] = mirrored
+        right = _right_of_corner(problem, here)
+        beyond = slice(there.start + right.start, None)
+        if problem.symmetric and right.start < width:
+            results.similarity[beyond, here] = similarity[:, right].t()
+            if problem.keep_winners:
+                mirrored = look_up(table.mirrored, winner[:, right].t())
+                results.winner[beyond, here] = mirrored
         if len(results.row_products) == 0:
             continue
         if problem.rows.are_sums:
@@ -349,12 +359,15 @@ def _select(rows: _Points, columns: _Points, problem: Problem, results: _Results
             place = look_up(table.row_axis, winner).unsqueeze(1)
             by_place = products.view(length, m * num_kinds[1], width)
             results.row_products[here, :, there] = by_place.gather(1, place)
-        place = look_up(table.column_axis, winner).unsqueeze(1)
-        column_products = candidates.flatten(1, 2).gather(1, place).squeeze(1)
-        if problem.symmetric:
-            results.row_products[below, 0, here] = column_products[:, right].t()
-        else:
-            results.column_products[here] = column_products
+        if right.start < width:
+            place = look_up(table.column_axis, winner[:, right]).unsqueeze(1)
+            by_place = candidates.flatten(1, 2)[:, :, right]
+            results.column_products[here, beyond] = by_place.gather(1, place).squeeze(1)
+
+
+def _right_of_corner(problem: Problem, here: slice) -> slice:
+    """The columns of a block that are not also among its rows."""
+    return slice(here.stop - here.start if problem.symmetric else 0, None)
 
 
 def _winner(candidates: Tensor, rank: int) -> tuple[Tensor, Tensor]:
@@ -428,12 +441,9 @@ def _send(
     results: _Results,
     problem: Problem,
     to_rows: _Gradients,
-    to_columns: _Gradients | None,
+    to_columns: _Gradients,
 ) -> None:
-    """Send the gradients of all winners to the rows' and to the columns' originals.
-
-    Without to_columns, to the rows' only.
-    """
+    """Send the gradients of all winners to the rows' and to the columns' originals."""
     gradient = results.similarity
     m, n = problem.rows.num_members, problem.columns.num_members
     synthetic = slice(m, m + len(problem.rows.synthetic))
@@ -442,35 +452,45 @@ def _send(
     axes = [axis for _, axis in problem.rows.synthetic]
     # Class last, because gather is fast along it.
     their_made_of = columns.made_of.permute(1, 2, 0).contiguous()
-    if to_columns is None:
-        their_made_of = their_made_of[:n]
     for here in _blocks(problem, gradient.shape, gradient.device):
-        through = gradient[here]
-        winner = results.winner[here].int()
+        there = slice(here.start if problem.symmetric else 0, None)
+        through = gradient[here, there]
+        if problem.symmetric:
+            # Both ends of a pair have the same winner.
+            through = (through + gradient[there, here].t()).fill_diagonal_(0)
+        winner = results.winner[here, there].int()
         kind = look_up(table.row, winner).unsqueeze(1)
         made_of = rows.made_of[here]
         made_of = made_of.gather(2, kind.expand(-1, made_of.shape[1], -1))
-        kind = look_up(table.column, winner).unsqueeze(0)
-        theirs = their_made_of.gather(1, kind.expand(len(their_made_of), -1, -1))
-        to_gram = made_of[:, :m] * (theirs[:n] * through).unsqueeze(2)
+        kind = look_up(table.column, winner)
+        theirs = _gather_columns(their_made_of[:n, :, there], kind) * through
+        to_gram = made_of[:, :m] * theirs.unsqueeze(2)
+        right = _right_of_corner(problem, here)
+        beyond = slice(there.start + right.start, None)
         own, to_own = (x[here].flatten(0, 1) for x in (rows.members, to_rows.members))
         for member, part in enumerate(to_gram.flatten(1, 2)):
-            to_own.addmm_(part, columns.members[:, member])
-            if to_columns is not None:
-                to_columns.members[:, member].addmm_(part.t(), own)
-        products = results.row_products[here]
+            to_own.addmm_(part, columns.members[there, member])
+            if right.start < through.shape[1]:
+                to_columns.members[beyond, member].addmm_(part[:, right].t(), own)
+        products = results.row_products[here, :, there]
         if problem.rows.are_sums:
             products = products[:, axes]
         products = products * through.unsqueeze(1)
-        to_rows.coefficients[here] = (made_of[:, synthetic] * products).sum(2)
+        to_rows.coefficients[here] += (made_of[:, synthetic] * products).sum(2)
         if problem.setting.euclidean:
             bias = made_of[:, synthetic.stop :]
-            to_rows.squared_norms[here] = (bias * through.unsqueeze(1)).sum(2)
-        if to_columns is None:
+            to_rows.squared_norms[here] += (bias * through.unsqueeze(1)).sum(2)
+        if right.start == through.shape[1]:
             continue
-        products = results.column_products[here] * through
-        to_theirs = (theirs[their_synthetic] * products).sum(1).t()
-        to_columns.coefficients.add_(to_theirs)
+        kind, through = kind[:, right], through[:, right]
+        products = results.column_products[here, beyond] * through
+        indicator = _gather_columns(their_made_of[their_synthetic, :, beyond], kind)
+        to_columns.coefficients[beyond] += (indicator * products).sum(1).t()
         if problem.setting.euclidean:
-            bias = theirs[their_synthetic.stop :]
-            to_columns.squared_norms.add_((bias * through).sum(1).t())
+            bias = _gather_columns(their_made_of[their_synthetic.stop :, :, beyond], kind)
+            to_columns.squared_norms[beyond] += (bias * through).sum(1).t()
+
+
+def _gather_columns(made_of: Tensor, kind: Tensor) -> Tensor:
+    """Shape (rows, R, C), from shapes (rows, kinds, C) and (R, C)."""
+    return made_of.gather(1, kind.expand(len(made_of), -1, -1))

@@ -91,7 +91,7 @@ class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
             return self._logits_of_points(anchors, positives, classes)
         gram = Gram(self.distance, self.synthesizer, rank_of(self.hardness))
         gram.record_norms(anchors, positives)
-        selected = gram.hardest_within(pairs)
+        selected = gram.hardest_within(pairs, keep_winners=self.collect_stats)
         if self.collect_stats:
             kinds = gram.kinds(2)
             table = winners(kinds, kinds, pairs.device).is_synthetic

@@ -52,7 +52,9 @@ def _block_size(request, monkeypatch):
 )
 def test_within(m, pairing, alpha, beta, rank):
     members, kinds = random(7, m, 5), Kinds(m, pairing)
-    selected = hardest_within(members, kinds, Setting(alpha, beta, rank=rank))
+    selected = hardest_within(
+        members, kinds, Setting(alpha, beta, rank=rank), keep_winners=True
+    )
     made = points(members, kinds, alpha, beta)
     all_of_them = candidates(made, made)
     expected = all_of_them.topk(min(rank, len(all_of_them)), dim=0).values[-1]
@@ -113,7 +115,7 @@ def test_normalized(m):
 
 def test_many_candidates_need_more_than_a_byte():
     members, kinds = random(3, 5, 4), Kinds(5)
-    selected = hardest_within(members, kinds, Setting())
+    selected = hardest_within(members, kinds, Setting(), keep_winners=True)
     made = points(members, kinds)
     others = ~torch.eye(3, dtype=torch.bool)
     torch.testing.assert_close(
