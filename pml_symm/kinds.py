@@ -29,16 +29,13 @@ class Kinds:
     @property
     def synthetic(self) -> tuple[tuple[int, int], ...]:
         """The members (source, axis) of each synthetic point."""
-        members = range(self.num_members)
-        if self.pairing == "all":
-            return tuple(permutations(members, 2))
-        return tuple((i, (i + 1) % len(members)) for i in members if len(members) > 1)
+        return _synthetic(self.num_members, self.pairing)
 
     @property
     def terms(self) -> tuple[tuple[int, ...], ...]:
         """The points that each kind is the sum of."""
-        points = range(self.num_members + len(self.synthetic))
-        return tuple(combinations(points, 2 if self.are_sums else 1))
+        num_points = self.num_members + len(self.synthetic)
+        return _terms(num_points, 2 if self.are_sums else 1)
 
     def __len__(self) -> int:
         return len(self.terms)
@@ -58,6 +55,19 @@ class Kinds:
     def has_synthetic(self, kind: int) -> bool:
         """Whether a synthetic point is part of the kind."""
         return max(self.terms[kind]) >= self.num_members
+
+
+@lru_cache
+def _synthetic(num_members: int, pairing: str) -> tuple[tuple[int, int], ...]:
+    members = range(num_members)
+    if pairing == "all":
+        return tuple(permutations(members, 2))
+    return tuple((i, (i + 1) % num_members) for i in members if num_members > 1)
+
+
+@lru_cache
+def _terms(num_points: int, num_terms: int) -> tuple[tuple[int, ...], ...]:
+    return tuple(combinations(range(num_points), num_terms))
 
 
 @dataclass(frozen=True)
