@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .demo import demo
 from .methods import METHODS
+from .speed import speed
 from .training import Settings
 
 
@@ -57,7 +58,28 @@ def parser() -> argparse.ArgumentParser:
             default=Settings.__dataclass_fields__[name].default,
             help=text,
         )
+    _add_speed(commands)
     return main
+
+
+def _add_speed(commands: argparse._SubParsersAction) -> None:
+    add = commands.add_parser(
+        "speed",
+        help="what the losses cost, against PML's own",
+        description="Time forward and backward passes of the losses and the miner against "
+        "PML's own losses, against the same losses on synthetic points that are made, and "
+        "against the floor: a product of the batch with itself and one more.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add.add_argument("--out", type=Path, default=Path("runs/speed"), help="output folder")
+    add.add_argument(
+        "--batches", nargs="+", type=int, default=[128, 512, 2048, 8192], help="batch sizes"
+    )
+    add.add_argument("--embedding-size", type=int, default=512, help="dimensions")
+    add.add_argument(
+        "--seconds", type=float, default=5.0, help="how long to repeat each comparison"
+    )
+    add.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,9 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # PML formats its loss tensor for the progress bar, which torch warns about.
     warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad")
     options = vars(parser().parse_args(arguments))
-    del options["command"]
+    command = {"demo": demo, "speed": speed}[options.pop("command")]
     try:
-        text = demo(**options)
+        text = command(**options)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
