@@ -24,8 +24,10 @@ from .kinds import Kinds, Setting, composition, look_up, winners
 
 _NORMALIZE_EPS = 1e-12  # as torch.nn.functional.normalize has it
 
-# A block's candidates should stay in the processor's cache; a GPU wants few launches.
-_BLOCK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}
+# A block has so many candidates at most, for the memory's sake; on CPU it has so many rows
+# of originals at most, too: fewer make slow matrix products, more leave the cache.
+_BLOCK_ELEMENTS = {"cpu": 1 << 24, "cuda": 1 << 26}
+_BLOCK_ROWS = {"cpu": 256}
 
 
 class Selected(NamedTuple):
@@ -294,7 +296,14 @@ def _blocks(
 ) -> Iterator[slice]:
     """Row classes whose candidates fit into a block."""
     limit = _BLOCK_ELEMENTS.get(device.type, _BLOCK_ELEMENTS["cuda"])
-    step = max(1, limit // max(1, problem.num_candidates * size[1]))
+    rows = _BLOCK_ROWS.get(device.type, size[0] * problem.rows.num_members)
+    step = max(
+        1,
+        min(
+            limit // max(1, problem.num_candidates * size[1]),
+            rows // problem.rows.num_members,
+        ),
+    )
     for start in range(0, size[0], step):
         yield slice(start, min(start + step, size[0]))
 
