@@ -66,9 +66,8 @@ class Gram:
             return similarity
         squared = -2 * similarity if self.setting.euclidean else 2 - 2 * similarity
         # The root has no gradient at 0: there, as torch.cdist does, none is sent.
-        is_apart = squared > 0
-        root = torch.where(is_apart, squared, 1).sqrt()
-        return torch.where(is_apart, root, 0) ** self.distance.power
+        root = squared.clamp_min(torch.finfo(squared.dtype).tiny).sqrt()
+        return root if self.distance.power == 1 else root**self.distance.power
 
     def within(self, within: Tensor) -> Tensor:
         """Shape (C, m (m-1)): the distance's values of all ordered pairs of members.

@@ -103,7 +103,7 @@ class SymmTripletMarginLoss(SymmMixin, TripletMarginLoss):
     def _activation(self, violation: Tensor) -> Tensor:
         if self.smooth_loss:
             return torch.nn.functional.softplus(violation)
-        return torch.relu(violation)
+        return torch.relu_(violation)
 
     def _only_averages(self) -> bool:
         """Whether nobody asks which triplet a term belongs to."""
@@ -131,13 +131,12 @@ class SymmTripletMarginLoss(SymmMixin, TripletMarginLoss):
             first = here.stop
             # The loss of a pair is the same both ways.
             values = values.index_select(1, one_way(group.shape[1], group.device))
-            violation = self.margin + self.distance.margin(
+            violation = self.distance.margin(
                 values.unsqueeze(2), hardness[here].unsqueeze(1)
             )
-            terms.append(
-                self._activation(violation.masked_fill(own[here, None], -torch.inf))
-            )
-        every = torch.cat([x.flatten() for x in terms])
+            violation.add_(self.margin).masked_fill_(own[here, None], -torch.inf)
+            terms.append(self._activation(violation).flatten())
+        every = terms[0] if len(terms) == 1 else torch.cat(terms)
         if every.numel() == 0 or len(hardness) == 1:
             return self.zero_losses()
         return {

@@ -223,3 +223,20 @@ def test_layout_holds_every_row_once():
         numbers = torch.arange(first, first + len(group)).unsqueeze(1)
         assert torch.equal(layout.class_of[group], numbers.expand_as(group))
         first += len(group)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+def test_error_of_squared_distances(dtype):
+    """Not normalized: a few epsilon of the squared norms, however near the points are."""
+    torch.manual_seed(0)
+    first = torch.randn(1, 1, 64, dtype=DOUBLE) * 100
+    step = torch.randn(40, 1, 64, dtype=DOUBLE)
+    size = torch.logspace(-8, 0, 40, dtype=DOUBLE).view(-1, 1, 1)
+    members = torch.cat([first, first + step * size]).to(dtype)
+    selected = hardest_within(members, Kinds(1), Setting(euclidean=True))
+    points_ = members.double().squeeze(1)
+    expected = torch.cdist(points_, points_, compute_mode="donot_use_mm_for_euclid_dist")
+    squared_norms = points_.square().sum(1)
+    bound = squared_norms + squared_norms.unsqueeze(1)
+    error = (-2 * selected.similarity.double() - expected**2).abs()
+    assert (error / bound).max() < 4 * torch.finfo(dtype).eps
