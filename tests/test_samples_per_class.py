@@ -1,0 +1,111 @@
+"""Batches that are promised to be balanced: no look at the device, and compiled."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import pml_symm
+from pml_symm.class_layout import balanced_layout, class_layout
+
+LOSSES = [
+    pml_symm.SymmNPairsLoss,
+    pml_symm.SymmTripletMarginLoss,
+    pml_symm.SymmLiftedStructureLoss,
+    pml_symm.SymmAngularLoss,
+]
+# What makes the host wait for a GPU, because a shape or a number depends on it.
+WAITS = {
+    "aten::_local_scalar_dense",
+    "aten::nonzero",
+    "aten::masked_select",
+    "aten::_unique2",
+    "aten::unique_dim",
+    "aten::unique_consecutive",
+    "aten::bincount",
+    "aten::repeat_interleave",
+    "aten::is_nonzero",
+    "aten::equal",
+}
+
+
+class NoWaiting(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func._schema.name
+        assert name not in WAITS, name
+        if name in ("aten::index.Tensor", "aten::index"):
+            assert all(x is None or x.dtype != torch.bool for x in args[1])
+        return func(*args, **(kwargs or {}))
+
+
+def batch(m):
+    labels = torch.tensor([9, 4, -1, 2**40]).repeat(m)[torch.randperm(4 * m)]
+    return torch.randn(4 * m, 6, dtype=torch.float64, requires_grad=True), labels
+
+
+def value_and_gradient(loss_func, embeddings, labels):
+    loss = loss_func(embeddings, labels)
+    return loss, *torch.autograd.grad(loss, embeddings)
+
+
+@pytest.mark.parametrize("m", [2, 3, 4])
+@pytest.mark.parametrize("make", LOSSES)
+def test_same_loss(make, m):
+    embeddings, labels = batch(m)
+    torch.testing.assert_close(
+        value_and_gradient(make(samples_per_class=m), embeddings, labels),
+        value_and_gradient(make(), embeddings, labels),
+    )
+
+
+@pytest.mark.parametrize("make", LOSSES)
+def test_the_loss_never_waits(make, monkeypatch):
+    embeddings, labels = batch(2)
+    loss_func = make(samples_per_class=2)
+    # On CPU the promise is looked at, which costs nothing there.
+    monkeypatch.setattr(loss_func, "_promise_kept", lambda labels: None)
+    value_and_gradient(loss_func, embeddings, labels)  # makes the tables
+    with NoWaiting():
+        value_and_gradient(loss_func, embeddings, labels)
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+@pytest.mark.parametrize("make", LOSSES)
+def test_compiles_as_one_graph(make):
+    embeddings, labels = batch(2)
+    loss_func = make(samples_per_class=2)
+    torch.compiler.reset()
+    compiled = torch.compile(loss_func, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(
+        value_and_gradient(compiled, embeddings, labels),
+        value_and_gradient(loss_func, embeddings, labels),
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+def test_compiled_code_gives_nan_for_a_broken_promise():
+    embeddings, labels = batch(2)
+    torch.compiler.reset()
+    loss_func = pml_symm.SymmNPairsLoss(samples_per_class=2)
+    compiled = torch.compile(loss_func, fullgraph=True, backend="aot_eager")
+    labels[labels == 9] = 4
+    assert compiled(embeddings, labels).isnan()
+
+
+@pytest.mark.parametrize("make", LOSSES)
+def test_broken_promises_are_errors(make):
+    embeddings, labels = batch(3)
+    with pytest.raises(ValueError, match="samples_per_class=5 times, got 12 labels"):
+        make(samples_per_class=5)(embeddings, labels)
+    with pytest.raises(ValueError, match=r"samples_per_class=2 times, got counts \[3\]"):
+        make(samples_per_class=2)(embeddings, labels)
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.0, True, "two"])
+def test_not_a_number_of_samples(value):
+    with pytest.raises(ValueError, match="samples_per_class must be None or an int >= 1"):
+        pml_symm.SymmNPairsLoss(samples_per_class=value)
+
+
+def test_layouts_agree():
+    _, labels = batch(3)
+    assert torch.equal(balanced_layout(labels, 3).groups[0], class_layout(labels).groups[0])
