@@ -87,9 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # PML formats its loss tensor for the progress bar, which torch warns about.
     warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad")
     options = vars(parser().parse_args(arguments))
-    command = {"demo": demo, "speed": speed}[options.pop("command")]
+    command = options.pop("command")
     try:
-        text = command(**options)
+        text = demo(**options) if command == "demo" else speed(**options)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

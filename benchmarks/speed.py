@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,7 @@ def _peak_memory(run: Callable[[], object]) -> int:
         run()
     events = [
         event
-        for event in record.profiler.kineto_results.events()  # type: ignore[union-attr]
+        for event in record.profiler.kineto_results.events()
         if event.name() == "[memory]"
     ]
     held = peak = 0
@@ -196,7 +197,7 @@ def _whole_steps(embedding_size: int, seconds: float, device: str) -> list[Row]:
             "Symm": getattr(pml_symm, f"Symm{class_name}")(),
         }
         times = _interleaved(
-            {key: lambda x=x: step(x) for key, x in pair.items()},  # type: ignore[misc]
+            {key: partial(step, loss_func) for key, loss_func in pair.items()},
             seconds,
             device,
         )
