@@ -36,6 +36,14 @@ LOSSES = {
 loss needs memory for every three samples, its lifted and angular losses a term for every
 two pairs."""
 
+_PARTS = {
+    "matrix products": {"mm", "bmm", "addmm", "addmm_", "baddbmm_"},
+    "winner": {"max_pool2d_with_indices", "max", "topk"},
+    "lookups": {"gather", "index_select", "index"},
+    "copies": {"copy_", "cat", "fill_", "zero_"},
+}
+"""Column of the profile -> the operators that it sums up."""
+
 # The materialized version keeps every candidate: at 8192 it needs ten gigabytes.
 _LARGEST_MATERIALIZED = 2048
 
@@ -71,7 +79,7 @@ def speed(
     out.mkdir(parents=True, exist_ok=True)
     plan = [(size, 2) for size in batches] + [(512, 4)] * (512 in batches)
     rows: list[Row] = []
-    with tqdm(total=len(plan) * (len(LOSSES) + 1) + 1, unit="comparison") as bar:
+    with tqdm(total=len(plan) * (len(LOSSES) + 1) + 2, unit="comparison") as bar:
         for size, m in plan:
             for name in [*LOSSES, "miner"]:
                 bar.set_description(f"{name}, batch {size}, m = {m}")
@@ -80,12 +88,19 @@ def speed(
         bar.set_description("whole steps")
         steps = _whole_steps(embedding_size, seconds, device)
         bar.update()
+        bar.set_description("profiles")
+        profiles = [
+            _profile(name, size, embedding_size, device)
+            for size in batches
+            for name in LOSSES
+        ]
+        bar.update()
     with (out / "speed.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     _draw(rows, out / "speed.png")
-    text = _report(rows, steps, embedding_size, device)
+    text = _report(rows, steps, profiles, embedding_size, device)
     (out / "speed.md").write_text(text)
     return text
 
@@ -175,6 +190,37 @@ def _peak_memory(run: Callable[[], object]) -> int:
     return peak
 
 
+def _profile(name: str, size: int, embedding_size: int, device: str) -> Row:
+    """How many operators a loss calls, and which share of their time each part takes."""
+    torch.manual_seed(0)
+    embeddings = torch.randn(size, embedding_size, device=device, requires_grad=True)
+    labels = torch.arange(size // 2, device=device).repeat_interleave(2)
+    loss_func = getattr(pml_symm, f"Symm{LOSSES[name][0]}")()
+    _both_ways(loss_func, embeddings, labels)
+    activities = [ProfilerActivity.CPU]
+    if device == "cuda":
+        activities.append(ProfilerActivity.CUDA)
+    with profile(activities=activities) as record:
+        _both_ways(loss_func, embeddings, labels)
+    operators = [x for x in record.key_averages() if x.key.startswith("aten::")]
+    times = {
+        x.key.removeprefix("aten::"): (
+            x.self_device_time_total if device == "cuda" else x.self_cpu_time_total
+        )
+        for x in operators
+    }
+    total = sum(times.values())
+    row: Row = {
+        "loss": name,
+        "batch": size,
+        "operators": sum(x.count for x in operators),
+    }
+    for part, members in _PARTS.items():
+        row[part] = sum(times.get(member, 0) for member in members) / total
+    row["all else"] = 1 - sum(row[part] for part in _PARTS)
+    return row
+
+
 def _whole_steps(embedding_size: int, seconds: float, device: str) -> list[Row]:
     """A training step of the demo's trunk at the paper's batch."""
     torch.manual_seed(0)
@@ -233,7 +279,11 @@ def _draw(rows: Sequence[Row], path: Path) -> None:
 
 
 def _report(
-    rows: Sequence[Row], steps: Sequence[Row], embedding_size: int, device: str
+    rows: Sequence[Row],
+    steps: Sequence[Row],
+    profiles: Sequence[Row],
+    embedding_size: int,
+    device: str,
 ) -> str:
     table = [
         [
@@ -270,12 +320,18 @@ def _report(
         [x["loss"], f"{x['PML']:.1f}", f"{x['Symm']:.1f}", f"{x['Symm'] / x['PML']:.3f}"]
         for x in steps
     ]
+    shares = [["profile of", "batch", "operators", *_PARTS, "all else"]]
+    shares += [
+        [x["loss"], str(x["batch"]), str(x["operators"])]
+        + [f"{100 * x[part]:.0f} %" for part in (*_PARTS, "all else")]
+        for x in profiles
+    ]
     versions = (
         f"D = {embedding_size}, float32, {_machine(device)}, Python "
         f"{platform.python_version()}, torch {torch.__version__}, "
         f"pytorch-metric-learning {pytorch_metric_learning.__version__}."
     )
-    return f"{markdown(table)}\n\n{markdown(whole)}\n\n{versions}\n"
+    return f"{markdown(table)}\n\n{markdown(whole)}\n\n{markdown(shares)}\n\n{versions}\n"
 
 
 def _timing(row: Row, contestant: str) -> str:

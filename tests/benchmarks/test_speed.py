@@ -35,7 +35,9 @@ def test_made_points_give_the_same_loss(make):
 def test_command(tmp_path, capsys):
     arguments = ["--batches", "8", "--embedding-size", "4", "--seconds", "0"]
     assert main(["speed", "--out", str(tmp_path), *arguments]) == 0
-    assert "whole step" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "whole step" in shown
+    assert "profile of" in shown
     with (tmp_path / "speed.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["loss"] for row in rows] == [
