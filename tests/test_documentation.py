@@ -37,12 +37,19 @@ def test_the_miner_and_pool_example_of_the_mathematics_page_runs():
     assert names["loss"] > 0
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/demo.md"])
-def test_the_table_is_the_one_that_the_demo_wrote(page):
+@pytest.mark.parametrize(
+    ("page", "table"),
+    [
+        ("README.md", "docs/demo/table.md"),
+        ("docs/demo.md", "docs/demo/table.md"),
+        ("docs/speed.md", "docs/speed/speed.md"),
+    ],
+)
+def test_the_table_is_the_one_that_the_benchmark_wrote(page, table):
     shown = re.search(
         r"<!-- table -->\n(.*?)<!-- end of table -->", (ROOT / page).read_text(), re.S
     )
-    assert shown[1].strip() == (ROOT / "docs/demo/table.md").read_text().strip()
+    assert shown[1].strip() == (ROOT / table).read_text().strip()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
