@@ -16,6 +16,7 @@ from torch import Tensor
 from .class_layout import ClassLayout, member_pairs
 from .gram import Selected, hardest_between, hardest_within
 from .kinds import Kinds, Setting, look_up, winners
+from .pairs import hardest_of_pairs, supports
 from .symm_synthesizer import SymmSynthesizer
 
 
@@ -38,6 +39,11 @@ class Gram:
         beta = 1.0 if normalize else synthesizer.beta
         euclidean = not normalize and not distance.is_inverted
         self.setting = Setting(synthesizer.alpha, beta, normalize, euclidean, rank)
+
+    @property
+    def pairs_on_diagonal(self) -> bool:
+        """Whether hardest_within of classes of two has their own dot products there."""
+        return self.distance.is_inverted and supports(self.kinds(2), self.setting)
 
     @staticmethod
     def supports(
@@ -69,17 +75,6 @@ class Gram:
         root = squared.clamp_min(torch.finfo(squared.dtype).tiny).sqrt()
         return root if self.distance.power == 1 else root**self.distance.power
 
-    def within(self, within: Tensor) -> Tensor:
-        """Shape (C, m (m-1)): the distance's values of all ordered pairs of members.
-
-        Args:
-            within: shape (C, m, m), as Selected has it.
-        """
-        m = within.shape[1]
-        first, second = member_pairs(m, True, within.device)
-        values = within.flatten(1).index_select(1, first * m + second)
-        return values if self.distance.is_inverted else values**self.distance.power
-
     def pairwise(self, query: Tensor, reference: Tensor) -> Tensor:
         """Shape (P,): the distance's values of rows of query and of reference."""
         query = self.distance.maybe_normalize(query)
@@ -93,15 +88,35 @@ class Gram:
         """The kinds of points of a class of so many members."""
         return Kinds(num_members, self.pairing)
 
-    def hardest_within(self, members: Tensor, keep_winners: bool) -> Selected:
-        """As gram.hardest_within, for the members of classes of one size."""
-        return hardest_within(
-            members,
-            self.kinds(members.shape[1]),
-            self.setting,
-            distances=not self.distance.is_inverted,
-            keep_winners=keep_winners,
-        )
+    def hardest_within(
+        self, embeddings: Tensor, group: Tensor, keep_winners: bool
+    ) -> Selected:
+        """H(u, v) of classes of one size, within as ClassHardness has it.
+
+        Args:
+            embeddings: shape (B, D), floating.
+            group: shape (C, m), int64: the rows of each class.
+            keep_winners: tell which candidates were selected.
+        """
+        m = group.shape[1]
+        kinds, distances = self.kinds(m), not self.distance.is_inverted
+        if supports(kinds, self.setting):
+            of_pairs = hardest_of_pairs(
+                embeddings, group, self.setting, distances, keep_winners=keep_winners
+            )
+            similarity = of_pairs.similarity
+            within = of_pairs.distance if distances else similarity.diagonal()
+            within = within.unsqueeze(1).expand(-1, 2)
+            selected = Selected(similarity, within, of_pairs.winner)
+        else:
+            selected = hardest_within(
+                rows_of(embeddings, group), kinds, self.setting, distances, keep_winners
+            )
+            first, second = member_pairs(m, True, group.device)
+            within = selected.within.flatten(1).index_select(1, first * m + second)
+        if distances and self.distance.power != 1:
+            within = within**self.distance.power
+        return selected._replace(within=within)
 
     def record_norms(self, embeddings: Tensor, ref_emb: Tensor) -> None:
         """Record what the distance records when it is called, if stats are on."""
@@ -145,27 +160,49 @@ def class_hardness(
         layout: of their labels.
         details: tell which points they are.
     """
-    members = [rows_of(embeddings, group) for group in layout.groups]
     kinds = [gram.kinds(group.shape[1]) for group in layout.groups]
     blocks: dict[tuple[int, int], Selected] = {}
-    for g, rows in enumerate(members):
-        blocks[g, g] = gram.hardest_within(rows, details)
+    members: list[Tensor] = []
+    for g, group in enumerate(layout.groups):
+        blocks[g, g] = gram.hardest_within(embeddings, group, details)
+        if len(layout.groups) == 1:
+            break
+        members.append(rows_of(embeddings, group))
         for h in range(g):
-            block = hardest_between(members[h], rows, kinds[h], kinds[g], gram.setting)
+            block = hardest_between(
+                members[h], members[g], kinds[h], kinds[g], gram.setting
+            )
             blocks[h, g] = block
-            mirrored = winners(kinds[h], kinds[g], rows.device).mirrored
+            mirrored = winners(kinds[h], kinds[g], group.device).mirrored
             blocks[g, h] = Selected(
                 block.similarity.t(),
                 block.within,
                 look_up(mirrored, block.winner.t().int()),
             )
-    within = [gram.within(blocks[g, g].within) for g in range(len(members))]
+    within = [blocks[g, g].within for g in range(len(kinds))]
     return _assemble(within, blocks, layout, kinds, kinds, details)
 
 
 def rows_of(embeddings: Tensor, index: Tensor) -> Tensor:
     """embeddings[index], with a far cheaper backward pass."""
     return embeddings.index_select(0, index.flatten()).unflatten(0, index.shape)
+
+
+def hardest_sums_of_classes(
+    gram: Gram, embeddings: Tensor, layout: ClassLayout, details: bool = False
+) -> ClassHardness | None:
+    """As hardest_sums, if each class has two members, which are its pair; else None."""
+    (group, *others) = layout.groups
+    kinds = gram.kinds(group.shape[1])
+    if others or not supports(kinds, gram.setting):
+        return None
+    found = hardest_of_pairs(
+        embeddings, group, gram.setting, sums=True, keep_winners=details
+    )
+    within = [found.similarity.diagonal().unsqueeze(1)]
+    row_kinds = Kinds(2, gram.pairing, are_sums=True)
+    blocks = {(0, 0): Selected(found.similarity, within[0], found.winner)}
+    return _assemble(within, blocks, layout, [row_kinds], [kinds], details)
 
 
 def hardest_sums(
@@ -192,7 +229,7 @@ def hardest_sums(
         )
         for h, group in enumerate(layout.groups)
     }
-    within = [gram.within(blocks[0, 0].within)]
+    within = [blocks[0, 0].within[:, 0, 1:]]
     return _assemble(within, blocks, layout, [row_kinds], kinds, details)
 
 

@@ -56,14 +56,15 @@ class ClassLayout(NamedTuple):
             positives.append(group.index_select(1, second).flatten())
         return torch.cat(anchors), torch.cat(positives)
 
-    def first_pairs(self) -> tuple[Tensor, Tensor]:
-        """Anchors and positives, the first two rows of every class that has two.
+    def first_pairs(self) -> Tensor:
+        """Shape (n, 2), int64: the first two rows of every class that has two.
 
         They are the pairs that PML's convert_to_pos_pairs_with_unique_labels chooses.
         """
         first = [group[:, :2] for group in self.groups if group.shape[1] > 1]
-        pairs = torch.cat([self.groups[0].new_empty(0, 2), *first])
-        return pairs[:, 0], pairs[:, 1]
+        if len(first) == 1:
+            return first[0]
+        return torch.cat([self.groups[0].new_empty(0, 2), *first])
 
 
 @lru_cache

@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from .kinds import Kinds, Setting, composition, look_up, winners
 
-_NORMALIZE_EPS = 1e-12  # as torch.nn.functional.normalize has it
+NORMALIZE_EPS = 1e-12  # as torch.nn.functional.normalize has it
 
 # A block has so many candidates at most, for the memory's sake; on CPU it has so many rows
 # of originals at most, too: fewer make slow matrix products, more leave the cache.
@@ -133,7 +133,7 @@ def _points(members: Tensor, kinds: Kinds, setting: Setting) -> _Points:
     lengths = members.new_empty(0)
     if setting.normalize:
         lengths = torch.linalg.vector_norm(members, dim=2, keepdim=True)
-        lengths = lengths.clamp_min(_NORMALIZE_EPS)
+        lengths = lengths.clamp_min(NORMALIZE_EPS)
         members = members / lengths
     gram = members @ members.mT
     parts = composition(kinds, setting, members.dtype, members.device)
@@ -345,7 +345,7 @@ def _select(rows: _Points, columns: _Points, problem: Problem, results: _Results
         if problem.setting.euclidean:
             scores = candidates + row_bias[here, :, None, None]
             scores += column_bias[:, there]
-        similarity, winner = _winner(scores, problem.setting.rank)
+        similarity, winner = largest(scores, problem.setting.rank)
         if problem.symmetric:
             corner = winner[:, :length]
             corner.copy_(corner.triu() + look_up(table.mirrored, corner.t()).tril(-1))
@@ -379,7 +379,7 @@ def _right_of_corner(problem: Problem, here: slice) -> slice:
     return slice(here.stop - here.start if problem.symmetric else 0, None)
 
 
-def _winner(candidates: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+def largest(candidates: Tensor, rank: int = 1) -> tuple[Tensor, Tensor]:
     """Value and place, shape (R, C), among candidates, shape (R, kinds, kinds, C)."""
     flat = candidates.flatten(1, 2)
     if rank > 1:

@@ -283,9 +283,11 @@ class CandidatesMixin(SymmMixin):
 
     def one_pair_a_class(
         self, indices_tuple: IndicesTuple | None, labels: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Anchors and positives, at most one pair for each class, as PML chooses it."""
+    ) -> Tensor:
+        """Shape (n, 2): anchor and positive of each class with a pair, as PML has it."""
         if indices_tuple is None:
             return self.layout(labels).first_pairs()
         positive_pairs(indices_tuple, labels, labels)  # for its errors
-        return lmu.convert_to_pos_pairs_with_unique_labels(indices_tuple, labels)
+        return torch.stack(
+            lmu.convert_to_pos_pairs_with_unique_labels(indices_tuple, labels), dim=1
+        )

@@ -15,8 +15,13 @@ from pytorch_metric_learning.distances import (
 from pytorch_metric_learning.losses import AngularLoss
 from torch import Tensor
 
-from .class_hardness import Gram, hardest_sums, rows_of
-from .class_layout import ClassLayout
+from .class_hardness import (
+    ClassHardness,
+    Gram,
+    hardest_sums,
+    hardest_sums_of_classes,
+    rows_of,
+)
 from .functional import class_pair_hardness
 from .mixins import CandidatesMixin
 from .pml import IndicesTuple, c_f, lmu, positive_pairs
@@ -102,17 +107,17 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
         layout = self.layout(ref_labels)
         if official:
             c_f.ref_not_supported(embeddings, labels, ref_emb, ref_labels)
-            anchors, positives = self.one_pair_a_class(indices_tuple, labels)
+            anchors, positives = self.one_pair_a_class(indices_tuple, labels).unbind(1)
         elif both_ways:
             anchors, positives = layout.positive_pairs(both_ways=False)
         else:
             anchors, positives = positive_pairs(indices_tuple, labels, ref_labels)
         if len(anchors) == 0 or sum(len(group) for group in layout.groups) == 1:
             return self.zero_losses()
-        pair = rows_of(embeddings, anchors), rows_of(ref_emb, positives)
         if self.collect_stats:
             self.set_stats(
-                *(self.distance.maybe_normalize(x) for x in pair),
+                self.distance.maybe_normalize(embeddings[anchors]),
+                self.distance.maybe_normalize(ref_emb[positives]),
                 embeddings,
                 ref_emb,
                 labels[anchors].unsqueeze(1) != ref_labels,
@@ -120,15 +125,26 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
         gram_distance = DotProductSimilarity(
             normalize_embeddings=self.distance.normalize_embeddings
         )
+        pairs = anchors, positives
         if official:
-            losses = self.official_losses(self.four_kinds(*pair))
+            losses = self.official_losses(self.four_kinds(*pairs, embeddings, ref_emb))
         elif Gram.supports(gram_distance, self.synthesizer, self.hardness):
             gram = Gram(gram_distance, self.synthesizer, rank_of(self.hardness))
-            losses = self.gram_losses(gram, pair, labels[anchors], ref_emb, layout)
+            selected = None
+            if both_ways:
+                selected = hardest_sums_of_classes(
+                    gram, embeddings, layout, self.collect_stats
+                )
+            if selected is None:
+                points = torch.stack(
+                    [rows_of(embeddings, anchors), rows_of(ref_emb, positives)], dim=1
+                )
+                selected = hardest_sums(gram, points, ref_emb, layout, self.collect_stats)
+            losses = self.gram_losses(selected, labels[anchors, None] == layout.labels)
         else:
             classes, ref_classes = torch.unique(ref_labels, return_inverse=True)
             pool = self.synthesizer(ref_emb, ref_classes)
-            kinds = self.four_kinds(*pair)
+            kinds = self.four_kinds(*pairs, embeddings, ref_emb)
             losses = self.pair_losses(kinds, ref_classes[positives], pool, len(classes))
         if both_ways:
             losses = losses.repeat(2)
@@ -144,32 +160,30 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
             }
         }
 
-    def four_kinds(self, anchors: Tensor, positives: Tensor) -> list[Tensor]:
+    def four_kinds(
+        self, anchors: Tensor, positives: Tensor, embeddings: Tensor, ref_emb: Tensor
+    ) -> list[Tensor]:
         """The pairs' originals and synthetic points, as the distance compares them."""
-        kinds = four_kinds(anchors, positives, self.synthesizer.reflect)
+        kinds = four_kinds(
+            rows_of(embeddings, anchors),
+            rows_of(ref_emb, positives),
+            self.synthesizer.reflect,
+        )
         return [self.distance.maybe_normalize(x) for x in kinds]
 
-    def gram_losses(
-        self,
-        gram: Gram,
-        pair: tuple[Tensor, Tensor],
-        pair_labels: Tensor,
-        ref_emb: Tensor,
-        layout: ClassLayout,
-    ) -> Tensor:
-        """Shape (P,): L_ij of pairs, (P, D) each, by the Gram matrix."""
+    def gram_losses(self, selected: ClassHardness, own: Tensor) -> Tensor:
+        """Shape (P,): L_ij by the Gram matrix.
+
+        Args:
+            selected: as hardest_sums gives it.
+            own: shape (P, C), bool: the class of each pair.
+        """
         squared_tangent = torch.tan(self.alpha) ** 2
-        selected = hardest_sums(
-            gram, torch.stack(pair, dim=1), ref_emb, layout, details=self.collect_stats
-        )
-        keep = pair_labels.unsqueeze(1) != layout.labels
-        self.record_synthetic_ratio(selected.is_synthetic, keep)
-        positive_term = 2 * (1 + squared_tangent) * selected.within[0][:, 0]
-        return lmu.logsumexp(
-            4 * squared_tangent * selected.similarity - positive_term.unsqueeze(1),
-            keep_mask=keep,
-            add_one=True,
-        ).squeeze(1)
+        self.record_synthetic_ratio(selected.is_synthetic, ~own)
+        positive_term = 2 * (1 + squared_tangent) * selected.within[0][:, :1]
+        terms = 4 * squared_tangent * selected.similarity - positive_term
+        # In the place of the pair's own class stands the one of the logarithm.
+        return torch.logsumexp(terms.masked_fill(own, 0), dim=1)
 
     def pair_losses(
         self,

@@ -61,44 +61,48 @@ class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
     ) -> dict:
         """PML's hook: one term for each class with a pair."""
         c_f.ref_not_supported(embeddings, labels, ref_emb, ref_labels)
-        anchors, positives = self.one_pair_a_class(indices_tuple, labels)
-        self.num_pairs = len(anchors)
+        pairs = self.one_pair_a_class(indices_tuple, labels)
+        self.num_pairs = len(pairs)
         if self.num_pairs == 0:
             return self.zero_losses()
         classes = torch.arange(self.num_pairs, device=embeddings.device)
-        pairs = rows_of(embeddings, torch.stack([anchors, positives], dim=1))
         if self.candidates == "official":
-            logits = self.official_logits(*pairs.unbind(1))
+            logits = self.official_logits(*rows_of(embeddings, pairs.t()))
         else:
-            logits = self.logits(pairs, classes)
+            logits = self.logits(embeddings, pairs, classes)
         return {
             "loss": {
                 "losses": self.cross_entropy(logits, classes),
-                "indices": anchors,
+                "indices": pairs[:, 0],
                 "reduction_type": "element",
             }
         }
 
-    def logits(self, pairs: Tensor, classes: Tensor) -> Tensor:
+    def logits(self, embeddings: Tensor, pairs: Tensor, classes: Tensor) -> Tensor:
         """Shape (n, n): a.p on the diagonal, H(u, v) elsewhere, -inf where dropped.
 
         Args:
-            pairs: shape (n, 2, D), anchor and positive.
+            embeddings: shape (B, D).
+            pairs: shape (n, 2), int64, the rows of anchor and positive.
             classes: shape (n,), their numbers.
         """
-        anchors, positives = pairs.unbind(1)
         if not Gram.supports(self.distance, self.synthesizer, self.hardness):
+            anchors, positives = rows_of(embeddings, pairs.t())
             return self._logits_of_points(anchors, positives, classes)
         gram = Gram(self.distance, self.synthesizer, rank_of(self.hardness))
-        gram.record_norms(anchors, positives)
-        selected = gram.hardest_within(pairs, keep_winners=self.collect_stats)
+        if self.distance.collect_stats:
+            gram.record_norms(*rows_of(embeddings, pairs.t()))
+        selected = gram.hardest_within(embeddings, pairs, keep_winners=self.collect_stats)
         if self.collect_stats:
             kinds = gram.kinds(2)
             table = winners(kinds, kinds, pairs.device).is_synthetic
             others = classes != classes.unsqueeze(1)
             self.record_synthetic_ratio(look_up(table, selected.winner.int()), others)
-        positive_values = gram.within(selected.within)[:, 0]
-        values = torch.diagonal_scatter(gram.values(selected.similarity), positive_values)
+        if gram.pairs_on_diagonal:
+            return selected.similarity
+        values = torch.diagonal_scatter(
+            gram.values(selected.similarity), selected.within[:, 0]
+        )
         return similarity_from(self.distance, values)
 
     def _logits_of_points(
