@@ -234,8 +234,12 @@ def hardest_sums(
 
 
 def hardest_points(
-    gram: Gram, queries: Tensor, embeddings: Tensor, layout: ClassLayout
-) -> tuple[Tensor, Tensor]:
+    gram: Gram,
+    queries: Tensor,
+    embeddings: Tensor,
+    layout: ClassLayout,
+    sources: bool = False,
+) -> tuple[Tensor, Tensor | None]:
     """The point of each class that is hardest for each query.
 
     Args:
@@ -243,13 +247,14 @@ def hardest_points(
         queries: shape (Q, D), floating.
         embeddings: shape (B, D).
         layout: of their labels.
+        sources: tell the sources, too.
 
     Returns:
-        source and axis, shape (Q, C), int64: the rows of embeddings that the point is
-        made of, source = axis for an original.
+        axis and, if it was asked for, source, shape (Q, C), int64: the rows of
+        embeddings that the point is made of, source = axis for an original.
     """
     single = Kinds(1)
-    sources, axes = [], []
+    axes, of_sources = [], []
     for group in layout.groups:
         kinds = gram.kinds(group.shape[1])
         selected = hardest_between(
@@ -257,9 +262,15 @@ def hardest_points(
         )
         table = winners(single, kinds, group.device)
         winner, members = selected.winner.int(), group.t().contiguous()
-        sources.append(members.gather(0, look_up(table.source, winner)))
+        del selected  # as large as what is made of it now
         axes.append(members.gather(0, look_up(table.nearest, winner)))
-    return torch.cat(sources, dim=1), torch.cat(axes, dim=1)
+        if sources:
+            of_sources.append(members.gather(0, look_up(table.source, winner)))
+    return _beside(axes), _beside(of_sources) if sources else None
+
+
+def _beside(blocks: list[Tensor]) -> Tensor:
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
 
 
 def _assemble(

@@ -63,15 +63,16 @@ class SymmLiftedStructureLoss(SymmMixin, LiftedStructureLoss):
         )
         if len(pairs[0]) == 0:
             return self.zero_losses()
-        repulsion = lmu.logsumexp(
-            self.distance.margin(self.neg_margin, negatives.hardness),
-            keep_mask=negatives.keep,
-            add_one=False,
-        ).squeeze(1)[negatives.row]
+        terms = self.distance.margin(self.neg_margin, negatives.hardness)
         attraction = self.distance.margin(positive_values, self.pos_margin)
-        losses = torch.relu(repulsion + attraction) ** 2 / 2
-        # The logarithm of an empty sum: PML's logsumexp has 0 there, not minus infinity.
-        losses = torch.where(negatives.keep.any(dim=1)[negatives.row], losses, 0)
+        if self.hardness != "semihard" and len(negatives.classes) > 1:
+            repulsion = terms.masked_fill(~negatives.keep, -torch.inf).logsumexp(dim=1)
+            losses = torch.relu(repulsion[negatives.row] + attraction) ** 2 / 2
+        else:
+            # A sum may be empty: PML's logsumexp has 0 there, not minus infinity.
+            repulsion = lmu.logsumexp(terms, keep_mask=negatives.keep, add_one=False)
+            losses = torch.relu(repulsion[negatives.row, 0] + attraction) ** 2 / 2
+            losses = torch.where(negatives.keep.any(dim=1)[negatives.row], losses, 0)
         return {
             "loss": {
                 "losses": losses,

@@ -193,18 +193,27 @@ class SymmMiner(BaseMiner):
         """
         gram = Gram(self.distance, self.synthesizer, rank_of(self.hardness))
         gram.record_norms(embeddings, ref_emb)
+        in_pool = made_of if self.index_space == "pool" else None
         with torch.autocast(embeddings.device.type, enabled=False):
-            source, axis = hardest_points(
-                gram, at_least_float32(embeddings), at_least_float32(ref_emb), layout
+            axis, source = hardest_points(
+                gram,
+                at_least_float32(embeddings),
+                at_least_float32(ref_emb),
+                layout,
+                sources=self.collect_stats or in_pool is not None,
             )
-        row, column = torch.where(labels.unsqueeze(1) != layout.labels)
-        source, axis = source[row, column], axis[row, column]
+        others = labels.unsqueeze(1) != layout.labels
+        rows = torch.arange(len(others), device=others.device).unsqueeze(1)
+        anchors, axis = rows.expand_as(others)[others], axis[others]
+        if source is None:
+            return *pairs, anchors, axis
+        source = source[others]
         is_synthetic = source != axis
-        if self.collect_stats and len(row) > 0:
+        if self.collect_stats and len(anchors) > 0:
             self.synthetic_ratio = is_synthetic.float().mean().item()
-        if self.index_space == "batch" or made_of is None:
-            return *pairs, row, axis
+        if in_pool is None:
+            return *pairs, anchors, axis
         # Both kinds of pairing list the synthetic points by source, then by axis.
-        in_pool = made_of[0] * len(ref_emb) + made_of[1]
-        place = torch.searchsorted(in_pool, source * len(ref_emb) + axis)
-        return *pairs, row, torch.where(is_synthetic, len(ref_emb) + place, axis)
+        made_of_rows = in_pool[0] * len(ref_emb) + in_pool[1]
+        place = torch.searchsorted(made_of_rows, source * len(ref_emb) + axis)
+        return *pairs, anchors, torch.where(is_synthetic, len(ref_emb) + place, axis)
