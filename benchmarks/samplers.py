@@ -1,0 +1,102 @@
+"""Samplers of training batches: PML's, and one for offline hard negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_metric_learning.samplers import MPerClassSampler
+from pytorch_metric_learning.utils import common_functions as c_f
+from torch import Tensor
+
+
+class HardClassSampler(MPerClassSampler):
+    """m images a class, of classes that the model confuses, once it has been refreshed.
+
+    A batch is made of groups: a class drawn at random, and the classes nearest to it
+    that the batch does not have yet. Of each class come images from the half that is
+    nearest to the group's first class. Until the first refresh it is an
+    MPerClassSampler.
+
+    Args:
+        labels: shape (N,), of the images.
+        m: images a class; batch_size is a multiple of it.
+        batch_size: images a batch.
+        length_before_new_iter: as PML has it.
+        group_size: classes in a group.
+
+    Raises:
+        ValueError: group_size below 2.
+    """
+
+    def __init__(
+        self,
+        labels: Any,
+        m: int,
+        batch_size: int,
+        length_before_new_iter: int = 100000,
+        group_size: int = 4,
+    ) -> None:
+        if group_size < 2:
+            raise ValueError(f"group_size must be at least 2, got {group_size}")
+        super().__init__(labels, m, batch_size, length_before_new_iter)
+        self.group_size = group_size
+        self.classes = np.array(sorted(self.labels))
+        self._similarity: np.ndarray | None = None
+        self._to_classes: np.ndarray | None = None
+
+    def refresh(self, embeddings: Tensor) -> None:
+        """See what the model confuses.
+
+        Args:
+            embeddings: shape (N, D), of the images, in the order of the labels.
+
+        Raises:
+            ValueError: not one embedding for each label.
+        """
+        number = sum(len(rows) for rows in self.labels_to_indices.values())
+        if len(embeddings) != number:
+            raise ValueError(
+                f"embeddings must have a row for each of {number} labels, got shape "
+                f"{tuple(embeddings.shape)}"
+            )
+        points = torch.nn.functional.normalize(embeddings.float().cpu())
+        means = torch.stack(
+            [points[self.labels_to_indices[label]].mean(0) for label in self.classes]
+        )
+        means = torch.nn.functional.normalize(means)
+        self._similarity = (means @ means.t()).numpy()
+        self._to_classes = (points @ means.t()).numpy()
+
+    def __iter__(self) -> Iterator[int]:
+        if self._similarity is None:
+            yield from super().__iter__()
+            return
+        for _ in range(self.list_size // self.batch_size):
+            yield from self._batch()
+
+    def _batch(self) -> list[int]:
+        similarity, to_classes = self._similarity, self._to_classes
+        assert similarity is not None and to_classes is not None
+        free = np.ones(len(self.classes), dtype=bool)
+        rows: list[int] = []
+        while len(rows) < self.batch_size:
+            wanted = min(self.group_size, (self.batch_size - len(rows)) // self.m_per_class)
+            first = c_f.NUMPY_RANDOM.choice(np.flatnonzero(free))
+            free[first] = False
+            order = np.argsort(-similarity[first], kind="stable")
+            group = [first, *order[free[order]][: wanted - 1]]
+            free[group] = False
+            for number in group:
+                images = np.asarray(self.labels_to_indices[self.classes[number]])
+                nearest = np.argsort(-to_classes[images, first], kind="stable")
+                half = images[nearest][: max(self.m_per_class, len(images) // 2)]
+                chosen = c_f.safe_random_choice(half, size=self.m_per_class)
+                rows.extend(int(x) for x in chosen)
+        return rows
+
+
+SAMPLERS = {"m per class": MPerClassSampler, "hard classes": HardClassSampler}
+"""Name -> sampler."""
