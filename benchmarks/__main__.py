@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from .demo import demo
+from .experiment import ABLATIONS, DEMO_METHODS, experiment, of_methods
 from .methods import METHODS
 from .speed import speed
 from .training import Settings
@@ -21,27 +21,89 @@ def parser() -> argparse.ArgumentParser:
         description="Benchmarks of pml_symm on PML's own trainers and testers.",
     )
     commands = main.add_subparsers(dest="command", required=True)
-    add = commands.add_parser(
+    _add_experiments(commands)
+    _add_speed(commands)
+    return main
+
+
+def _add_experiments(commands: argparse._SubParsersAction) -> None:
+    again = (
+        " Runs that are finished are not trained again, so a stopped command goes on "
+        "where it was."
+    )
+    demo = commands.add_parser(
         "demo",
         help="base losses against Symm on the embedded glyphs, in a few minutes",
         description="Train the base losses and their Symm versions on glyphs, test them "
-        "on unseen classes, and write tables and figures. Runs that are finished are "
-        "not trained again, so a stopped demo goes on where it was.",
+        "on unseen classes, and write tables and figures." + again,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    add.add_argument("--out", type=Path, default=Path("runs/demo"), help="output folder")
+    compare = commands.add_parser(
+        "compare",
+        help="any methods on the glyphs",
+        description="Train methods on glyphs, test them on unseen classes, and write "
+        "tables and figures; each method is compared with its base loss, paired by seed."
+        + again,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    for add, default, methods in (
+        (demo, "runs/demo", DEMO_METHODS),
+        (compare, "runs/compare", tuple(METHODS)),
+    ):
+        _add_runs(add, default)
+        add.add_argument(
+            "--methods",
+            nargs="+",
+            choices=METHODS,
+            default=list(methods),
+            metavar="METHOD",
+            help=f"any of: {'; '.join(METHODS)}",
+        )
+        for name in ("alpha", "beta"):
+            _add_setting(add, name, float, "of SymmSynthesizer, for Symm methods")
+        add.add_argument(
+            "--pairing", choices=("all", "ring"), default="all", help="of SymmSynthesizer"
+        )
+        add.add_argument(
+            "--hardness",
+            type=lambda text: int(text) if text.isdigit() else text,
+            default="hardest",
+            help='"hardest", or k for the k-th hardest candidate, for Symm methods',
+        )
+        add.add_argument(
+            "--candidates",
+            choices=("all", "official"),
+            default="all",
+            help="of Symm + N-pairs and Symm + Angular",
+        )
+    ablate = commands.add_parser(
+        "ablate",
+        help="the paper's ablations on the glyphs",
+        description="Vary one thing of the synthesis, and compare each value with the "
+        "base loss, paired by seed." + again,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    ablate.add_argument("ablation", choices=ABLATIONS, help="what to vary")
+    _add_runs(ablate, "runs/ablate")
+
+
+def _add_runs(add: argparse.ArgumentParser, out: str) -> None:
     add.add_argument(
-        "--methods",
-        nargs="+",
-        choices=METHODS,
-        default=list(METHODS),
-        metavar="METHOD",
-        help=f"any of: {', '.join(METHODS)}",
+        "--out",
+        type=Path,
+        default=Path(out),
+        help="output folder; an ablation has a folder of its own in it",
     )
     add.add_argument(
         "--seeds", nargs="+", type=int, default=[0, 1, 2], help="one run a method for each"
     )
     add.add_argument("--force", action="store_true", help="train finished runs again, too")
+    add.add_argument(
+        "--jobs", type=int, default=1, help="runs at a time; they share the cores"
+    )
+    add.add_argument(
+        "--dry-run", action="store_true", help="say what would be trained, and stop"
+    )
     for name, kind, text in (
         ("steps", int, "batches to train on"),
         ("test_interval", int, "validate every so many steps; divides steps"),
@@ -52,14 +114,16 @@ def parser() -> argparse.ArgumentParser:
         ("learning_rate", float, "of Adam"),
         ("max_classes", int, "use so many classes of each split only"),
     ):
-        add.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=kind,
-            default=Settings.__dataclass_fields__[name].default,
-            help=text,
-        )
-    _add_speed(commands)
-    return main
+        _add_setting(add, name, kind, text)
+
+
+def _add_setting(add: argparse.ArgumentParser, name: str, kind: type, text: str) -> None:
+    add.add_argument(
+        f"--{name.replace('_', '-')}",
+        type=kind,
+        default=Settings.__dataclass_fields__[name].default,
+        help=text,
+    )
 
 
 def _add_speed(commands: argparse._SubParsersAction) -> None:
@@ -88,15 +152,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad")
     options = vars(parser().parse_args(arguments))
     command = options.pop("command")
+    if command == "ablate":
+        ablation = options.pop("ablation")
+        options["out"] /= ablation
+        options["variants"] = ABLATIONS[ablation]
+    elif command != "speed":
+        options["variants"] = of_methods(options.pop("methods"))
     try:
-        text = demo(**options) if command == "demo" else speed(**options)
+        text = speed(**options) if command == "speed" else experiment(**options)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on where it was", file=sys.stderr)
         return 130
-    print(f"\n{text}\nWritten to {options['out']}.")
+    print(f"\n{text}")
+    if not options.get("dry_run"):
+        print(f"Written to {options['out']}.")
     return 0
 
 

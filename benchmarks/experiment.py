@@ -1,71 +1,146 @@
-"""The demo: base losses against Symm on the glyphs, in a few minutes on a laptop."""
+"""Experiments: variants trained with several seeds, in tables and figures."""
 
 from __future__ import annotations
 
+import os
 import platform
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytorch_metric_learning
 import torch
+from tqdm import tqdm
 
 from . import figures, tables
 from .methods import METHODS
 from .training import Settings, run
 
+DEMO_METHODS = ("N-pairs", "Symm + N-pairs", "Triplet", "Symm + Triplet")
 
-def demo(
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of a table.
+
+    Attributes:
+        method: a name in METHODS.
+        settings: fields of Settings that it has of its own.
+        base: the name of the variant that it is compared with, if it is in the table.
+    """
+
+    method: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    base: str | None = None
+
+
+def of_methods(methods: Sequence[str]) -> dict[str, Variant]:
+    """Methods as they are, each compared with its base.
+
+    >>> of_methods(["Symm + N-pairs"])["Symm + N-pairs"].base
+    'N-pairs'
+    """
+    return {name: Variant(name, {}, METHODS[name].base) for name in methods}
+
+
+def _one_setting(method: str, name: str, values: Sequence[Any]) -> dict[str, Variant]:
+    base = METHODS[method].base
+    assert base is not None
+    variants = {base: Variant(base)}
+    for value in values:
+        label = f"{method}, {name} = {value}"
+        variants[label] = Variant(method, {name: value}, base)
+    return variants
+
+
+def _pairings() -> dict[str, Variant]:
+    variants = {}
+    for m, pairings in ((2, ("all",)), (4, ("all", "ring")), (8, ("all", "ring"))):
+        base = f"Triplet, m = {m}"
+        variants[base] = Variant("Triplet", {"m": m})
+        for pairing in pairings:
+            label = f"Symm + Triplet, m = {m}, pairing = {pairing}"
+            variants[label] = Variant("Symm + Triplet", {"m": m, "pairing": pairing}, base)
+    return variants
+
+
+ABLATIONS: dict[str, dict[str, Variant]] = {
+    "similarity": _one_setting("Symm + N-pairs", "alpha", (1.5, 2.0, 2.5)),
+    "norm": _one_setting("Symm + N-pairs", "beta", (0.5, 1.0, 1.5)),
+    "hardness": _one_setting("Symm + N-pairs", "hardness", ("hardest", 2, 4, 8, 16)),
+    "candidates": _one_setting("Symm + N-pairs", "candidates", ("all", "official")),
+    "pairing": _pairings(),
+}
+"""Name -> the variants of one of the paper's ablations."""
+
+
+def experiment(
     out: Path,
+    variants: Mapping[str, Variant],
     seeds: Sequence[int],
     force: bool = False,
-    methods: Sequence[str] = tuple(METHODS),
+    jobs: int = 1,
+    dry_run: bool = False,
     **settings: Any,
 ) -> str:
-    """Train every method with every seed, and write tables and figures.
+    """Train every variant with every seed, and write tables and figures.
 
     Args:
         out: the folder to write to: a folder for each run, which a later call does not
-            train again, and table.csv, table.md, accuracy.png, synthetic_ratio.png.
-        seeds: one run of every method for each.
+            train again, record-keeper's database of all runs, records.db, and table.csv,
+            table.md, accuracy.png, synthetic_ratio.png.
+        variants: name -> variant.
+        seeds: one run of every variant for each.
         force: train finished runs again.
-        methods: names in METHODS.
+        jobs: runs at a time, each in a process of its own with its share of the cores.
+        dry_run: say what would be trained, and write nothing.
         **settings: fields of Settings.
 
     Returns:
-        The contents of table.md.
+        The contents of table.md, or of the plan.
 
     Raises:
-        ValueError: no seeds or methods, a repeated seed, or settings that do not fit.
+        ValueError: no seeds or variants, a repeated seed, jobs below 1, or settings that
+            do not fit.
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds must be at least one, all different, got {list(seeds)}")
-    if not methods:
+    if not variants:
         raise ValueError("methods must name at least one method")
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}")
     started = time.perf_counter()
+    # Seed by seed, so that the machine's moods fall on all variants alike.
     plan = [
-        # Seed by seed, so that the machine's moods fall on all methods alike.
-        Settings(method, seed, **settings)
+        (label, _folder(out, label, seed), _settings(variant, seed, settings))
         for seed in seeds
-        for method in methods
+        for label, variant in variants.items()
     ]
-    results: dict[str, list[dict[str, Any]]] = {method: [] for method in methods}
-    for number, item in enumerate(plan, start=1):
-        print(f"\nrun {number} of {len(plan)}: {item.method}, seed {item.seed}", flush=True)
-        folder = out / f"{item.method.lower().replace(' ', '')}-seed{item.seed}"
-        results[item.method].append(run(item, folder, force))
+    if dry_run:
+        return _describe(plan)
+    results: dict[str, list[dict[str, Any]]] = {label: [] for label in variants}
+    for (label, _, _), result in zip(plan, _run_all(out, plan, force, jobs), strict=True):
+        results[label].append(result)
+    bases = {label: variant.base for label, variant in variants.items()}
     tables.write_csv(results, out / "table.csv")
-    text = _report(results, plan[0], seeds, time.perf_counter() - started)
+    text = _report(results, bases, plan[0][2], time.perf_counter() - started, jobs)
     (out / "table.md").write_text(text)
     figures.curves(
         results,
+        bases,
         ("val", "step", "recall_at_1"),
         "recall@1 on validation classes (%)",
         out / "accuracy.png",
     )
     figures.curves(
         results,
+        bases,
         ("synthetic_ratio", "step", "ratio"),
         "negatives with a synthetic end (%)",
         out / "synthetic_ratio.png",
@@ -73,20 +148,85 @@ def demo(
     return text
 
 
+Plan = list[tuple[str, Path, Settings]]
+
+
+def _settings(variant: Variant, seed: int, given: Mapping[str, Any]) -> Settings:
+    own = {"method": variant.method, "seed": seed, **variant.settings}
+    return Settings(**{**given, **own})
+
+
+def _folder(out: Path, label: str, seed: int) -> Path:
+    name = re.sub(r"[^a-z0-9.+=()-]+", "", label.lower().replace(", ", "-"))
+    return out / f"{name}-seed{seed}"
+
+
+def _describe(plan: Plan) -> str:
+    rows = [["run", "", "batches"]]
+    rows += [
+        [
+            str(folder),
+            "finished" if (folder / "result.json").exists() else "to train",
+            str(settings.steps),
+        ]
+        for _, folder, settings in plan
+    ]
+    return tables.markdown(rows) + "\n"
+
+
+def _run_all(out: Path, plan: Plan, force: bool, jobs: int) -> list[dict[str, Any]]:
+    database = out / "records.db"
+    if jobs == 1:
+        results = []
+        for number, (label, folder, settings) in enumerate(plan, start=1):
+            print(
+                f"\nrun {number} of {len(plan)}: {label}, seed {settings.seed}", flush=True
+            )
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            results.append(run(settings, folder, force, database))
+        return results
+    out.mkdir(parents=True, exist_ok=True)
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with (
+        # The bars of several runs at a time would overwrite each other.
+        mock.patch.dict(os.environ, TQDM_DISABLE="1"),
+        ProcessPoolExecutor(
+            jobs, get_context("spawn"), torch.set_num_threads, (threads,)
+        ) as pool,
+    ):
+        futures = [
+            pool.submit(run, settings, folder, force, database)
+            for _, folder, settings in plan
+        ]
+        try:
+            for future in tqdm(as_completed(futures), total=len(futures), unit="run"):
+                future.result()  # raises what the run raised
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [future.result() for future in futures]
+
+
 def _report(
-    results: tables.Results, settings: Settings, seeds: Sequence[int], seconds: float
+    results: tables.Results,
+    bases: Mapping[str, str | None],
+    settings: Settings,
+    seconds: float,
+    jobs: int,
 ) -> str:
-    first = next(iter(results.values()))[0]
+    runs = next(iter(results.values()))
+    first = runs[0]
     parts = [
         f"Percent on {first['test_classes']:,} unseen classes ({first['test_images']:,} "
         f"glyph images) after {settings.steps} steps of batch {settings.batch_size}; "
-        f"mean ± standard deviation over {len(seeds)} seed{'s' * (len(seeds) > 1)}.",
+        f"mean ± standard deviation over {len(runs)} seed{'s' * (len(runs) > 1)}.",
         tables.markdown(tables.accuracy_rows(results)),
     ]
-    differences = tables.difference_rows(results)
+    differences = tables.difference_rows(results, bases)
     if len(differences) > 1:
         parts += ["Paired by seed:", tables.markdown(differences)]
-    parts.append(f"Machine: {_machine()}. Time: {seconds / 60:.1f} minutes.")
+    at_a_time = f", {jobs} runs at a time" if jobs > 1 else ""
+    parts.append(f"Machine: {_machine()}{at_a_time}. Time: {seconds / 60:.1f} minutes.")
     return "\n\n".join(parts) + "\n"
 
 

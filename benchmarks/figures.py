@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from .methods import SYMM
 from .tables import Results
 
 
 def curves(
-    results: Results, series: tuple[str, str, str], axis_label: str, path: Path
+    results: Results,
+    bases: Mapping[str, str | None],
+    series: tuple[str, str, str],
+    axis_label: str,
+    path: Path,
 ) -> None:
-    """Draw mean and standard deviation over the seeds, a line for each method.
+    """Draw mean and standard deviation over the seeds, a line for each variant.
 
     Args:
         results: what was run.
+        bases: variant -> the one that it is compared with, or None; both have one colour.
         series: where in a run's result the curve is: its name, and the keys of its
-            steps and of its values, shares of 1. Methods without it have no line.
+            steps and of its values, shares of 1. Variants without it have no line.
         axis_label: of the vertical axis, which is in percent.
         path: the PNG to write.
     """
     name, steps_key, values_key = series
     figure = Figure(figsize=(6.4, 4), layout="constrained", dpi=150)
     axes = figure.subplots()
-    bases = sorted({method.removeprefix(SYMM) for method in results})
-    colours = {base: f"C{number}" for number, base in enumerate(bases)}
-    for method, runs in results.items():
+    of_base = {label: bases.get(label) or label for label in results}
+    colours = {base: f"C{i}" for i, base in enumerate(sorted(set(of_base.values())))}
+    styles = itertools.cycle(("-", "-.", ":"))
+    for label, runs in results.items():
         steps = runs[0][name][steps_key]
         if not steps:
             continue
         values = 100 * np.array([_numbers(run[name][values_key]) for run in runs])
-        colour = colours[method.removeprefix(SYMM)]
-        style = "-" if method.startswith(SYMM) else "--"
+        colour = colours[of_base[label]]
+        style = "--" if of_base[label] == label else next(styles)
         mean, spread = values.mean(axis=0), values.std(axis=0)
-        axes.plot(steps, mean, style, color=colour, label=method)
+        axes.plot(steps, mean, style, color=colour, label=label)
         axes.fill_between(
             steps, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0
         )
@@ -45,7 +51,8 @@ def curves(
     axes.set_ylabel(axis_label)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    if axes.lines:
+        axes.legend(frameon=False, fontsize="small")
     figure.savefig(path)
 
 

@@ -3,18 +3,92 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from pytorch_metric_learning import losses
+from pytorch_metric_learning import losses, miners
 from pytorch_metric_learning.distances import DotProductSimilarity
 from pytorch_metric_learning.regularizers import LpRegularizer
+from torch import nn
 
-from pml_symm import SymmNPairsLoss, SymmTripletMarginLoss
+from pml_symm import (
+    SymmAngularLoss,
+    SymmLiftedStructureLoss,
+    SymmLoss,
+    SymmMiner,
+    SymmNPairsLoss,
+    SymmSynthesizer,
+    SymmTripletMarginLoss,
+)
 
 TRIPLET_MARGIN = 0.1
+CONTRASTIVE_MARGIN = 0.5
+
+Loss = Callable[..., losses.BaseMetricLossFunction]
 
 
-def _as_in_the_paper() -> dict[str, Any]:
+@dataclass(frozen=True)
+class Synthesis:
+    """What the paper's ablations vary; only Symm methods look at it.
+
+    Attributes:
+        alpha: similarity ratio of SymmSynthesizer.
+        beta: norm ratio of SymmSynthesizer.
+        pairing: of SymmSynthesizer.
+        hardness: of the Symm loss; "hardest", or k for the k-th hardest.
+        candidates: of SymmNPairsLoss and SymmAngularLoss; "all" or "official".
+    """
+
+    alpha: float = 2.0
+    beta: float = 1.0
+    pairing: str = "all"
+    hardness: str | int = "hardest"
+    candidates: str = "all"
+
+    def loss_arguments(self) -> dict[str, Any]:
+        """Of a Symm loss; candidates only where they are not the usual ones."""
+        arguments: dict[str, Any] = {
+            "synthesizer": SymmSynthesizer(self.alpha, self.beta, self.pairing),
+            "hardness": self.hardness,
+            "collect_stats": True,
+        }
+        if self.candidates != "all":
+            arguments["candidates"] = self.candidates
+        return arguments
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a method trains.
+
+    Attributes:
+        loss: makes the metric loss.
+        miner: makes the tuple miner, if the method has one.
+        is_symm: loss, or else miner, takes what Synthesis.loss_arguments gives.
+        base: the method that this one is compared with.
+        trainer: a name in trainers.TRAINERS.
+        sampler: a name in samplers.SAMPLERS.
+        trainer_options: for the trainer; see there.
+    """
+
+    loss: Loss
+    miner: Callable[..., nn.Module] | None = None
+    is_symm: bool = False
+    base: str | None = None
+    trainer: str = "metric loss only"
+    sampler: str = "m per class"
+    trainer_options: dict[str, Any] = field(default_factory=dict)
+
+    def make(self, synthesis: Synthesis) -> tuple[nn.Module, nn.Module | None]:
+        """The loss, and the miner if there is one."""
+        arguments = synthesis.loss_arguments() if self.is_symm else {}
+        if self.miner is None:
+            return self.loss(**arguments), None
+        return self.loss(), self.miner(**arguments)
+
+
+def _dot_products() -> dict[str, Any]:
     # Un-normalized dot products, held together by the mean squared norm with the
     # weight of the authors' code: a quarter of 0.002, for anchors and for positives.
     return {
@@ -24,15 +98,105 @@ def _as_in_the_paper() -> dict[str, Any]:
     }
 
 
-METHODS: dict[str, Callable[[], losses.BaseMetricLossFunction]] = {
-    "N-pairs": lambda: losses.NPairsLoss(**_as_in_the_paper()),
-    "Symm + N-pairs": lambda: SymmNPairsLoss(collect_stats=True, **_as_in_the_paper()),
-    "Triplet": lambda: losses.TripletMarginLoss(margin=TRIPLET_MARGIN),
-    "Symm + Triplet": lambda: SymmTripletMarginLoss(
-        margin=TRIPLET_MARGIN, collect_stats=True
+def _n_pairs(make: Loss, **arguments: Any) -> losses.BaseMetricLossFunction:
+    return make(**_dot_products(), **arguments)
+
+
+def _wrapped(
+    make: Loss,
+    synthesizer: SymmSynthesizer,
+    hardness: str | int,
+    collect_stats: bool,
+) -> SymmLoss:
+    loss = make()
+    miner = SymmMiner(
+        hardness=hardness,  # type: ignore[arg-type]
+        synthesizer=synthesizer,
+        index_space="pool",
+        distance=loss.distance,
+    )
+    return SymmLoss(loss, miner, collect_stats=collect_stats)
+
+
+_N_PAIRS = partial(_n_pairs, losses.NPairsLoss)
+# What N-pairs is for a triplet with its own negative, in PML's terms.
+_N_PAIRS_OF_TUPLES = partial(_n_pairs, losses.NTXentLoss, temperature=1.0)
+_TRIPLET = partial(losses.TripletMarginLoss, margin=TRIPLET_MARGIN)
+_SYMM_TRIPLET = partial(SymmTripletMarginLoss, margin=TRIPLET_MARGIN)
+_CONTRASTIVE = partial(
+    losses.ContrastiveLoss, pos_margin=0.0, neg_margin=CONTRASTIVE_MARGIN
+)
+_SEMIHARD = partial(
+    miners.TripletMarginMiner, margin=TRIPLET_MARGIN, type_of_triplets="semihard"
+)
+
+
+def _semihard_symm_triplet(
+    hardness: str | int, **arguments: Any
+) -> losses.BaseMetricLossFunction:
+    return _SYMM_TRIPLET(hardness="semihard", **arguments)
+
+
+METHODS: dict[str, Method] = {
+    "Contrastive": Method(_CONTRASTIVE),
+    "Triplet": Method(_TRIPLET),
+    "Triplet, semi-hard": Method(_TRIPLET, _SEMIHARD, base="Triplet"),
+    "Triplet, batch-hard": Method(_TRIPLET, miners.BatchHardMiner, base="Triplet"),
+    "Triplet, offline hard": Method(_TRIPLET, base="Triplet", sampler="hard classes"),
+    "N-pairs": Method(_N_PAIRS),
+    "N-pairs, offline hard": Method(_N_PAIRS, base="N-pairs", sampler="hard classes"),
+    "Lifted": Method(losses.LiftedStructureLoss),
+    "Angular": Method(losses.AngularLoss),
+    "Multi-similarity": Method(losses.MultiSimilarityLoss),
+    "Margin": Method(losses.MarginLoss),
+    "NT-Xent": Method(losses.NTXentLoss),
+    "DAML + Triplet": Method(
+        _TRIPLET, base="Triplet", trainer="DAML", trainer_options={"tuple_loss": _TRIPLET}
+    ),
+    "DAML + N-pairs": Method(
+        _N_PAIRS,
+        base="N-pairs",
+        trainer="DAML",
+        trainer_options={"tuple_loss": _N_PAIRS_OF_TUPLES},
+    ),
+    "HDML + Triplet": Method(
+        _TRIPLET,
+        base="Triplet",
+        trainer="HDML",
+        trainer_options={"tuple_loss": _TRIPLET, "alpha": 0.05},
+    ),
+    "HDML + N-pairs": Method(
+        _N_PAIRS,
+        base="N-pairs",
+        trainer="HDML",
+        trainer_options={"tuple_loss": _N_PAIRS_OF_TUPLES, "alpha": 1.0},
+    ),
+    "Symm + Triplet": Method(_SYMM_TRIPLET, is_symm=True, base="Triplet"),
+    "Symm + Triplet, semi-hard": Method(
+        _semihard_symm_triplet, is_symm=True, base="Triplet, semi-hard"
+    ),
+    "Symm + N-pairs": Method(
+        partial(_n_pairs, SymmNPairsLoss), is_symm=True, base="N-pairs"
+    ),
+    "Symm + Angular": Method(SymmAngularLoss, is_symm=True, base="Angular"),
+    "Symm + Lifted": Method(SymmLiftedStructureLoss, is_symm=True, base="Lifted"),
+    "SymmLoss(Contrastive)": Method(
+        partial(_wrapped, _CONTRASTIVE), is_symm=True, base="Contrastive"
+    ),
+    "SymmLoss(Multi-similarity)": Method(
+        partial(_wrapped, losses.MultiSimilarityLoss),
+        is_symm=True,
+        base="Multi-similarity",
+    ),
+    "SymmLoss(Margin)": Method(
+        partial(_wrapped, losses.MarginLoss), is_symm=True, base="Margin"
+    ),
+    "SymmLoss(NT-Xent)": Method(
+        partial(_wrapped, losses.NTXentLoss), is_symm=True, base="NT-Xent"
+    ),
+    "SymmMiner + Triplet": Method(_TRIPLET, SymmMiner, is_symm=True, base="Triplet"),
+    "SymmMiner + Multi-similarity": Method(
+        losses.MultiSimilarityLoss, SymmMiner, is_symm=True, base="Multi-similarity"
     ),
 }
-"""Name -> a function that makes the loss. A name that starts with "Symm + " is compared
-with the method named by the rest."""
-
-SYMM = "Symm + "
+"""Name -> method."""

@@ -10,10 +10,8 @@ from typing import Any
 
 from scipy.stats import t as student_t
 
-from .methods import SYMM
-
 Results = Mapping[str, Sequence[Mapping[str, Any]]]
-"""Method -> what training.run returned, one for each seed, in the order of the seeds."""
+"""Variant -> what training.run returned, one for each seed, in the order of the seeds."""
 
 COLUMNS = {
     "recall_at_1": "R@1",
@@ -70,21 +68,26 @@ def accuracy_rows(results: Results) -> list[list[str]]:
     return rows
 
 
-def difference_rows(results: Results) -> list[list[str]]:
-    """A header and a row for each Symm method whose base was run: points, paired."""
+def difference_rows(results: Results, bases: Mapping[str, str | None]) -> list[list[str]]:
+    """A header and a row for each variant whose base was run: points, paired.
+
+    Args:
+        results: what was run.
+        bases: variant -> the one that it is compared with, or None.
+    """
     metrics = ("recall_at_1", "mean_average_precision_at_r")
-    rows = [["Symm minus base", *(f"{COLUMNS[x]}, points [95 %]" for x in metrics)]]
-    for method, runs in results.items():
-        base = results.get(method.removeprefix(SYMM))
-        if method.startswith(SYMM) and base is not None:
+    rows = [["", "minus", *(f"{COLUMNS[x]}, points [95 %]" for x in metrics)]]
+    for label, runs in results.items():
+        base = bases.get(label)
+        if base is not None and base in results:
             cells = [
                 paired_difference(
                     [100 * run["test"][metric] for run in runs],
-                    [100 * run["test"][metric] for run in base],
+                    [100 * run["test"][metric] for run in results[base]],
                 )
                 for metric in metrics
             ]
-            rows.append([method.removeprefix(SYMM), *cells])
+            rows.append([label, base, *cells])
     return rows
 
 

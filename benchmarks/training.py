@@ -14,16 +14,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorch_metric_learning.samplers import MPerClassSampler
 from pytorch_metric_learning.testers import GlobalEmbeddingSpaceTester
-from pytorch_metric_learning.trainers import MetricLossOnly
+from pytorch_metric_learning.trainers import BaseTrainer
 from pytorch_metric_learning.utils import logging_presets
 from pytorch_metric_learning.utils.inference import FaissKMeans
 
 from pml_symm import AccuracyCalculator
 
+from . import records
 from .glyphs import Glyphs
-from .methods import METHODS
+from .methods import METHODS, Synthesis
+from .samplers import SAMPLERS, HardClassSampler
+from .trainers import make_trainer
 from .trunk import small_convnet
 
 LOGGER = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ class Settings:
         width: channels of the trunk's first block.
         learning_rate: Adam's.
         max_classes: cap on the classes of every split, or None for all of them.
+        alpha, beta, pairing, hardness, candidates: as Synthesis has them.
     """
 
     method: str
@@ -65,6 +68,11 @@ class Settings:
     width: int = 16
     learning_rate: float = 1e-3
     max_classes: int | None = None
+    alpha: float = 2.0
+    beta: float = 1.0
+    pairing: str = "all"
+    hardness: str | int = "hardest"
+    candidates: str = "all"
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -88,8 +96,16 @@ class Settings:
             raise ValueError(
                 f"learning_rate must be a finite positive number, got {self.learning_rate}"
             )
+        METHODS[self.method].make(self.synthesis)  # for its errors
         if self.max_classes is not None:
             self.check_num_classes("max_classes", self.max_classes)
+
+    @property
+    def synthesis(self) -> Synthesis:
+        """What the Symm methods look at."""
+        return Synthesis(
+            self.alpha, self.beta, self.pairing, self.hardness, self.candidates
+        )
 
     def check_num_classes(self, name: str, number: int) -> None:
         """Raise ValueError unless so many classes fill a batch."""
@@ -108,7 +124,7 @@ class StepTimer:
         self.seconds: list[float] = []
         self._last: float | None = None
 
-    def __call__(self, trainer: MetricLossOnly) -> None:
+    def __call__(self, trainer: BaseTrainer) -> None:
         """Keep the time of this step, then call the wrapped hook outside it."""
         now = time.perf_counter()
         # Before an epoch's first step there was an evaluation.
@@ -118,12 +134,18 @@ class StepTimer:
         self._last = time.perf_counter()
 
 
-def run(settings: Settings, folder: Path, force: bool = False) -> dict[str, Any]:
+def run(
+    settings: Settings,
+    folder: Path,
+    force: bool = False,
+    database: Path | None = None,
+) -> dict[str, Any]:
     """Train and test once, or return what an earlier, finished run found.
 
     Args:
         settings: what to train.
         folder: of this run; everything in it is replaced unless the run is finished.
+        database: record-keeper's global database, which gets this run's records, too.
         force: train even if a run is finished there.
 
     Returns:
@@ -143,7 +165,9 @@ def run(settings: Settings, folder: Path, force: bool = False) -> dict[str, Any]
             return earlier
     if folder.exists():
         shutil.rmtree(folder)
-    result = _train_and_test(settings, folder)
+    if database is not None:
+        records.forget(database, folder.name)
+    result = _train_and_test(settings, folder, database)
     temporary = finished.with_suffix(".tmp")
     temporary.write_text(json.dumps(result, indent=1))
     temporary.replace(finished)
@@ -171,7 +195,9 @@ def _check_same(earlier: dict[str, Any], now: dict[str, Any], folder: Path) -> N
         )
 
 
-def _train_and_test(settings: Settings, folder: Path) -> dict[str, Any]:
+def _train_and_test(
+    settings: Settings, folder: Path, database: Path | None
+) -> dict[str, Any]:
     random.seed(settings.seed)
     np.random.seed(settings.seed)
     torch.manual_seed(settings.seed)
@@ -189,9 +215,13 @@ def _train_and_test(settings: Settings, folder: Path) -> dict[str, Any]:
         "trunk": trunk,
         "embedder": torch.nn.Linear(features, settings.embedding_size),
     }
-    loss = METHODS[settings.method]()
+    method = METHODS[settings.method]
+    loss, miner = method.make(settings.synthesis)
     record_keeper, _, tensorboard = logging_presets.get_record_keeper(
-        str(folder / "records"), str(folder / "tensorboard")
+        str(folder / "records"),
+        str(folder / "tensorboard"),
+        global_db_path=None if database is None else str(database),
+        experiment_name=folder.name,
     )
     hooks = logging_presets.HookContainer(
         record_keeper, primary_metric="recall_at_1", save_models=False, log_freq=10
@@ -214,59 +244,88 @@ def _train_and_test(settings: Settings, folder: Path) -> dict[str, Any]:
         for name, metrics in {"val": RETRIEVAL, "test": RETRIEVAL + CLUSTERING}.items()
     }
     timer = StepTimer(hooks.end_of_iteration_hook)
-    trainer = MetricLossOnly(
-        models,
-        {
-            f"{name}_optimizer": torch.optim.Adam(
-                model.parameters(), lr=settings.learning_rate
+    sampler = SAMPLERS[method.sampler](
+        datasets["train"].labels,
+        m=settings.m,
+        batch_size=settings.batch_size,
+        length_before_new_iter=settings.batch_size * settings.test_interval,
+    )
+    end_of_epoch_hook = hooks.end_of_epoch_hook(
+        testers["val"], {"val": datasets["val"]}, str(folder / "models")
+    )
+
+    def refresh_and_evaluate(trainer: BaseTrainer) -> object:
+        if isinstance(sampler, HardClassSampler):
+            embeddings, _ = testers["val"].get_all_embeddings(
+                datasets["train"], models["trunk"], models["embedder"]
             )
-            for name, model in models.items()
+            sampler.refresh(embeddings)
+        return end_of_epoch_hook(trainer)
+
+    trainer = make_trainer(
+        method.trainer,
+        {
+            "models": models,
+            "batch_size": settings.batch_size,
+            "loss_funcs": {"metric_loss": loss},
+            "mining_funcs": {} if miner is None else {"tuple_miner": miner},
+            "dataset": datasets["train"],
+            "dataset_labels": datasets["train"].labels,
+            "sampler": sampler,
+            "iterations_per_epoch": settings.test_interval,
+            "data_device": device,
+            "dataloader_num_workers": 0,
+            "end_of_iteration_hook": timer,
+            "end_of_epoch_hook": refresh_and_evaluate,
         },
-        settings.batch_size,
-        {"metric_loss": loss},
-        datasets["train"],
-        sampler=MPerClassSampler(
-            datasets["train"].labels,
-            m=settings.m,
-            batch_size=settings.batch_size,
-            length_before_new_iter=settings.batch_size * settings.steps,
-        ),
-        iterations_per_epoch=settings.test_interval,
-        data_device=device,
-        dataloader_num_workers=0,
-        end_of_iteration_hook=timer,
-        end_of_epoch_hook=hooks.end_of_epoch_hook(
-            testers["val"], {"val": datasets["val"]}, str(folder / "models")
-        ),
+        features,
+        len(np.unique(datasets["train"].labels)),
+        settings.learning_rate,
+        method.trainer_options,
     )
     trainer.train(num_epochs=settings.steps // settings.test_interval)
     accuracies = testers["test"].test(
         {"test": datasets["test"]}, trainer.epoch, models["trunk"], models["embedder"]
+    )
+    test = {
+        metric: float(accuracies["test"][f"{metric}_level0"])
+        for metric in RETRIEVAL + CLUSTERING
+    }
+    seconds_per_step = statistics.median(timer.seconds or [float("nan")])
+    record_keeper.update_records(
+        test
+        | {
+            "seconds_per_step": seconds_per_step,
+            "method": settings.method,
+            "seed": settings.seed,
+            "settings": json.dumps(asdict(settings)),
+        },
+        settings.steps,
+        parent_name="results",
     )
     record_keeper.save_records()
     tensorboard.close()
     history = hooks.get_accuracy_history(testers["val"], "val", metrics=["recall_at_1"])
     return {
         "settings": asdict(settings),
-        "test": {
-            metric: float(accuracies["test"][f"{metric}_level0"])
-            for metric in RETRIEVAL + CLUSTERING
-        },
+        "test": test,
         "test_classes": len(np.unique(datasets["test"].labels)),
         "test_images": len(datasets["test"]),
-        "seconds_per_step": statistics.median(timer.seconds or [float("nan")]),
+        "seconds_per_step": seconds_per_step,
         "val": {
             "step": [epoch * settings.test_interval for epoch in history["epoch"]],
             "recall_at_1": history["recall_at_1_level0"],
         },
-        "synthetic_ratio": _synthetic_ratio(record_keeper, loss),
+        "synthetic_ratio": _synthetic_ratio(record_keeper, miner or loss, miner is None),
     }
 
 
-def _synthetic_ratio(record_keeper: Any, loss: torch.nn.Module) -> dict[str, list]:
-    """The share of synthetic negatives over the steps, empty for a loss without any."""
-    table = f"metric_loss_{type(loss).__name__}"
-    if not hasattr(loss, "synthetic_ratio") or not record_keeper.table_exists(table):
+def _synthetic_ratio(
+    record_keeper: Any, source: torch.nn.Module, is_loss: bool
+) -> dict[str, list]:
+    """The share of synthetic negatives over the steps, empty for who makes none."""
+    table = f"{'metric_loss' if is_loss else 'tuple_miner'}_{type(source).__name__}"
+    if not hasattr(source, "synthetic_ratio") or not record_keeper.table_exists(table):
         return {"step": [], "ratio": []}
     rows = record_keeper.query(f"SELECT * FROM {table}", return_dict=True)
     return {"step": rows["~iteration~"], "ratio": rows["synthetic_ratio"]}

@@ -1,0 +1,111 @@
+"""PML's trainers, and one for hardness-aware synthesis, by the name of the method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import torch
+from pytorch_metric_learning import losses
+from pytorch_metric_learning.trainers import (
+    BaseTrainer,
+    DeepAdversarialMetricLearning,
+    MetricLossOnly,
+)
+from torch import nn
+
+from .hdml import HardnessAwareMetricLearning
+
+LEARNING_RATES = {"metric_loss": 0.1}
+"""Part -> its learning rate in units of the others', where it has parameters."""
+
+
+def _mlp(sizes: list[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for first, second in pairwise(sizes):
+        layers += [nn.Linear(first, second), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers[:-1])
+
+
+def _metric_loss_only(
+    parts: dict[str, Any], features: int, num_classes: int
+) -> type[BaseTrainer]:
+    return MetricLossOnly
+
+
+def _daml(
+    parts: dict[str, Any],
+    features: int,
+    num_classes: int,
+    tuple_loss: Callable[[], losses.BaseMetricLossFunction],
+) -> type[BaseTrainer]:
+    parts["models"]["generator"] = _mlp([3 * features, 512, features])
+    parts["loss_funcs"] |= {
+        "synth_loss": tuple_loss(),
+        "g_adv_loss": losses.TripletMarginLoss(margin=0.1),
+    }
+    # All terms count alike, as in Duan et al., CVPR 2018.
+    parts["loss_weights"] = dict.fromkeys(
+        ("metric_loss", "synth_loss", "g_adv_loss", "g_hard_loss", "g_reg_loss"), 1
+    )
+    parts["g_triplets_per_anchor"] = 1
+    return DeepAdversarialMetricLearning
+
+
+def _hdml(
+    parts: dict[str, Any],
+    features: int,
+    num_classes: int,
+    tuple_loss: Callable[[], losses.BaseMetricLossFunction],
+    alpha: float,
+) -> type[BaseTrainer]:
+    size = parts["models"]["embedder"].out_features
+    parts["models"] |= {
+        "generator": _mlp([size, 512, features]),
+        "classifier": nn.Linear(features, num_classes),
+    }
+    parts["loss_funcs"] |= {
+        "synth_loss": tuple_loss(),
+        "classifier_loss": nn.CrossEntropyLoss(),
+    }
+    parts |= {"alpha": alpha, "set_min_label_to_zero": True}
+    return HardnessAwareMetricLearning
+
+
+TRAINERS: dict[str, Callable[..., type[BaseTrainer]]] = {
+    "metric loss only": _metric_loss_only,
+    "DAML": _daml,
+    "HDML": _hdml,
+}
+"""Name -> a function that adds what the trainer needs to its parts, and gives its class."""
+
+
+def make_trainer(
+    name: str,
+    parts: dict[str, Any],
+    features: int,
+    num_classes: int,
+    learning_rate: float,
+    options: dict[str, Any],
+) -> BaseTrainer:
+    """A trainer, with an Adam optimizer for everything that has parameters.
+
+    Args:
+        name: in TRAINERS.
+        parts: arguments of PML's BaseTrainer, without optimizers.
+        features: what the trunk gives.
+        num_classes: of the training split.
+        learning_rate: Adam's.
+        options: of the trainer, as the method has them.
+    """
+    kind = TRAINERS[name](parts, features, num_classes, **options)
+    modules = {**parts["models"], **parts["loss_funcs"]}
+    optimizers = {
+        f"{part}_optimizer": torch.optim.Adam(
+            module.parameters(), lr=learning_rate * LEARNING_RATES.get(part, 1)
+        )
+        for part, module in modules.items()
+        if any(True for _ in module.parameters())
+    }
+    return kind(optimizers=optimizers, **parts)
