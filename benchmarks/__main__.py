@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from . import data, trunks
 from .experiment import ABLATIONS, DEMO_METHODS, experiment, of_methods
 from .methods import METHODS
 from .speed import speed
-from .training import Settings
+from .training import Settings, Source
+
+PRESETS = Path(__file__).parent / "presets"
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of all sub-commands."""
+def parser() -> tuple[argparse.ArgumentParser, argparse._SubParsersAction]:
+    """The parser of all sub-commands, and these."""
     main = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Benchmarks of pml_symm on PML's own trainers and testers.",
@@ -23,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     commands = main.add_subparsers(dest="command", required=True)
     _add_experiments(commands)
     _add_speed(commands)
-    return main
+    return main, commands
 
 
 def _add_experiments(commands: argparse._SubParsersAction) -> None:
@@ -112,9 +117,52 @@ def _add_runs(add: argparse.ArgumentParser, out: str) -> None:
         ("embedding_size", int, "dimensions of the embedding"),
         ("width", int, "channels of the trunk's first block"),
         ("learning_rate", float, "of Adam"),
+        ("head_factor", float, "the embedder's learning rate in units of the trunk's"),
+        ("halve_after", int, "halve the learning rates every so many steps"),
         ("max_classes", int, "use so many classes of each split only"),
     ):
         _add_setting(add, name, kind, text)
+    add.add_argument(
+        "--dataset",
+        choices=data.NAMES,
+        default="glyphs",
+        help="glyphs need no download; folder is any folder of class folders",
+    )
+    add.add_argument("--data-root", type=Path, help="folder of a dataset of photographs")
+    add.add_argument(
+        "--download", action="store_true", help="fetch it if that folder is empty"
+    )
+    add.add_argument(
+        "--trunk",
+        choices=trunks.NAMES,
+        default="convnet",
+        help="convnet for glyphs; the others come from torchvision",
+    )
+    add.add_argument(
+        "--pretrained",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="start torchvision's trunks with ImageNet weights",
+    )
+    add.add_argument(
+        "--preset",
+        choices=sorted(path.stem for path in PRESETS.glob("*.json")),
+        help="take the settings of a file in benchmarks/presets; flags go before them",
+    )
+
+
+def options_of(arguments: Sequence[str] | None) -> dict[str, Any]:
+    """The options: what was given, else the preset's, else the defaults."""
+    main, commands = parser()
+    options = vars(main.parse_args(arguments))
+    preset = options.pop("preset", None)
+    if preset is None:
+        return options
+    settings = json.loads((PRESETS / f"{preset}.json").read_text())
+    commands.choices[options["command"]].set_defaults(**settings)
+    options = vars(main.parse_args(arguments))
+    del options["preset"]
+    return options
 
 
 def _add_setting(add: argparse.ArgumentParser, name: str, kind: type, text: str) -> None:
@@ -150,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a sub-command; returns the exit status."""
     # PML formats its loss tensor for the progress bar, which torch warns about.
     warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad")
-    options = vars(parser().parse_args(arguments))
+    options = options_of(arguments)
     command = options.pop("command")
     if command == "ablate":
         ablation = options.pop("ablation")
@@ -158,9 +206,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options["variants"] = ABLATIONS[ablation]
     elif command != "speed":
         options["variants"] = of_methods(options.pop("methods"))
+    if command != "speed":
+        root, download = options.pop("data_root"), options.pop("download")
+        options["source"] = Source(root, download)
     try:
         text = speed(**options) if command == "speed" else experiment(**options)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from . import figures, tables
 from .methods import METHODS
-from .training import Settings, run
+from .training import Settings, Source, run
 
 DEMO_METHODS = ("N-pairs", "Symm + N-pairs", "Triplet", "Symm + Triplet")
 
@@ -87,6 +87,7 @@ def experiment(
     force: bool = False,
     jobs: int = 1,
     dry_run: bool = False,
+    source: Source | None = None,
     **settings: Any,
 ) -> str:
     """Train every variant with every seed, and write tables and figures.
@@ -99,6 +100,7 @@ def experiment(
         seeds: one run of every variant for each.
         force: train finished runs again.
         jobs: runs at a time, each in a process of its own with its share of the cores.
+        source: where a dataset of photographs is.
         dry_run: say what would be trained, and write nothing.
         **settings: fields of Settings.
 
@@ -125,7 +127,9 @@ def experiment(
     if dry_run:
         return _describe(plan)
     results: dict[str, list[dict[str, Any]]] = {label: [] for label in variants}
-    for (label, _, _), result in zip(plan, _run_all(out, plan, force, jobs), strict=True):
+    for (label, _, _), result in zip(
+        plan, _run_all(out, plan, force, jobs, source), strict=True
+    ):
         results[label].append(result)
     bases = {label: variant.base for label, variant in variants.items()}
     tables.write_csv(results, out / "table.csv")
@@ -174,7 +178,9 @@ def _describe(plan: Plan) -> str:
     return tables.markdown(rows) + "\n"
 
 
-def _run_all(out: Path, plan: Plan, force: bool, jobs: int) -> list[dict[str, Any]]:
+def _run_all(
+    out: Path, plan: Plan, force: bool, jobs: int, source: Source | None
+) -> list[dict[str, Any]]:
     database = out / "records.db"
     if jobs == 1:
         results = []
@@ -183,7 +189,7 @@ def _run_all(out: Path, plan: Plan, force: bool, jobs: int) -> list[dict[str, An
                 f"\nrun {number} of {len(plan)}: {label}, seed {settings.seed}", flush=True
             )
             folder.parent.mkdir(parents=True, exist_ok=True)
-            results.append(run(settings, folder, force, database))
+            results.append(run(settings, folder, force, database, source))
         return results
     out.mkdir(parents=True, exist_ok=True)
     threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -195,7 +201,7 @@ def _run_all(out: Path, plan: Plan, force: bool, jobs: int) -> list[dict[str, An
         ) as pool,
     ):
         futures = [
-            pool.submit(run, settings, folder, force, database)
+            pool.submit(run, settings, folder, force, database, source)
             for _, folder, settings in plan
         ]
         try:
@@ -218,7 +224,8 @@ def _report(
     first = runs[0]
     parts = [
         f"Percent on {first['test_classes']:,} unseen classes ({first['test_images']:,} "
-        f"glyph images) after {settings.steps} steps of batch {settings.batch_size}; "
+        f"images) of {settings.dataset} after {settings.steps} steps of batch "
+        f"{settings.batch_size}; "
         f"mean ± standard deviation over {len(runs)} seed{'s' * (len(runs) > 1)}.",
         tables.markdown(tables.accuracy_rows(results)),
     ]

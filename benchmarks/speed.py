@@ -24,7 +24,7 @@ import pml_symm
 
 from .materialized import materialized
 from .tables import markdown
-from .trunk import small_convnet
+from .trunks import small_convnet
 
 LOSSES = {
     "N-pairs": ("NPairsLoss", 1 << 20),

@@ -17,9 +17,6 @@ from torch import nn
 
 from .hdml import HardnessAwareMetricLearning
 
-LEARNING_RATES = {"metric_loss": 0.1}
-"""Part -> its learning rate in units of the others', where it has parameters."""
-
 
 def _mlp(sizes: list[int]) -> nn.Sequential:
     layers: list[nn.Module] = []
@@ -86,7 +83,8 @@ def make_trainer(
     parts: dict[str, Any],
     features: int,
     num_classes: int,
-    learning_rate: float,
+    learning_rates: dict[str, float],
+    halve_after: int | None,
     options: dict[str, Any],
 ) -> BaseTrainer:
     """A trainer, with an Adam optimizer for everything that has parameters.
@@ -96,16 +94,29 @@ def make_trainer(
         parts: arguments of PML's BaseTrainer, without optimizers.
         features: what the trunk gives.
         num_classes: of the training split.
-        learning_rate: Adam's.
+        learning_rates: Adam's, of "trunk" and of "embedder"; other parts have the
+            embedder's.
+        halve_after: halve the learning rates every so many steps, or None.
         options: of the trainer, as the method has them.
     """
     kind = TRAINERS[name](parts, features, num_classes, **options)
     modules = {**parts["models"], **parts["loss_funcs"]}
     optimizers = {
-        f"{part}_optimizer": torch.optim.Adam(
-            module.parameters(), lr=learning_rate * LEARNING_RATES.get(part, 1)
+        name: torch.optim.Adam(
+            module.parameters(), lr=learning_rates.get(name, learning_rates["embedder"])
         )
-        for part, module in modules.items()
+        for name, module in modules.items()
         if any(True for _ in module.parameters())
     }
-    return kind(optimizers=optimizers, **parts)
+    schedulers = {
+        f"{name}_scheduler_by_iteration": torch.optim.lr_scheduler.StepLR(
+            optimizer, halve_after, gamma=0.5
+        )
+        for name, optimizer in optimizers.items()
+        if halve_after is not None
+    }
+    return kind(
+        optimizers={f"{name}_optimizer": x for name, x in optimizers.items()},
+        lr_schedulers=schedulers,
+        **parts,
+    )

@@ -10,7 +10,7 @@ import statistics
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,12 +21,10 @@ from pytorch_metric_learning.utils.inference import FaissKMeans
 
 from pml_symm import AccuracyCalculator
 
-from . import records
-from .glyphs import Glyphs
+from . import data, records, trunks
 from .methods import METHODS, Synthesis
 from .samplers import SAMPLERS, HardClassSampler
 from .trainers import make_trainer
-from .trunk import small_convnet
 
 LOGGER = logging.getLogger(__name__)
 
@@ -54,6 +52,11 @@ class Settings:
         embedding_size: D.
         width: channels of the trunk's first block.
         learning_rate: Adam's.
+        head_factor: the embedder's learning rate in units of the trunk's.
+        halve_after: halve the learning rates every so many steps, or None.
+        dataset: a name in data.NAMES.
+        trunk: a name in trunks.NAMES.
+        pretrained: whether a trunk of torchvision starts with ImageNet weights.
         max_classes: cap on the classes of every split, or None for all of them.
         alpha, beta, pairing, hardness, candidates: as Synthesis has them.
     """
@@ -67,6 +70,11 @@ class Settings:
     embedding_size: int = 64
     width: int = 16
     learning_rate: float = 1e-3
+    head_factor: float = 1.0
+    halve_after: int | None = None
+    dataset: str = "glyphs"
+    trunk: str = "convnet"
+    pretrained: bool = True
     max_classes: int | None = None
     alpha: float = 2.0
     beta: float = 1.0
@@ -96,6 +104,22 @@ class Settings:
             raise ValueError(
                 f"learning_rate must be a finite positive number, got {self.learning_rate}"
             )
+        if not 0 < self.head_factor < float("inf"):
+            raise ValueError(
+                f"head_factor must be a finite positive number, got {self.head_factor}"
+            )
+        if self.halve_after is not None and self.halve_after < 1:
+            raise ValueError(f"halve_after must be at least 1, got {self.halve_after}")
+        for name, names in (("dataset", data.NAMES), ("trunk", trunks.NAMES)):
+            if getattr(self, name) not in names:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(names)}, got {getattr(self, name)!r}"
+                )
+        if (self.dataset == "glyphs") != (self.trunk == "convnet"):
+            raise ValueError(
+                "the trunk of glyphs must be convnet, and that of photographs another "
+                f"one, got dataset={self.dataset!r} and trunk={self.trunk!r}"
+            )
         METHODS[self.method].make(self.synthesis)  # for its errors
         if self.max_classes is not None:
             self.check_num_classes("max_classes", self.max_classes)
@@ -114,6 +138,38 @@ class Settings:
             raise ValueError(
                 f"{name} must be at least batch_size / m = {needed} classes, got {number}"
             )
+
+
+class Source(NamedTuple):
+    """Where a dataset of photographs is; it changes nothing that is measured.
+
+    Attributes:
+        root: its folder.
+        download: whether to fetch it if it is not there.
+    """
+
+    root: Path | None = None
+    download: bool = False
+
+    def splits(self, settings: Settings) -> data.Splits:
+        """The dataset that the settings name.
+
+        Raises:
+            ValueError: photographs without root, or not all there.
+            ImportError: photographs without torchvision.
+        """
+        if settings.dataset == "glyphs":
+            return data.glyphs(settings.seed, settings.max_classes)
+        if self.root is None:
+            raise ValueError(f"--data-root must say where {settings.dataset} is")
+        return data.photographs(
+            settings.dataset,
+            self.root,
+            settings.seed,
+            settings.max_classes,
+            self.download,
+            trunks.photograph_transforms(),
+        )
 
 
 class StepTimer:
@@ -139,6 +195,7 @@ def run(
     folder: Path,
     force: bool = False,
     database: Path | None = None,
+    source: Source | None = None,
 ) -> dict[str, Any]:
     """Train and test once, or return what an earlier, finished run found.
 
@@ -146,6 +203,7 @@ def run(
         settings: what to train.
         folder: of this run; everything in it is replaced unless the run is finished.
         database: record-keeper's global database, which gets this run's records, too.
+        source: where a dataset of photographs is.
         force: train even if a run is finished there.
 
     Returns:
@@ -167,7 +225,7 @@ def run(
         shutil.rmtree(folder)
     if database is not None:
         records.forget(database, folder.name)
-    result = _train_and_test(settings, folder, database)
+    result = _train_and_test(settings, folder, database, source or Source())
     temporary = finished.with_suffix(".tmp")
     temporary.write_text(json.dumps(result, indent=1))
     temporary.replace(finished)
@@ -196,21 +254,16 @@ def _check_same(earlier: dict[str, Any], now: dict[str, Any], folder: Path) -> N
 
 
 def _train_and_test(
-    settings: Settings, folder: Path, database: Path | None
+    settings: Settings, folder: Path, database: Path | None, source: Source
 ) -> dict[str, Any]:
     random.seed(settings.seed)
     np.random.seed(settings.seed)
     torch.manual_seed(settings.seed)
-    datasets = {
-        split: Glyphs(split=split, seed=settings.seed, max_classes=settings.max_classes)
-        for split in ("train", "val", "test")
-    }
+    datasets = source.splits(settings)._asdict()
     settings.check_num_classes(
         "the training split", len(np.unique(datasets["train"].labels))
     )
-    trunk = small_convnet(settings.width)
-    with torch.no_grad():
-        features = trunk.eval()(datasets["train"][0][0].unsqueeze(0)).shape[1]
+    trunk, features = trunks.make_trunk(settings.trunk, settings.width, settings.pretrained)
     models = {
         "trunk": trunk,
         "embedder": torch.nn.Linear(features, settings.embedding_size),
@@ -226,7 +279,7 @@ def _train_and_test(
     hooks = logging_presets.HookContainer(
         record_keeper, primary_metric="recall_at_1", save_models=False, log_freq=10
     )
-    device = torch.device("cpu")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     testers = {
         name: GlobalEmbeddingSpaceTester(
             end_of_testing_hook=hooks.end_of_testing_hook,
@@ -262,6 +315,7 @@ def _train_and_test(
             sampler.refresh(embeddings)
         return end_of_epoch_hook(trainer)
 
+    head_rate = settings.learning_rate * settings.head_factor
     trainer = make_trainer(
         method.trainer,
         {
@@ -280,7 +334,8 @@ def _train_and_test(
         },
         features,
         len(np.unique(datasets["train"].labels)),
-        settings.learning_rate,
+        {"trunk": settings.learning_rate, "embedder": head_rate},
+        settings.halve_after,
         method.trainer_options,
     )
     trainer.train(num_epochs=settings.steps // settings.test_interval)

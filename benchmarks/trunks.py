@@ -1,0 +1,103 @@
+"""The trunks by name, and how photographs are prepared for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+RESIZED, CROPPED = 255, 227  # pixels, as in the paper
+
+NAMES = ("convnet", "googlenet", "resnet50")
+
+
+def make_trunk(name: str, width: int, pretrained: bool = True) -> tuple[nn.Module, int]:
+    """A trunk, and how many features it gives.
+
+    Args:
+        name: in NAMES; "convnet" is for glyphs.
+        width: channels of the convnet's first block.
+        pretrained: with ImageNet weights, which torchvision downloads once.
+
+    Raises:
+        ValueError: an unknown name.
+        ImportError: torchvision is needed and cannot be imported.
+    """
+    if name == "convnet":
+        return small_convnet(width), 64 * width
+    if name not in NAMES:
+        raise ValueError(f"trunk must be one of {', '.join(NAMES)}, got {name!r}")
+    models = _torchvision().models
+    weights = "DEFAULT" if pretrained else None
+    if name == "resnet50":
+        trunk = models.resnet50(weights=weights)
+    elif pretrained:
+        trunk = models.googlenet(weights=weights)
+    else:
+        trunk = models.googlenet(weights=None, aux_logits=False, init_weights=True)
+    features = trunk.fc.in_features
+    trunk.fc = nn.Identity()
+    return trunk, features
+
+
+def small_convnet(width: int = 32) -> nn.Sequential:
+    """Images of shape (B, 1, 32, 32) to features of shape (B, 64 * width).
+
+    The last feature map is kept, not averaged: where the strokes are is what tells
+    characters apart.
+    """
+    layers: list[nn.Module] = []
+    channels = 1
+    for out in (width, 2 * width, 4 * width):
+        layers += [
+            nn.Conv2d(channels, out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(out),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+        ]
+        channels = out
+    return nn.Sequential(*layers, nn.Flatten())
+
+
+def photograph_transforms() -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """For training and for evaluation: resized, cropped, flipped, as in the paper.
+
+    Raises:
+        ImportError: torchvision cannot be imported.
+    """
+    transforms = _torchvision().transforms
+    tensor = [
+        transforms.ToTensor(),
+        transforms.Normalize(IMAGENET_MEAN, IMAGENET_DEVIATION),
+    ]
+    rgb = transforms.Lambda(_to_rgb)
+    resize = transforms.Resize((RESIZED, RESIZED))
+    to_train = transforms.Compose(
+        [
+            rgb,
+            resize,
+            transforms.RandomCrop(CROPPED),
+            transforms.RandomHorizontalFlip(),
+            *tensor,
+        ]
+    )
+    to_evaluate = transforms.Compose([rgb, resize, transforms.CenterCrop(CROPPED), *tensor])
+    return to_train, to_evaluate
+
+
+def _to_rgb(image: Any) -> Any:
+    return image.convert("RGB")
+
+
+def _torchvision() -> Any:
+    try:
+        import torchvision
+    except (ImportError, RuntimeError) as error:
+        # It raises RuntimeError where it was built for another torch.
+        raise ImportError(
+            "photographs and their trunks need a torchvision that fits the installed "
+            f"torch: pip install 'pml-symm[images]' ({error})"
+        ) from error
+    return torchvision
