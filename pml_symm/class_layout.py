@@ -86,6 +86,19 @@ def one_way(num_members: int, device: torch.device) -> Tensor:
     return torch.tensor(first, dtype=torch.long, device=device)
 
 
+def other_classes(num_classes: int, device: torch.device) -> Tensor:
+    """Shape (C, C - 1), int64: for every class the numbers of the others.
+
+    >>> other_classes(3, torch.device("cpu"))
+    tensor([[1, 2],
+            [0, 2],
+            [0, 1]])
+    """
+    other = torch.arange(max(num_classes - 1, 0), device=device)
+    own = torch.arange(num_classes, device=device).unsqueeze(1)
+    return other + (other >= own).long()
+
+
 def class_layout(labels: Tensor) -> ClassLayout:
     """Group the rows of a batch by class, and the classes by size.
 

@@ -9,7 +9,7 @@ from pytorch_metric_learning.miners import BaseMiner
 from torch import Tensor
 
 from .class_hardness import Gram, hardest_points
-from .class_layout import ClassLayout, class_layout
+from .class_layout import ClassLayout, class_layout, other_classes
 from .functional import at_least_float32, class_pair_hardness
 from .pml import IndicesTuple, positive_pairs, similarity_from
 from .symm_synthesizer import SymmSynthesizer, synthesizer_or_default
@@ -202,12 +202,22 @@ class SymmMiner(BaseMiner):
                 layout,
                 sources=self.collect_stats or in_pool is not None,
             )
-        others = labels.unsqueeze(1) != layout.labels
-        rows = torch.arange(len(others), device=others.device).unsqueeze(1)
-        anchors, axis = rows.expand_as(others)[others], axis[others]
+        if labels is layout.row_labels:
+            # Each row has as many negatives: no mask to search, a third of the memory.
+            other = other_classes(axis.shape[1], axis.device)
+            other = other.index_select(0, layout.class_of)
+            axis = axis.gather(1, other).flatten()
+            source = None if source is None else source.gather(1, other).flatten()
+            num_others = other.shape[1]
+            del other  # as large as what is made next
+            anchors = torch.arange(len(labels), device=axis.device)
+            anchors = anchors.repeat_interleave(num_others)
+        else:
+            anchors, column = torch.where(labels.unsqueeze(1) != layout.labels)
+            axis = axis[anchors, column]
+            source = None if source is None else source[anchors, column]
         if source is None:
             return *pairs, anchors, axis
-        source = source[others]
         is_synthetic = source != axis
         if self.collect_stats and len(anchors) > 0:
             self.synthetic_ratio = is_synthetic.float().mean().item()

@@ -8,7 +8,7 @@ from pytorch_metric_learning.reducers import AvgNonZeroReducer, MultipleReducers
 from torch import Tensor
 
 from .class_hardness import Gram
-from .class_layout import one_way
+from .class_layout import one_way, other_classes
 from .mixins import SymmMixin
 from .pml import IndicesTuple, lmu, positive_pairs
 
@@ -75,7 +75,7 @@ class SymmTripletMarginLoss(SymmMixin, TripletMarginLoss):
         row = negatives.row
         if drawn is None and self.hardness != "semihard":
             # One term for every pair and other class: no need to look which.
-            other = _other_classes(len(negatives.classes), row.device)
+            other = other_classes(len(negatives.classes), row.device)
             hardness = negatives.hardness.gather(1, other).index_select(0, row)
             original = negatives.original.gather(1, other).index_select(0, row)
             values = values.unsqueeze(1).expand_as(hardness)
@@ -146,10 +146,3 @@ class SymmTripletMarginLoss(SymmMixin, TripletMarginLoss):
                 "reduction_type": "already_reduced",
             }
         }
-
-
-def _other_classes(num_classes: int, device: torch.device) -> Tensor:
-    """Shape (C, C - 1): for every class the others."""
-    other = torch.arange(max(num_classes - 1, 0), device=device)
-    own = torch.arange(num_classes, device=device).unsqueeze(1)
-    return other + (other >= own).long()
