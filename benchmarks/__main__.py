@@ -6,17 +6,26 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from . import data, trunks
-from .experiment import ABLATIONS, DEMO_METHODS, experiment, of_methods
+from .experiment import (
+    ABLATIONS,
+    DEMO_METHODS,
+    PAPER_METHODS,
+    SYNTHETICS_METHODS,
+    experiment,
+    of_methods,
+)
 from .methods import METHODS
 from .speed import speed
 from .training import Settings, Source
+from .visualize import visualize
 
 PRESETS = Path(__file__).parent / "presets"
+_NOT_EXPERIMENTS: dict[str, Callable[..., str]] = {"speed": speed, "visualize": visualize}
 
 
 def parser() -> tuple[argparse.ArgumentParser, argparse._SubParsersAction]:
@@ -27,6 +36,7 @@ def parser() -> tuple[argparse.ArgumentParser, argparse._SubParsersAction]:
     )
     commands = main.add_subparsers(dest="command", required=True)
     _add_experiments(commands)
+    _add_visualize(commands)
     _add_speed(commands)
     return main, commands
 
@@ -51,8 +61,27 @@ def _add_experiments(commands: argparse._SubParsersAction) -> None:
         + again,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    paper = commands.add_parser(
+        "paper-table",
+        help="the rows of the paper's tables, beside its numbers",
+        description="As compare, for the methods of the paper's Tables 1 to 3, with the "
+        "published recall@1 beside what is measured. --preset paper has the paper's "
+        "setting for photographs." + again,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    paper.set_defaults(published=True)
+    synthetics = commands.add_parser(
+        "synthetics",
+        help="do synthetic points keep their class, and how often do they win",
+        description="As compare, for Symm methods: recall@1 of synthetic points that ask "
+        "for originals, and the share of selected negatives that are synthetic, over "
+        "training." + again,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     for add, default, methods in (
         (demo, "runs/demo", DEMO_METHODS),
+        (paper, "runs/paper-table", PAPER_METHODS),
+        (synthetics, "runs/synthetics", SYNTHETICS_METHODS),
         (compare, "runs/compare", tuple(METHODS)),
     ):
         _add_runs(add, default)
@@ -174,6 +203,29 @@ def _add_setting(add: argparse.ArgumentParser, name: str, kind: type, text: str)
     )
 
 
+def _add_visualize(commands: argparse._SubParsersAction) -> None:
+    add = commands.add_parser(
+        "visualize",
+        help="originals and synthetic points while an embedding trains",
+        description="Train Symm + N-pairs on a few characters, and draw originals and "
+        "synthetic points in the colours of their classes: an animated GIF of a 2-d "
+        "embedding, and t-SNE maps of one with more dimensions.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add.add_argument(
+        "--out", type=Path, default=Path("runs/visualize"), help="output folder"
+    )
+    for name, default, text in (
+        ("classes", 8, "characters"),
+        ("steps", 120, "batches to train on"),
+        ("frames", 40, "of the animation"),
+        ("maps", 3, "t-SNE maps, the first before training"),
+        ("embedding-size", 64, "dimensions of the embedding that t-SNE maps"),
+        ("seed", 0, "of characters, weights and batches"),
+    ):
+        add.add_argument(f"--{name}", type=int, default=default, help=text)
+
+
 def _add_speed(commands: argparse._SubParsersAction) -> None:
     add = commands.add_parser(
         "speed",
@@ -204,13 +256,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ablation = options.pop("ablation")
         options["out"] /= ablation
         options["variants"] = ABLATIONS[ablation]
-    elif command != "speed":
+    elif command not in _NOT_EXPERIMENTS:
         options["variants"] = of_methods(options.pop("methods"))
-    if command != "speed":
+    if command not in _NOT_EXPERIMENTS:
         root, download = options.pop("data_root"), options.pop("download")
         options["source"] = Source(root, download)
     try:
-        text = speed(**options) if command == "speed" else experiment(**options)
+        text = _NOT_EXPERIMENTS.get(command, experiment)(**options)
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -22,6 +22,20 @@ from . import figures, tables
 from .methods import METHODS
 from .training import Settings, Source, run
 
+CURVES = {
+    ("val", "recall_at_1"): "recall@1 on validation classes (%)",
+    ("synthetic_ratio", "ratio"): "negatives with a synthetic end (%)",
+    ("synthetic_queries", "recall_at_1"): "recall@1 of synthetic queries (%)",
+}
+"""Series of a result, and its values -> what the axis of its figure says."""
+
+PAPER_METHODS = (
+    *("Triplet", "Triplet, semi-hard", "DAML + Triplet", "HDML + Triplet"),
+    *("Symm + Triplet", "Symm + Triplet, semi-hard"),
+    *("N-pairs", "DAML + N-pairs", "HDML + N-pairs", "Symm + N-pairs"),
+    *("Angular", "Symm + Angular", "Lifted", "Symm + Lifted"),
+)
+SYNTHETICS_METHODS = ("Symm + Triplet", "Symm + N-pairs", "Symm + Angular", "Symm + Lifted")
 DEMO_METHODS = ("N-pairs", "Symm + N-pairs", "Triplet", "Symm + Triplet")
 
 
@@ -88,6 +102,7 @@ def experiment(
     jobs: int = 1,
     dry_run: bool = False,
     source: Source | None = None,
+    published: bool = False,
     **settings: Any,
 ) -> str:
     """Train every variant with every seed, and write tables and figures.
@@ -95,12 +110,13 @@ def experiment(
     Args:
         out: the folder to write to: a folder for each run, which a later call does not
             train again, record-keeper's database of all runs, records.db, and table.csv,
-            table.md, accuracy.png, synthetic_ratio.png.
+            table.md, accuracy.png, synthetic_ratio.png and synthetic_queries.png.
         variants: name -> variant.
         seeds: one run of every variant for each.
         force: train finished runs again.
         jobs: runs at a time, each in a process of its own with its share of the cores.
         source: where a dataset of photographs is.
+        published: put the paper's numbers beside those measured.
         dry_run: say what would be trained, and write nothing.
         **settings: fields of Settings.
 
@@ -134,21 +150,15 @@ def experiment(
     bases = {label: variant.base for label, variant in variants.items()}
     tables.write_csv(results, out / "table.csv")
     text = _report(results, bases, plan[0][2], time.perf_counter() - started, jobs)
+    if published:
+        table = tables.markdown(tables.published_rows(results, plan[0][2].dataset))
+        text = f"{text}\nBeside the paper's Tables 1 to 3:\n\n{table}\n"
     (out / "table.md").write_text(text)
-    figures.curves(
-        results,
-        bases,
-        ("val", "step", "recall_at_1"),
-        "recall@1 on validation classes (%)",
-        out / "accuracy.png",
-    )
-    figures.curves(
-        results,
-        bases,
-        ("synthetic_ratio", "step", "ratio"),
-        "negatives with a synthetic end (%)",
-        out / "synthetic_ratio.png",
-    )
+    for (series, values), axis_label in CURVES.items():
+        name = "accuracy" if series == "val" else series
+        figures.curves(
+            results, bases, (series, "step", values), axis_label, out / f"{name}.png"
+        )
     return text
 
 

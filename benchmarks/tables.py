@@ -24,6 +24,28 @@ COLUMNS = {
 }
 
 
+PUBLISHED = {
+    "Triplet": (35.9, 45.1, 53.9),
+    "Triplet, semi-hard": (40.6, 53.2, 57.8),
+    "DAML + Triplet": (37.6, 60.6, 58.1),
+    "HDML + Triplet": (43.6, 61.0, 58.5),
+    "Symm + Triplet": (51.4, 69.7, 65.7),
+    "Symm + Triplet, semi-hard": (55.0, 68.5, 68.5),
+    "N-pairs": (51.9, 68.9, 66.4),
+    "DAML + N-pairs": (52.7, 75.1, 68.4),
+    "HDML + N-pairs": (53.7, 79.1, 68.7),
+    "Symm + N-pairs": (55.9, 76.5, 73.2),
+    "Angular": (53.6, 71.3, 67.9),
+    "Symm + Angular": (54.9, 75.5, 73.1),
+    "Lifted": (46.9, 59.9, 62.6),
+    "Symm + Lifted": (54.9, 66.6, 72.3),
+}
+"""Method -> recall@1 in percent on CUB-200-2011, CARS196 and Stanford Online Products, as
+Gu & Ko, AAAI 2020, have it in Tables 1 to 3."""
+
+PAPER_DATASETS = {"cub": "CUB", "cars": "CARS", "sop": "SOP"}
+
+
 def mean_and_spread(values: Sequence[float], digits: int = 1) -> str:
     """Mean ± standard deviation; the mean alone for a single value.
 
@@ -88,6 +110,22 @@ def difference_rows(results: Results, bases: Mapping[str, str | None]) -> list[l
                 for metric in metrics
             ]
             rows.append([label, base, *cells])
+    return rows
+
+
+def published_rows(results: Results, dataset: str) -> list[list[str]]:
+    """A header and a row a method: recall@1 measured, and as published.
+
+    On a dataset that the paper does not have, all three published ones, for the order.
+    """
+    places = [i for i, name in enumerate(PAPER_DATASETS) if name == dataset]
+    places = places or list(range(len(PAPER_DATASETS)))
+    titles = list(PAPER_DATASETS.values())
+    rows = [["R@1", f"here, {dataset}", *(f"paper, {titles[i]}" for i in places)]]
+    for label, runs in results.items():
+        if label in PUBLISHED:
+            here = mean_and_spread([100 * run["test"]["recall_at_1"] for run in runs])
+            rows.append([label, here, *(f"{PUBLISHED[label][i]:.1f}" for i in places)])
     return rows
 
 

@@ -19,7 +19,7 @@ from pytorch_metric_learning.trainers import BaseTrainer
 from pytorch_metric_learning.utils import logging_presets
 from pytorch_metric_learning.utils.inference import FaissKMeans
 
-from pml_symm import AccuracyCalculator
+from pml_symm import AccuracyCalculator, SymmSynthesizer
 
 from . import data, records, trunks
 from .methods import METHODS, Synthesis
@@ -208,7 +208,8 @@ def run(
 
     Returns:
         {"settings": ..., "test": metrics on the unseen test classes, "seconds_per_step":
-        median, "val": metrics over the steps, "synthetic_ratio": over the steps}.
+        median, "val": metrics over the steps, "synthetic_queries": recall@1 of synthetic
+        points that ask for originals of "val", likewise, "synthetic_ratio": likewise}.
 
     Raises:
         ValueError: a run with other settings is finished there and force is not given,
@@ -280,9 +281,22 @@ def _train_and_test(
         record_keeper, primary_metric="recall_at_1", save_models=False, log_freq=10
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    synthetic_queries: dict[str, list] = {"step": [], "recall_at_1": []}
+
+    def record_and_query(tester: GlobalEmbeddingSpaceTester) -> None:
+        hooks.end_of_testing_hook(tester)
+        if method.is_symm and "val" in tester.embeddings_and_labels:
+            epoch = tester.all_accuracies["val"]["epoch"]
+            recall = _recall_of_synthetic(settings, *tester.embeddings_and_labels["val"])
+            record_keeper.update_records(
+                {"recall_at_1": recall}, epoch, parent_name="synthetic_queries_val"
+            )
+            synthetic_queries["step"].append(epoch * settings.test_interval)
+            synthetic_queries["recall_at_1"].append(recall)
+
     testers = {
         name: GlobalEmbeddingSpaceTester(
-            end_of_testing_hook=hooks.end_of_testing_hook,
+            end_of_testing_hook=record_and_query,
             batch_size=512,
             dataloader_num_workers=0,
             data_device=device,
@@ -371,8 +385,27 @@ def _train_and_test(
             "step": [epoch * settings.test_interval for epoch in history["epoch"]],
             "recall_at_1": history["recall_at_1_level0"],
         },
+        "synthetic_queries": synthetic_queries,
         "synthetic_ratio": _synthetic_ratio(record_keeper, miner or loss, miner is None),
     }
+
+
+def _recall_of_synthetic(
+    settings: Settings, embeddings: torch.Tensor, labels: torch.Tensor
+) -> float:
+    """recall@1 of synthetic points that ask for originals: do they keep their class?"""
+    synthesizer = SymmSynthesizer(settings.alpha, settings.beta, pairing="ring")
+    pool = synthesizer(embeddings, labels[:, 0])
+    calculator = AccuracyCalculator(
+        recall_at=(1,), include=("recall_at_1",), device=embeddings.device
+    )
+    found = calculator.get_accuracy(
+        torch.nn.functional.normalize(pool.synthetic),
+        pool.synthetic_labels,
+        embeddings,
+        labels[:, 0],
+    )
+    return float(found["recall_at_1"])
 
 
 def _synthetic_ratio(

@@ -11,6 +11,7 @@ from benchmarks import records, training
 from benchmarks.__main__ import main
 from benchmarks.experiment import ABLATIONS
 from benchmarks.methods import METHODS, Synthesis
+from benchmarks.tables import published_rows
 from benchmarks.training import Settings
 
 TINY = shlex.split("--steps 4 --test-interval 2 --batch-size 8 --width 2 --max-classes 8")
@@ -22,6 +23,9 @@ def test_every_method_trains(name, tmp_path):
     result = training.run(settings, tmp_path / "run")
     assert 0 < result["test"]["recall_at_1"] <= 1
     assert result["val"]["step"] == [2, 4]
+    queries = result["synthetic_queries"]
+    assert queries["step"] == ([2, 4] if METHODS[name].is_symm else [])
+    assert all(0 <= recall <= 1 for recall in queries["recall_at_1"])
     ratios = result["synthetic_ratio"]["ratio"]
     assert bool(ratios) == METHODS[name].is_symm
     # None where a step had no negative to select.
@@ -110,6 +114,30 @@ def test_ablations(name, tmp_path, capsys):
     for label in ABLATIONS[name]:
         assert f"| {label} |" in shown
     assert (tmp_path / name / "accuracy.png").stat().st_size > 0
+
+
+def test_the_paper_table_has_the_published_numbers(tmp_path, capsys):
+    arguments = ["paper-table", "--out", str(tmp_path), *TINY, "--seeds", "0", "--methods"]
+    assert main([*arguments, "N-pairs", "Symm + N-pairs"]) == 0
+    shown = capsys.readouterr().out
+    assert "| R@1 | here, glyphs | paper, CUB | paper, CARS | paper, SOP |" in shown
+    assert "| 55.9 | 76.5 | 73.2 |" in shown
+    assert "55.9" in (tmp_path / "table.md").read_text()
+
+
+def test_a_published_dataset_shows_its_own_numbers():
+    result = {"test": {"recall_at_1": 0.5}}
+    rows = published_rows({"Angular": [result], "Margin": [result]}, "cars")
+    assert rows == [["R@1", "here, cars", "paper, CARS"], ["Angular", "50.0", "71.3"]]
+
+
+def test_the_synthetics_command_draws_the_queries(tmp_path):
+    arguments = ["synthetics", "--out", str(tmp_path), *TINY, "--seeds", "0"]
+    assert main([*arguments, "--methods", "Symm + Lifted"]) == 0
+    assert (tmp_path / "synthetic_queries.png").stat().st_size > 0
+    with sqlite3.connect(tmp_path / "records.db") as database:
+        rows = database.execute("SELECT recall_at_1 FROM synthetic_queries_val").fetchall()
+    assert len(rows) == 2
 
 
 def test_jobs_must_be_positive(tmp_path, capsys):
