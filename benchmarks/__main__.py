@@ -18,6 +18,7 @@ from .experiment import (
     SYNTHETICS_METHODS,
     experiment,
     of_methods,
+    regimes,
 )
 from .methods import METHODS
 from .speed import speed
@@ -110,6 +111,23 @@ def _add_experiments(commands: argparse._SubParsersAction) -> None:
             default="all",
             help="of Symm + N-pairs and Symm + Angular",
         )
+    when = commands.add_parser(
+        "regimes",
+        help="when does Symm help: starts of the trunk, and numbers of classes",
+        description="Base against Symm on glyphs, with the trunk from scratch or "
+        "pre-trained with softmax on classes that nothing else sees, and with 100, 400 or "
+        "all training classes." + again,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    _add_runs(when, "runs/regimes")
+    when.add_argument(
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        default=list(DEMO_METHODS),
+        metavar="METHOD",
+        help=f"any of: {'; '.join(METHODS)}",
+    )
     ablate = commands.add_parser(
         "ablate",
         help="the paper's ablations on the glyphs",
@@ -256,6 +274,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ablation = options.pop("ablation")
         options["out"] /= ablation
         options["variants"] = ABLATIONS[ablation]
+    elif command == "regimes":
+        options["variants"] = regimes(options.pop("methods"))
     elif command not in _NOT_EXPERIMENTS:
         options["variants"] = of_methods(options.pop("methods"))
     if command not in _NOT_EXPERIMENTS:

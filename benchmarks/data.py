@@ -13,7 +13,7 @@ from pytorch_metric_learning import datasets as pml_datasets
 from pytorch_metric_learning.datasets.base_dataset import BaseDataset
 from torch.utils.data import Dataset
 
-from .glyphs import Glyphs
+from .glyphs import SPLITS, WITH_PRETRAINING, Glyphs, random_affine
 
 VALIDATION_SHARE = 0.1  # of the training classes of a dataset of photographs
 _IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
@@ -146,11 +146,33 @@ class Photographs(Dataset):
         return image, int(self.labels[index])
 
 
-def glyphs(seed: int, max_classes: int | None) -> Splits:
-    """The glyphs, which need no download."""
-    train, val, test = (
-        Glyphs(split=split, seed=seed, max_classes=max_classes)
-        for split in ("train", "val", "test")
+def glyphs(
+    seed: int,
+    max_classes: int | None = None,
+    train_classes: int | None = None,
+    augment: bool = False,
+    reserve: bool = False,
+) -> Splits:
+    """The glyphs, which need no download.
+
+    Args:
+        seed: which classes go into which split.
+        max_classes: keep so many classes of each split, or None for all.
+        train_classes: keep so many classes of the training split.
+        augment: move the images of the training split a little, at random.
+        reserve: keep a third of the classes out of all splits, for pretrain.py.
+    """
+    shares = WITH_PRETRAINING if reserve else SPLITS
+    train = Glyphs(
+        split="train",
+        seed=seed,
+        transform=random_affine if augment else None,
+        max_classes=min((x for x in (max_classes, train_classes) if x), default=None),
+        shares=shares,
+    )
+    val, test = (
+        Glyphs(split=split, seed=seed, max_classes=max_classes, shares=shares)
+        for split in ("val", "test")
     )
     return Splits(train, val, test)
 

@@ -94,6 +94,38 @@ ABLATIONS: dict[str, dict[str, Variant]] = {
 """Name -> the variants of one of the paper's ablations."""
 
 
+REGIME_STARTS: dict[str, dict[str, Any]] = {
+    "from scratch": {"start": "scratch"},
+    # Fine-tuned at a low rate, with the head at ten times it.
+    "pre-trained": {"start": "softmax", "learning_rate": 1e-4, "head_factor": 10.0},
+}
+REGIME_CLASSES = {"100 classes": 100, "400 classes": 400, "all classes": None}
+
+
+def regimes(methods: Sequence[str] = DEMO_METHODS) -> dict[str, Variant]:
+    """Methods over where the trunk starts and how many classes there are.
+
+    Args:
+        methods: names in METHODS; each Symm method is compared with its base.
+    """
+    variants = {}
+    for start, of_start in REGIME_STARTS.items():
+        for classes, number in REGIME_CLASSES.items():
+            settings = {
+                **of_start,
+                "train_classes": number,
+                "augment": True,
+                "reserve": True,
+            }
+            where = f", {start}, {classes}"
+            for method in methods:
+                base = METHODS[method].base
+                variants[method + where] = Variant(
+                    method, settings, None if base is None else base + where
+                )
+    return variants
+
+
 def experiment(
     out: Path,
     variants: Mapping[str, Variant],

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import tempfile
 import unicodedata
 import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,10 @@ FACES = (
     *("STIXGeneral" + x for x in ("", "Bol", "Italic", "BolIta")),
 )
 SPLITS = {"train": 0.4, "val": 0.1, "test": 0.5}
+
+# With a third for another task first, in the manner of ImageNet weights.
+WITH_PRETRAINING = {"pretrain": 1 / 3, **{x: 2 / 3 * y for x, y in SPLITS.items()}}
+MAX_ROTATION, MAX_SHEAR, MAX_SCALING, MAX_SHIFT = 0.15, 0.1, 0.1, 0.1
 
 
 class Drawings(NamedTuple):
@@ -74,6 +79,7 @@ class Glyphs(Dataset):
             near 0 and standard deviation near 1.
         target_transform: applied to a label, the character's code point.
         max_classes: keep so many of the split's classes only, chosen by seed.
+        shares: split -> its share of the classes, if not as above.
 
     Raises:
         ValueError: an unknown split, or max_classes below 1.
@@ -90,20 +96,21 @@ class Glyphs(Dataset):
         transform: Callable[[Tensor], Any] | None = None,
         target_transform: Callable[[int], Any] | None = None,
         max_classes: int | None = None,
+        shares: Mapping[str, float] = SPLITS,
     ) -> None:
-        unknown = set(split.split("+")) - set(SPLITS)
+        unknown = set(split.split("+")) - set(shares)
         if unknown:
             raise ValueError(
-                f"split must be made of {', '.join(SPLITS)}, joined by '+', got {split!r}"
+                f"split must be made of {', '.join(shares)}, joined by '+', got {split!r}"
             )
         if max_classes is not None and max_classes < 1:
             raise ValueError(f"max_classes must be at least 1, got {max_classes}")
         drawings = load(default_root() if root is None else Path(root))
         classes = np.random.default_rng(seed).permutation(np.unique(drawings.labels))
-        edges = np.cumsum([0, *SPLITS.values()]) * len(classes)
+        edges = np.cumsum([0, *shares.values()]) * len(classes)
         wanted = [
             classes[round(edges[i]) : round(edges[i + 1])]
-            for i, name in enumerate(SPLITS)
+            for i, name in enumerate(shares)
             if name in split.split("+")
         ]
         chosen = np.isin(drawings.labels, np.concatenate(wanted)[:max_classes])
@@ -123,6 +130,30 @@ class Glyphs(Dataset):
             image if self.transform is None else self.transform(image),
             label if self.target_transform is None else self.target_transform(label),
         )
+
+
+def random_affine(image: Tensor) -> Tensor:
+    """Turn, shear, scale and shift an image of shape (C, H, W) a little, at random.
+
+    >>> random_affine(torch.zeros(1, 32, 32)).shape
+    torch.Size([1, 32, 32])
+    """
+    turn, shear, scale, right, down = (2 * torch.rand(5) - 1).tolist()
+    angle, factor = MAX_ROTATION * turn, 1 + MAX_SCALING * scale
+    cosine, sine = factor * math.cos(angle), factor * math.sin(angle)
+    slant = MAX_SHEAR * shear
+    matrix = torch.tensor(
+        [
+            [cosine, slant * cosine - sine, MAX_SHIFT * right],
+            [sine, slant * sine + cosine, MAX_SHIFT * down],
+        ]
+    )
+    grid = torch.nn.functional.affine_grid(
+        matrix.unsqueeze(0), [1, *image.shape], align_corners=False
+    )
+    return torch.nn.functional.grid_sample(
+        image.unsqueeze(0), grid, padding_mode="border", align_corners=False
+    ).squeeze(0)
 
 
 def default_root() -> Path:

@@ -23,6 +23,7 @@ from pml_symm import AccuracyCalculator, SymmSynthesizer
 
 from . import data, records, trunks
 from .methods import METHODS, Synthesis
+from .pretrain import pretrained_trunk
 from .samplers import SAMPLERS, HardClassSampler
 from .trainers import make_trainer
 
@@ -57,6 +58,10 @@ class Settings:
         dataset: a name in data.NAMES.
         trunk: a name in trunks.NAMES.
         pretrained: whether a trunk of torchvision starts with ImageNet weights.
+        start: "scratch", or "softmax" for a convnet of pretrain.py.
+        reserve: keep a third of the glyphs out of all splits; "softmax" needs it.
+        train_classes: cap on the classes of the training split alone, for glyphs.
+        augment: move training glyphs a little, at random.
         max_classes: cap on the classes of every split, or None for all of them.
         alpha, beta, pairing, hardness, candidates: as Synthesis has them.
     """
@@ -75,6 +80,10 @@ class Settings:
     dataset: str = "glyphs"
     trunk: str = "convnet"
     pretrained: bool = True
+    start: str = "scratch"
+    reserve: bool = False
+    train_classes: int | None = None
+    augment: bool = False
     max_classes: int | None = None
     alpha: float = 2.0
     beta: float = 1.0
@@ -121,8 +130,13 @@ class Settings:
                 f"one, got dataset={self.dataset!r} and trunk={self.trunk!r}"
             )
         METHODS[self.method].make(self.synthesis)  # for its errors
-        if self.max_classes is not None:
-            self.check_num_classes("max_classes", self.max_classes)
+        if self.start not in ("scratch", "softmax"):
+            raise ValueError(f"start must be scratch or softmax, got {self.start!r}")
+        if self.start == "softmax" and not self.reserve:
+            raise ValueError('start="softmax" needs reserve: it has seen those classes')
+        for name in ("max_classes", "train_classes"):
+            if getattr(self, name) is not None:
+                self.check_num_classes(name, getattr(self, name))
 
     @property
     def synthesis(self) -> Synthesis:
@@ -159,7 +173,13 @@ class Source(NamedTuple):
             ImportError: photographs without torchvision.
         """
         if settings.dataset == "glyphs":
-            return data.glyphs(settings.seed, settings.max_classes)
+            return data.glyphs(
+                settings.seed,
+                settings.max_classes,
+                settings.train_classes,
+                settings.augment,
+                settings.reserve,
+            )
         if self.root is None:
             raise ValueError(f"--data-root must say where {settings.dataset} is")
         return data.photographs(
@@ -265,6 +285,11 @@ def _train_and_test(
         "the training split", len(np.unique(datasets["train"].labels))
     )
     trunk, features = trunks.make_trunk(settings.trunk, settings.width, settings.pretrained)
+    if settings.start == "softmax":
+        trunk.load_state_dict(pretrained_trunk(settings.width, settings.seed))
+        # Training the trunk, if it was not cached, drew random numbers.
+        torch.manual_seed(settings.seed)
+        np.random.seed(settings.seed)
     models = {
         "trunk": trunk,
         "embedder": torch.nn.Linear(features, settings.embedding_size),
