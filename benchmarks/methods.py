@@ -10,7 +10,7 @@ from typing import Any
 from pytorch_metric_learning import losses, miners
 from pytorch_metric_learning.distances import DotProductSimilarity
 from pytorch_metric_learning.regularizers import LpRegularizer
-from torch import nn
+from torch import Tensor, nn
 
 from pml_symm import (
     SymmAngularLoss,
@@ -24,6 +24,27 @@ from pml_symm import (
 
 TRIPLET_MARGIN = 0.1
 CONTRASTIVE_MARGIN = 0.5
+
+
+class AllNormalizedAngularLoss(losses.AngularLoss):
+    """PML's AngularLoss with the negatives normalized, too, as SymmAngularLoss has them.
+
+    It tells how much of a difference between these two is synthesis.
+    """
+
+    def compute_loss(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: tuple[Tensor, ...] | None,
+        ref_emb: Tensor,
+        ref_labels: Tensor,
+    ) -> dict[str, Any]:
+        """PML's hook."""
+        points = self.distance.normalize(embeddings)
+        reference = points if ref_emb is embeddings else self.distance.normalize(ref_emb)
+        return super().compute_loss(points, labels, indices_tuple, reference, ref_labels)
+
 
 Loss = Callable[..., losses.BaseMetricLossFunction]
 
@@ -147,6 +168,7 @@ METHODS: dict[str, Method] = {
     "N-pairs, offline hard": Method(_N_PAIRS, base="N-pairs", sampler="hard classes"),
     "Lifted": Method(losses.LiftedStructureLoss),
     "Angular": Method(losses.AngularLoss),
+    "Angular, all normalized": Method(AllNormalizedAngularLoss, base="Angular"),
     "Multi-similarity": Method(losses.MultiSimilarityLoss),
     "Margin": Method(losses.MarginLoss),
     "NT-Xent": Method(losses.NTXentLoss),

@@ -37,19 +37,29 @@ def test_the_miner_and_pool_example_of_the_mathematics_page_runs():
     assert names["loss"] > 0
 
 
-@pytest.mark.parametrize(
-    ("page", "table"),
-    [
-        ("README.md", "docs/demo/table.md"),
-        ("docs/demo.md", "docs/demo/table.md"),
-        ("docs/speed.md", "docs/speed/speed.md"),
-    ],
-)
-def test_the_table_is_the_one_that_the_benchmark_wrote(page, table):
-    shown = re.search(
-        r"<!-- table -->\n(.*?)<!-- end of table -->", (ROOT / page).read_text(), re.S
+def tables(page):
+    """The path of each table's file, and what the page shows."""
+    return re.findall(
+        r"<!-- table: (\S+) -->\n(.*?)<!-- end of table -->", page.read_text(), re.S
     )
-    assert shown[1].strip() == (ROOT / table).read_text().strip()
+
+
+@pytest.mark.parametrize(
+    ("page", "path", "shown"),
+    [(page, path, shown) for page in PAGES for path, shown in tables(page)],
+    ids=lambda value: str(value)[:40] if isinstance(value, str) else value.name,
+)
+def test_the_table_is_the_one_that_the_benchmark_wrote(page, path, shown):
+    assert shown.strip() == (page.parent / path).read_text().strip()
+
+
+def test_every_page_of_figures_has_its_tables():
+    assert {page.name: len(tables(page)) for page in PAGES if tables(page)} == {
+        "README.md": 1,
+        "benchmarks.md": 10,
+        "demo.md": 1,
+        "speed.md": 1,
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

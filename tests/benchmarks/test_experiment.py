@@ -37,6 +37,16 @@ def test_bases_are_methods():
         assert method.base is None or METHODS[method.base].base in (None, "Triplet")
 
 
+def test_angular_with_normalized_negatives_is_that_of_normalized_points():
+    embeddings, labels = 5 * torch.randn(12, 4), torch.arange(6).repeat(2)
+    unit = torch.nn.functional.normalize(embeddings)
+    (ours, _), (theirs, _) = (
+        METHODS[name].make(Synthesis()) for name in ("Angular, all normalized", "Angular")
+    )
+    torch.testing.assert_close(ours(embeddings, labels), theirs(unit, labels))
+    assert (theirs(embeddings, labels) - theirs(unit, labels)).abs() > 0.01
+
+
 def test_what_an_ablation_varies_reaches_the_loss():
     synthesis = Synthesis(alpha=1.5, beta=0.5, pairing="ring", hardness=4)
     loss, _ = METHODS["Symm + N-pairs"].make(synthesis)
