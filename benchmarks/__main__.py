@@ -21,12 +21,17 @@ from .experiment import (
     regimes,
 )
 from .methods import METHODS
+from .reality_check import LEARNING_RATES, reality_check
 from .speed import speed
 from .training import Settings, Source
 from .visualize import visualize
 
 PRESETS = Path(__file__).parent / "presets"
-_NOT_EXPERIMENTS: dict[str, Callable[..., str]] = {"speed": speed, "visualize": visualize}
+_COMMANDS: dict[str, Callable[..., str]] = {
+    "speed": speed,
+    "visualize": visualize,
+    "reality-check": reality_check,
+}
 
 
 def parser() -> tuple[argparse.ArgumentParser, argparse._SubParsersAction]:
@@ -111,6 +116,30 @@ def _add_experiments(commands: argparse._SubParsersAction) -> None:
             default="all",
             help="of Symm + N-pairs and Symm + Angular",
         )
+    reality = commands.add_parser(
+        "reality-check",
+        help="the protocol of Musgrave et al., ECCV 2020, on the glyphs",
+        description="Choose each method's learning rate by the mean MAP@R of four "
+        "class-disjoint validation folds, then test the four models once." + again,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    _add_runs(reality, "runs/reality-check", seeds=False)
+    reality.add_argument(
+        "--learning-rates",
+        nargs="+",
+        type=float,
+        default=list(LEARNING_RATES),
+        help="what is tried, equally for every method",
+    )
+    reality.add_argument("--seed", type=int, default=0, help="of splits and weights")
+    reality.add_argument(
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        default=list(DEMO_METHODS),
+        metavar="METHOD",
+        help=f"any of: {'; '.join(METHODS)}",
+    )
     when = commands.add_parser(
         "regimes",
         help="when does Symm help: starts of the trunk, and numbers of classes",
@@ -139,16 +168,21 @@ def _add_experiments(commands: argparse._SubParsersAction) -> None:
     _add_runs(ablate, "runs/ablate")
 
 
-def _add_runs(add: argparse.ArgumentParser, out: str) -> None:
+def _add_runs(add: argparse.ArgumentParser, out: str, seeds: bool = True) -> None:
     add.add_argument(
         "--out",
         type=Path,
         default=Path(out),
         help="output folder; an ablation has a folder of its own in it",
     )
-    add.add_argument(
-        "--seeds", nargs="+", type=int, default=[0, 1, 2], help="one run a method for each"
-    )
+    if seeds:
+        add.add_argument(
+            "--seeds",
+            nargs="+",
+            type=int,
+            default=[0, 1, 2],
+            help="one run a method for each",
+        )
     add.add_argument("--force", action="store_true", help="train finished runs again, too")
     add.add_argument(
         "--jobs", type=int, default=1, help="runs at a time; they share the cores"
@@ -168,7 +202,8 @@ def _add_runs(add: argparse.ArgumentParser, out: str) -> None:
         ("halve_after", int, "halve the learning rates every so many steps"),
         ("max_classes", int, "use so many classes of each split only"),
     ):
-        _add_setting(add, name, kind, text)
+        if seeds or name != "learning_rate":
+            _add_setting(add, name, kind, text)
     add.add_argument(
         "--dataset",
         choices=data.NAMES,
@@ -276,13 +311,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options["variants"] = ABLATIONS[ablation]
     elif command == "regimes":
         options["variants"] = regimes(options.pop("methods"))
-    elif command not in _NOT_EXPERIMENTS:
+    elif command not in _COMMANDS:
         options["variants"] = of_methods(options.pop("methods"))
-    if command not in _NOT_EXPERIMENTS:
+    if "data_root" in options:
         root, download = options.pop("data_root"), options.pop("download")
         options["source"] = Source(root, download)
     try:
-        text = _NOT_EXPERIMENTS.get(command, experiment)(**options)
+        text = _COMMANDS.get(command, experiment)(**options)
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from .glyphs import SPLITS, WITH_PRETRAINING, Glyphs, random_affine
 
+FOLDS = 4  # as in Musgrave et al., ECCV 2020
 VALIDATION_SHARE = 0.1  # of the training classes of a dataset of photographs
 _IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 _SHOWN = 5  # of many missing files
@@ -152,6 +153,7 @@ def glyphs(
     train_classes: int | None = None,
     augment: bool = False,
     reserve: bool = False,
+    fold: int | None = None,
 ) -> Splits:
     """The glyphs, which need no download.
 
@@ -161,19 +163,27 @@ def glyphs(
         train_classes: keep so many classes of the training split.
         augment: move the images of the training split a little, at random.
         reserve: keep a third of the classes out of all splits, for pretrain.py.
+        fold: of FOLDS equal parts of the training and validation classes, which one
+            validates, or None for the usual splits.
     """
     shares = WITH_PRETRAINING if reserve else SPLITS
+    both = "train+val"
     train = Glyphs(
-        split="train",
+        split="train" if fold is None else both,
         seed=seed,
         transform=random_affine if augment else None,
         max_classes=min((x for x in (max_classes, train_classes) if x), default=None),
         shares=shares,
+        part=None if fold is None else (fold, FOLDS, False),
     )
-    val, test = (
-        Glyphs(split=split, seed=seed, max_classes=max_classes, shares=shares)
-        for split in ("val", "test")
+    val = Glyphs(
+        split="val" if fold is None else both,
+        seed=seed,
+        max_classes=max_classes,
+        shares=shares,
+        part=None if fold is None else (fold, FOLDS, True),
     )
+    test = Glyphs(split="test", seed=seed, max_classes=max_classes, shares=shares)
     return Splits(train, val, test)
 
 

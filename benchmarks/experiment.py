@@ -163,20 +163,18 @@ def experiment(
         raise ValueError(f"seeds must be at least one, all different, got {list(seeds)}")
     if not variants:
         raise ValueError("methods must name at least one method")
-    if jobs < 1:
-        raise ValueError(f"jobs must be at least 1, got {jobs}")
     started = time.perf_counter()
     # Seed by seed, so that the machine's moods fall on all variants alike.
     plan = [
-        (label, _folder(out, label, seed), _settings(variant, seed, settings))
+        (label, run_folder(out, label, seed), _settings(variant, seed, settings))
         for seed in seeds
         for label, variant in variants.items()
     ]
     if dry_run:
-        return _describe(plan)
+        return describe(plan)
     results: dict[str, list[dict[str, Any]]] = {label: [] for label in variants}
     for (label, _, _), result in zip(
-        plan, _run_all(out, plan, force, jobs, source), strict=True
+        plan, run_all(out, plan, force, jobs, source), strict=True
     ):
         results[label].append(result)
     bases = {label: variant.base for label, variant in variants.items()}
@@ -202,12 +200,14 @@ def _settings(variant: Variant, seed: int, given: Mapping[str, Any]) -> Settings
     return Settings(**{**given, **own})
 
 
-def _folder(out: Path, label: str, seed: int) -> Path:
+def run_folder(out: Path, label: str, seed: int) -> Path:
+    """Where a run of a variant is, by names that every file system takes."""
     name = re.sub(r"[^a-z0-9.+=()-]+", "", label.lower().replace(", ", "-"))
     return out / f"{name}-seed{seed}"
 
 
-def _describe(plan: Plan) -> str:
+def describe(plan: Plan) -> str:
+    """Which runs of a plan are finished, and which would be trained."""
     rows = [["run", "", "batches"]]
     rows += [
         [
@@ -220,9 +220,16 @@ def _describe(plan: Plan) -> str:
     return tables.markdown(rows) + "\n"
 
 
-def _run_all(
+def run_all(
     out: Path, plan: Plan, force: bool, jobs: int, source: Source | None
 ) -> list[dict[str, Any]]:
+    """Train what is not finished, and give the results of all, in the plan's order.
+
+    Raises:
+        ValueError: jobs below 1.
+    """
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}")
     database = out / "records.db"
     if jobs == 1:
         results = []
@@ -275,11 +282,12 @@ def _report(
     if len(differences) > 1:
         parts += ["Paired by seed:", tables.markdown(differences)]
     at_a_time = f", {jobs} runs at a time" if jobs > 1 else ""
-    parts.append(f"Machine: {_machine()}{at_a_time}. Time: {seconds / 60:.1f} minutes.")
+    parts.append(f"Machine: {machine()}{at_a_time}. Time: {seconds / 60:.1f} minutes.")
     return "\n\n".join(parts) + "\n"
 
 
-def _machine() -> str:
+def machine() -> str:
+    """What the figures were made on."""
     return (
         f"{torch.get_num_threads()} threads, {platform.machine()}, "
         f"{platform.system()}, Python {platform.python_version()}, torch "

@@ -80,9 +80,11 @@ class Glyphs(Dataset):
         target_transform: applied to a label, the character's code point.
         max_classes: keep so many of the split's classes only, chosen by seed.
         shares: split -> its share of the classes, if not as above.
+        part: keep one of several equal parts of the split's classes, or all but it:
+            (which, of how many, whether to keep it).
 
     Raises:
-        ValueError: an unknown split, or max_classes below 1.
+        ValueError: an unknown split, max_classes below 1, or a part that is not there.
 
     Attributes:
         labels: shape (N,), int64 array, the label of each image.
@@ -97,6 +99,7 @@ class Glyphs(Dataset):
         target_transform: Callable[[int], Any] | None = None,
         max_classes: int | None = None,
         shares: Mapping[str, float] = SPLITS,
+        part: tuple[int, int, bool] | None = None,
     ) -> None:
         unknown = set(split.split("+")) - set(shares)
         if unknown:
@@ -113,7 +116,13 @@ class Glyphs(Dataset):
             for i, name in enumerate(shares)
             if name in split.split("+")
         ]
-        chosen = np.isin(drawings.labels, np.concatenate(wanted)[:max_classes])
+        kept = np.concatenate(wanted)
+        if part is not None:
+            which, number, keep = part
+            if not 0 <= which < number:
+                raise ValueError(f"part must be from 0 to {number - 1}, got {which}")
+            kept = kept[(np.arange(len(kept)) % number == which) == keep]
+        chosen = np.isin(drawings.labels, kept[:max_classes])
         self.labels = drawings.labels[chosen]
         self.images = torch.from_numpy(drawings.images[chosen])
         self.transform = transform

@@ -34,6 +34,7 @@ RETRIEVAL = (
     "recall_at_2",
     "recall_at_4",
     "recall_at_8",
+    "r_precision",
     "mean_average_precision_at_r",
 )
 CLUSTERING = ("NMI", "F1")
@@ -62,6 +63,8 @@ class Settings:
         reserve: keep a third of the glyphs out of all splits; "softmax" needs it.
         train_classes: cap on the classes of the training split alone, for glyphs.
         augment: move training glyphs a little, at random.
+        fold: which part of the training and validation classes validates, for glyphs.
+        touch_test: whether to evaluate on the test split at the end.
         max_classes: cap on the classes of every split, or None for all of them.
         alpha, beta, pairing, hardness, candidates: as Synthesis has them.
     """
@@ -84,6 +87,8 @@ class Settings:
     reserve: bool = False
     train_classes: int | None = None
     augment: bool = False
+    fold: int | None = None
+    touch_test: bool = True
     max_classes: int | None = None
     alpha: float = 2.0
     beta: float = 1.0
@@ -124,6 +129,10 @@ class Settings:
                 raise ValueError(
                     f"{name} must be one of {', '.join(names)}, got {getattr(self, name)!r}"
                 )
+        if self.fold is not None and self.dataset != "glyphs":
+            raise ValueError(
+                f"fold is for glyphs, got fold={self.fold} and dataset={self.dataset!r}"
+            )
         if (self.dataset == "glyphs") != (self.trunk == "convnet"):
             raise ValueError(
                 "the trunk of glyphs must be convnet, and that of photographs another "
@@ -179,6 +188,7 @@ class Source(NamedTuple):
                 settings.train_classes,
                 settings.augment,
                 settings.reserve,
+                settings.fold,
             )
         if self.root is None:
             raise ValueError(f"--data-root must say where {settings.dataset} is")
@@ -378,13 +388,15 @@ def _train_and_test(
         method.trainer_options,
     )
     trainer.train(num_epochs=settings.steps // settings.test_interval)
-    accuracies = testers["test"].test(
-        {"test": datasets["test"]}, trainer.epoch, models["trunk"], models["embedder"]
-    )
-    test = {
-        metric: float(accuracies["test"][f"{metric}_level0"])
-        for metric in RETRIEVAL + CLUSTERING
-    }
+    test: dict[str, float] = {}
+    if settings.touch_test:
+        accuracies = testers["test"].test(
+            {"test": datasets["test"]}, trainer.epoch, models["trunk"], models["embedder"]
+        )
+        test = {
+            metric: float(accuracies["test"][f"{metric}_level0"])
+            for metric in RETRIEVAL + CLUSTERING
+        }
     seconds_per_step = statistics.median(timer.seconds or [float("nan")])
     record_keeper.update_records(
         test
@@ -399,7 +411,8 @@ def _train_and_test(
     )
     record_keeper.save_records()
     tensorboard.close()
-    history = hooks.get_accuracy_history(testers["val"], "val", metrics=["recall_at_1"])
+    curves = ("recall_at_1", "mean_average_precision_at_r")
+    history = hooks.get_accuracy_history(testers["val"], "val", metrics=curves)
     return {
         "settings": asdict(settings),
         "test": test,
@@ -408,7 +421,7 @@ def _train_and_test(
         "seconds_per_step": seconds_per_step,
         "val": {
             "step": [epoch * settings.test_interval for epoch in history["epoch"]],
-            "recall_at_1": history["recall_at_1_level0"],
+            **{name: history[f"{name}_level0"] for name in curves},
         },
         "synthetic_queries": synthetic_queries,
         "synthetic_ratio": _synthetic_ratio(record_keeper, miner or loss, miner is None),
