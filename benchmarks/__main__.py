@@ -22,8 +22,8 @@ from .experiment import (
 )
 from .methods import METHODS
 from .reality_check import LEARNING_RATES, reality_check
+from .settings import Settings, Source
 from .speed import speed
-from .training import Settings, Source
 from .visualize import visualize
 
 PRESETS = Path(__file__).parent / "presets"

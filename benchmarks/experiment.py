@@ -20,7 +20,9 @@ from tqdm import tqdm
 
 from . import figures, tables
 from .methods import METHODS
-from .training import Settings, Source, run
+from .records import DATABASE, read
+from .settings import Settings, Source
+from .training import run
 
 CURVES = {
     ("val", "recall_at_1"): "recall@1 on validation classes (%)",
@@ -212,7 +214,7 @@ def describe(plan: Plan) -> str:
     rows += [
         [
             str(folder),
-            "finished" if (folder / "result.json").exists() else "to train",
+            "finished" if read(folder.parent / DATABASE, folder.name) else "to train",
             str(settings.steps),
         ]
         for _, folder, settings in plan
@@ -230,7 +232,6 @@ def run_all(
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
-    database = out / "records.db"
     if jobs == 1:
         results = []
         for number, (label, folder, settings) in enumerate(plan, start=1):
@@ -238,7 +239,7 @@ def run_all(
                 f"\nrun {number} of {len(plan)}: {label}, seed {settings.seed}", flush=True
             )
             folder.parent.mkdir(parents=True, exist_ok=True)
-            results.append(run(settings, folder, force, database, source))
+            results.append(run(settings, folder, force, source))
         return results
     out.mkdir(parents=True, exist_ok=True)
     threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -250,7 +251,7 @@ def run_all(
         ) as pool,
     ):
         futures = [
-            pool.submit(run, settings, folder, force, database, source)
+            pool.submit(run, settings, folder, force, source)
             for _, folder, settings in plan
         ]
         try:

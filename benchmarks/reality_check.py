@@ -14,7 +14,7 @@ from . import tables
 from .data import FOLDS
 from .experiment import DEMO_METHODS, describe, machine, run_all, run_folder
 from .methods import METHODS
-from .training import Settings, Source
+from .settings import Settings, Source
 
 METRICS = {
     "recall_at_1": "P@1",

@@ -8,9 +8,9 @@ import random
 import shutil
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,10 +21,11 @@ from pytorch_metric_learning.utils.inference import FaissKMeans
 
 from pml_symm import AccuracyCalculator, SymmSynthesizer
 
-from . import data, records, trunks
-from .methods import METHODS, Synthesis
+from . import checkpoint, records, trunks
+from .methods import METHODS
 from .pretrain import pretrained_trunk
 from .samplers import SAMPLERS, HardClassSampler
+from .settings import Settings, Source
 from .trainers import make_trainer
 
 LOGGER = logging.getLogger(__name__)
@@ -38,168 +39,6 @@ RETRIEVAL = (
     "mean_average_precision_at_r",
 )
 CLUSTERING = ("NMI", "F1")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a run depends on.
-
-    Attributes:
-        method: a name in METHODS.
-        seed: of the weights, the batches and the split of the classes.
-        steps: how many batches to train on.
-        test_interval: validate every so many steps; divides steps.
-        batch_size: images a batch.
-        m: images a class in a batch.
-        embedding_size: D.
-        width: channels of the trunk's first block.
-        learning_rate: Adam's.
-        head_factor: the embedder's learning rate in units of the trunk's.
-        halve_after: halve the learning rates every so many steps, or None.
-        dataset: a name in data.NAMES.
-        trunk: a name in trunks.NAMES.
-        pretrained: whether a trunk of torchvision starts with ImageNet weights.
-        start: "scratch", or "softmax" for a convnet of pretrain.py.
-        reserve: keep a third of the glyphs out of all splits; "softmax" needs it.
-        train_classes: cap on the classes of the training split alone, for glyphs.
-        augment: move training glyphs a little, at random.
-        fold: which part of the training and validation classes validates, for glyphs.
-        touch_test: whether to evaluate on the test split at the end.
-        max_classes: cap on the classes of every split, or None for all of them.
-        alpha, beta, pairing, hardness, candidates: as Synthesis has them.
-    """
-
-    method: str
-    seed: int
-    steps: int = 300
-    test_interval: int = 50
-    batch_size: int = 128
-    m: int = 2
-    embedding_size: int = 64
-    width: int = 16
-    learning_rate: float = 1e-3
-    head_factor: float = 1.0
-    halve_after: int | None = None
-    dataset: str = "glyphs"
-    trunk: str = "convnet"
-    pretrained: bool = True
-    start: str = "scratch"
-    reserve: bool = False
-    train_classes: int | None = None
-    augment: bool = False
-    fold: int | None = None
-    touch_test: bool = True
-    max_classes: int | None = None
-    alpha: float = 2.0
-    beta: float = 1.0
-    pairing: str = "all"
-    hardness: str | int = "hardest"
-    candidates: str = "all"
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(
-                f"method must be one of {', '.join(METHODS)}, got {self.method!r}"
-            )
-        if self.steps < 1 or self.test_interval < 1 or self.steps % self.test_interval:
-            raise ValueError(
-                "steps must be a multiple of test_interval, both at least 1, got "
-                f"{self.steps} and {self.test_interval}"
-            )
-        if self.batch_size < 1 or self.m < 1 or self.batch_size % self.m:
-            raise ValueError(
-                "batch_size must be a multiple of m, both at least 1, got "
-                f"{self.batch_size} and {self.m}"
-            )
-        for name in ("embedding_size", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.learning_rate < float("inf"):
-            raise ValueError(
-                f"learning_rate must be a finite positive number, got {self.learning_rate}"
-            )
-        if not 0 < self.head_factor < float("inf"):
-            raise ValueError(
-                f"head_factor must be a finite positive number, got {self.head_factor}"
-            )
-        if self.halve_after is not None and self.halve_after < 1:
-            raise ValueError(f"halve_after must be at least 1, got {self.halve_after}")
-        for name, names in (("dataset", data.NAMES), ("trunk", trunks.NAMES)):
-            if getattr(self, name) not in names:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(names)}, got {getattr(self, name)!r}"
-                )
-        if self.fold is not None and self.dataset != "glyphs":
-            raise ValueError(
-                f"fold is for glyphs, got fold={self.fold} and dataset={self.dataset!r}"
-            )
-        if (self.dataset == "glyphs") != (self.trunk == "convnet"):
-            raise ValueError(
-                "the trunk of glyphs must be convnet, and that of photographs another "
-                f"one, got dataset={self.dataset!r} and trunk={self.trunk!r}"
-            )
-        METHODS[self.method].make(self.synthesis)  # for its errors
-        if self.start not in ("scratch", "softmax"):
-            raise ValueError(f"start must be scratch or softmax, got {self.start!r}")
-        if self.start == "softmax" and not self.reserve:
-            raise ValueError('start="softmax" needs reserve: it has seen those classes')
-        for name in ("max_classes", "train_classes"):
-            if getattr(self, name) is not None:
-                self.check_num_classes(name, getattr(self, name))
-
-    @property
-    def synthesis(self) -> Synthesis:
-        """What the Symm methods look at."""
-        return Synthesis(
-            self.alpha, self.beta, self.pairing, self.hardness, self.candidates
-        )
-
-    def check_num_classes(self, name: str, number: int) -> None:
-        """Raise ValueError unless so many classes fill a batch."""
-        needed = self.batch_size // self.m
-        if number < needed:
-            raise ValueError(
-                f"{name} must be at least batch_size / m = {needed} classes, got {number}"
-            )
-
-
-class Source(NamedTuple):
-    """Where a dataset of photographs is; it changes nothing that is measured.
-
-    Attributes:
-        root: its folder.
-        download: whether to fetch it if it is not there.
-    """
-
-    root: Path | None = None
-    download: bool = False
-
-    def splits(self, settings: Settings) -> data.Splits:
-        """The dataset that the settings name.
-
-        Raises:
-            ValueError: photographs without root, or not all there.
-            ImportError: photographs without torchvision.
-        """
-        if settings.dataset == "glyphs":
-            return data.glyphs(
-                settings.seed,
-                settings.max_classes,
-                settings.train_classes,
-                settings.augment,
-                settings.reserve,
-                settings.fold,
-            )
-        if self.root is None:
-            raise ValueError(f"--data-root must say where {settings.dataset} is")
-        return data.photographs(
-            settings.dataset,
-            self.root,
-            settings.seed,
-            settings.max_classes,
-            self.download,
-            trunks.photograph_transforms(),
-        )
 
 
 class StepTimer:
@@ -221,20 +60,19 @@ class StepTimer:
 
 
 def run(
-    settings: Settings,
-    folder: Path,
-    force: bool = False,
-    database: Path | None = None,
-    source: Source | None = None,
+    settings: Settings, folder: Path, force: bool = False, source: Source | None = None
 ) -> dict[str, Any]:
     """Train and test once, or return what an earlier, finished run found.
 
+    A run that was stopped goes on after its last validation, to the same end.
+
     Args:
         settings: what to train.
-        folder: of this run; everything in it is replaced unless the run is finished.
-        database: record-keeper's global database, which gets this run's records, too.
+        folder: of this run: its settings, checkpoint, records and TensorBoard log.
+            Beside it is records.db, record-keeper's database of all runs, which says
+            what a finished run found.
+        force: train from the start, whatever is there.
         source: where a dataset of photographs is.
-        force: train even if a run is finished there.
 
     Returns:
         {"settings": ..., "test": metrics on the unseen test classes, "seconds_per_step":
@@ -242,33 +80,32 @@ def run(
         points that ask for originals of "val", likewise, "synthetic_ratio": likewise}.
 
     Raises:
-        ValueError: a run with other settings is finished there and force is not given,
-            or the training split has too few classes for a batch.
+        ValueError: a run with other settings is there and force is not given, or the
+            training split has too few classes for a batch.
     """
-    finished = folder / "result.json"
-    if finished.exists() and not force:
-        earlier = _read_result(finished)
+    database = folder.parent / records.DATABASE
+    written = folder / "settings.json"
+    state = None
+    if not force:
+        earlier = records.read(database, folder.name)
         if earlier is not None:
             _check_same(earlier["settings"], asdict(settings), folder)
             LOGGER.info("%s is finished already", folder)
             return earlier
-    if folder.exists():
-        shutil.rmtree(folder)
-    if database is not None:
+        if written.exists() and (folder / checkpoint.NAME).exists():
+            _check_same(json.loads(written.read_text()), asdict(settings), folder)
+            state = checkpoint.load(folder / checkpoint.NAME)
+    if state is None:
+        if folder.exists():
+            shutil.rmtree(folder)
         records.forget(database, folder.name)
-    result = _train_and_test(settings, folder, database, source or Source())
-    temporary = finished.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=1))
-    temporary.replace(finished)
-    return result
-
-
-def _read_result(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        LOGGER.warning("%s is damaged and is trained again: %s", path, error)
-        return None
+        folder.mkdir(parents=True)
+        written.write_text(json.dumps(asdict(settings), indent=1))
+    else:
+        steps = state["epoch"] * settings.test_interval
+        records.trim(database, folder.name, state["epoch"], steps)
+        LOGGER.warning("%s goes on after step %d", folder, steps)
+    return _train_and_test(settings, folder, database, source or Source(), state)
 
 
 def _check_same(earlier: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
@@ -285,7 +122,11 @@ def _check_same(earlier: dict[str, Any], now: dict[str, Any], folder: Path) -> N
 
 
 def _train_and_test(
-    settings: Settings, folder: Path, database: Path | None, source: Source
+    settings: Settings,
+    folder: Path,
+    database: Path,
+    source: Source,
+    state: dict[str, Any] | None,
 ) -> dict[str, Any]:
     random.seed(settings.seed)
     np.random.seed(settings.seed)
@@ -309,8 +150,9 @@ def _train_and_test(
     record_keeper, _, tensorboard = logging_presets.get_record_keeper(
         str(folder / "records"),
         str(folder / "tensorboard"),
-        global_db_path=None if database is None else str(database),
+        global_db_path=str(database),
         experiment_name=folder.name,
+        is_new_experiment=state is None,
     )
     hooks = logging_presets.HookContainer(
         record_keeper, primary_metric="recall_at_1", save_models=False, log_freq=10
@@ -356,13 +198,27 @@ def _train_and_test(
         testers["val"], {"val": datasets["val"]}, str(folder / "models")
     )
 
-    def refresh_and_evaluate(trainer: BaseTrainer) -> object:
+    def refresh() -> None:
         if isinstance(sampler, HardClassSampler):
             embeddings, _ = testers["val"].get_all_embeddings(
                 datasets["train"], models["trunk"], models["embedder"]
             )
             sampler.refresh(embeddings)
-        return end_of_epoch_hook(trainer)
+
+    def refresh_and_save(trainer: BaseTrainer) -> object:
+        refresh()
+        go_on = end_of_epoch_hook(trainer)
+        checkpoint.save(
+            folder / checkpoint.NAME,
+            trainer,
+            {
+                "synthetic_queries": synthetic_queries,
+                "seconds": timer.seconds,
+                # PML's sampler shuffles them in place.
+                "classes": [int(x) for x in sampler.labels],
+            },
+        )
+        return go_on
 
     head_rate = settings.learning_rate * settings.head_factor
     trainer = make_trainer(
@@ -379,7 +235,7 @@ def _train_and_test(
             "data_device": device,
             "dataloader_num_workers": 0,
             "end_of_iteration_hook": timer,
-            "end_of_epoch_hook": refresh_and_evaluate,
+            "end_of_epoch_hook": refresh_and_save,
         },
         features,
         len(np.unique(datasets["train"].labels)),
@@ -387,33 +243,29 @@ def _train_and_test(
         settings.halve_after,
         method.trainer_options,
     )
-    trainer.train(num_epochs=settings.steps // settings.test_interval)
+    epochs, done = settings.steps // settings.test_interval, 0
+    if state is not None:
+        done = state["epoch"]
+        checkpoint.restore_modules(state, trainer)
+        synthetic_queries.update(state["own"]["synthetic_queries"])
+        timer.seconds.extend(state["own"]["seconds"])
+        sampler.labels = state["own"]["classes"]
+        refresh()
+        checkpoint.restore_random(state)
+    trainer.train(start_epoch=done + 1, num_epochs=epochs)
     test: dict[str, float] = {}
     if settings.touch_test:
         accuracies = testers["test"].test(
-            {"test": datasets["test"]}, trainer.epoch, models["trunk"], models["embedder"]
+            {"test": datasets["test"]}, epochs, models["trunk"], models["embedder"]
         )
         test = {
             metric: float(accuracies["test"][f"{metric}_level0"])
             for metric in RETRIEVAL + CLUSTERING
         }
     seconds_per_step = statistics.median(timer.seconds or [float("nan")])
-    record_keeper.update_records(
-        test
-        | {
-            "seconds_per_step": seconds_per_step,
-            "method": settings.method,
-            "seed": settings.seed,
-            "settings": json.dumps(asdict(settings)),
-        },
-        settings.steps,
-        parent_name="results",
-    )
-    record_keeper.save_records()
-    tensorboard.close()
     curves = ("recall_at_1", "mean_average_precision_at_r")
     history = hooks.get_accuracy_history(testers["val"], "val", metrics=curves)
-    return {
+    result = {
         "settings": asdict(settings),
         "test": test,
         "test_classes": len(np.unique(datasets["test"].labels)),
@@ -426,6 +278,10 @@ def _train_and_test(
         "synthetic_queries": synthetic_queries,
         "synthetic_ratio": _synthetic_ratio(record_keeper, miner or loss, miner is None),
     }
+    records.finish(record_keeper, result, settings.steps)
+    tensorboard.close()
+    (folder / checkpoint.NAME).unlink(missing_ok=True)
+    return result
 
 
 def _recall_of_synthetic(

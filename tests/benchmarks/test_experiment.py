@@ -11,8 +11,8 @@ from benchmarks import records, training
 from benchmarks.__main__ import main
 from benchmarks.experiment import ABLATIONS
 from benchmarks.methods import METHODS, Synthesis
+from benchmarks.settings import Settings
 from benchmarks.tables import published_rows
-from benchmarks.training import Settings
 
 TINY = shlex.split("--steps 4 --test-interval 2 --batch-size 8 --width 2 --max-classes 8")
 

@@ -6,7 +6,7 @@ import torch
 from benchmarks import data, pretrain, training
 from benchmarks.experiment import REGIME_CLASSES, REGIME_STARTS, regimes
 from benchmarks.glyphs import WITH_PRETRAINING, Glyphs, random_affine
-from benchmarks.training import Settings
+from benchmarks.settings import Settings
 
 
 def test_the_reserve_is_disjoint_from_every_split():

@@ -1,12 +1,11 @@
 """Hyper-parameters from validation folds, and a test split that is touched once."""
 
-import json
-
 import pytest
 
 from benchmarks import data, experiment
 from benchmarks.__main__ import main
-from benchmarks.training import Settings
+from benchmarks.records import read
+from benchmarks.settings import Settings
 
 TINY = ["--steps", "2", "--test-interval", "2", "--batch-size", "8", "--width", "2"]
 
@@ -38,7 +37,8 @@ def test_only_the_chosen_rate_is_tested(tmp_path, capsys):
     assert main(arguments) == 0
     shown = capsys.readouterr().out
     assert "| Symm + N-pairs | N-pairs |" in shown
-    results = [json.loads(x.read_text()) for x in tmp_path.glob("*/result.json")]
+    folders = [path for path in tmp_path.iterdir() if path.is_dir()]
+    results = [read(tmp_path / "records.db", path.name) for path in folders]
     searched = [x for x in results if not x["settings"]["touch_test"]]
     tested = [x for x in results if x["settings"]["touch_test"]]
     assert len(searched) == 2 * 2 * 4
