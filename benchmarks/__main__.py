@@ -47,83 +47,88 @@ def parser() -> tuple[argparse.ArgumentParser, argparse._SubParsersAction]:
     return main, commands
 
 
+def _command(
+    commands: argparse._SubParsersAction, name: str, summary: str, description: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+
+
 def _add_experiments(commands: argparse._SubParsersAction) -> None:
     again = (
-        " Runs that are finished are not trained again, so a stopped command goes on "
-        "where it was."
+        " Runs that are finished are not trained again, and one that was stopped goes on "
+        "after its last validation."
     )
-    demo = commands.add_parser(
-        "demo",
-        help="base losses against Symm on the embedded glyphs, in a few minutes",
-        description="Train the base losses and their Symm versions on glyphs, test them "
-        "on unseen classes, and write tables and figures." + again,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    compare = commands.add_parser(
-        "compare",
-        help="any methods on the glyphs",
-        description="Train methods on glyphs, test them on unseen classes, and write "
-        "tables and figures; each method is compared with its base loss, paired by seed."
-        + again,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    paper = commands.add_parser(
-        "paper-table",
-        help="the rows of the paper's tables, beside its numbers",
-        description="As compare, for the methods of the paper's Tables 1 to 3, with the "
-        "published recall@1 beside what is measured. --preset paper has the paper's "
-        "setting for photographs." + again,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    paper.set_defaults(published=True)
-    synthetics = commands.add_parser(
-        "synthetics",
-        help="do synthetic points keep their class, and how often do they win",
-        description="As compare, for Symm methods: recall@1 of synthetic points that ask "
-        "for originals, and the share of selected negatives that are synthetic, over "
-        "training." + again,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    for add, default, methods in (
-        (demo, "runs/demo", DEMO_METHODS),
-        (paper, "runs/paper-table", PAPER_METHODS),
-        (synthetics, "runs/synthetics", SYNTHETICS_METHODS),
-        (compare, "runs/compare", tuple(METHODS)),
+    for name, methods, summary, description in (
+        (
+            "demo",
+            DEMO_METHODS,
+            "base losses against Symm on the embedded glyphs, in a few minutes",
+            "Train the base losses and their Symm versions on glyphs, test them on unseen "
+            "classes, and write tables and figures.",
+        ),
+        (
+            "compare",
+            tuple(METHODS),
+            "any methods",
+            "Train methods, test them on unseen classes, and write tables and figures; "
+            "each method is compared with its base loss, paired by seed.",
+        ),
+        (
+            "paper-table",
+            PAPER_METHODS,
+            "the rows of the paper's tables, beside its numbers",
+            "As compare, for the methods of the paper's Tables 1 to 3, with the published "
+            "recall@1 beside what is measured. --preset paper has the paper's setting for "
+            "photographs.",
+        ),
+        (
+            "synthetics",
+            SYNTHETICS_METHODS,
+            "do synthetic points keep their class, and how often do they win",
+            "As compare, for Symm methods: recall@1 of synthetic points that ask for "
+            "originals, and the share of selected negatives that are synthetic, over "
+            "training.",
+        ),
     ):
-        _add_runs(add, default)
-        add.add_argument(
-            "--methods",
-            nargs="+",
-            choices=METHODS,
-            default=list(methods),
-            metavar="METHOD",
-            help=f"any of: {'; '.join(METHODS)}",
-        )
-        for name in ("alpha", "beta"):
-            _add_setting(add, name, float, "of SymmSynthesizer, for Symm methods")
-        add.add_argument(
-            "--pairing", choices=("all", "ring"), default="all", help="of SymmSynthesizer"
-        )
-        add.add_argument(
-            "--hardness",
-            type=lambda text: int(text) if text.isdigit() else text,
-            default="hardest",
-            help='"hardest", or k for the k-th hardest candidate, for Symm methods',
-        )
-        add.add_argument(
-            "--candidates",
-            choices=("all", "official"),
-            default="all",
-            help="of Symm + N-pairs and Symm + Angular",
-        )
-    reality = commands.add_parser(
+        add = _command(commands, name, summary, description + again)
+        add.set_defaults(published=name == "paper-table")
+        _add_runs(add, f"runs/{name}")
+        _add_methods(add, methods)
+        _add_synthesis(add)
+    when = _command(
+        commands,
+        "regimes",
+        "when does Symm help: starts of the trunk, and numbers of classes",
+        "Base against Symm on glyphs, with the trunk from scratch or pre-trained with "
+        "softmax on classes that nothing else sees, and with 100, 400 or all training "
+        "classes." + again,
+    )
+    _add_runs(when, "runs/regimes")
+    _add_methods(when, DEMO_METHODS)
+    ablate = _command(
+        commands,
+        "ablate",
+        "the paper's ablations on the glyphs",
+        "Vary one thing of the synthesis, and compare each value with the base loss, "
+        "paired by seed. Each ablation has a folder of its own in the output folder."
+        + again,
+    )
+    ablate.add_argument("ablation", choices=ABLATIONS, help="what to vary")
+    _add_runs(ablate, "runs/ablate")
+    reality = _command(
+        commands,
         "reality-check",
-        help="the protocol of Musgrave et al., ECCV 2020, on the glyphs",
-        description="Choose each method's learning rate by the mean MAP@R of four "
-        "class-disjoint validation folds, then test the four models once." + again,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        "the protocol of Musgrave et al., ECCV 2020, on the glyphs",
+        "Choose each method's learning rate by the mean MAP@R of four class-disjoint "
+        "validation folds, then test the four models once." + again,
     )
     _add_runs(reality, "runs/reality-check", seeds=False)
+    _add_methods(reality, DEMO_METHODS)
     reality.add_argument(
         "--learning-rates",
         nargs="+",
@@ -132,49 +137,41 @@ def _add_experiments(commands: argparse._SubParsersAction) -> None:
         help="what is tried, equally for every method",
     )
     reality.add_argument("--seed", type=int, default=0, help="of splits and weights")
-    reality.add_argument(
+
+
+def _add_methods(add: argparse.ArgumentParser, methods: Sequence[str]) -> None:
+    add.add_argument(
         "--methods",
         nargs="+",
         choices=METHODS,
-        default=list(DEMO_METHODS),
+        default=list(methods),
         metavar="METHOD",
         help=f"any of: {'; '.join(METHODS)}",
     )
-    when = commands.add_parser(
-        "regimes",
-        help="when does Symm help: starts of the trunk, and numbers of classes",
-        description="Base against Symm on glyphs, with the trunk from scratch or "
-        "pre-trained with softmax on classes that nothing else sees, and with 100, 400 or "
-        "all training classes." + again,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+
+
+def _add_synthesis(add: argparse.ArgumentParser) -> None:
+    for name in ("alpha", "beta"):
+        _add_setting(add, name, float, "of SymmSynthesizer, for Symm methods")
+    add.add_argument(
+        "--pairing", choices=("all", "ring"), default="all", help="of SymmSynthesizer"
     )
-    _add_runs(when, "runs/regimes")
-    when.add_argument(
-        "--methods",
-        nargs="+",
-        choices=METHODS,
-        default=list(DEMO_METHODS),
-        metavar="METHOD",
-        help=f"any of: {'; '.join(METHODS)}",
+    add.add_argument(
+        "--hardness",
+        type=lambda text: int(text) if text.isdigit() else text,
+        default="hardest",
+        help='"hardest", or k for the k-th hardest candidate, for Symm methods',
     )
-    ablate = commands.add_parser(
-        "ablate",
-        help="the paper's ablations on the glyphs",
-        description="Vary one thing of the synthesis, and compare each value with the "
-        "base loss, paired by seed." + again,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    add.add_argument(
+        "--candidates",
+        choices=("all", "official"),
+        default="all",
+        help="of Symm + N-pairs and Symm + Angular",
     )
-    ablate.add_argument("ablation", choices=ABLATIONS, help="what to vary")
-    _add_runs(ablate, "runs/ablate")
 
 
 def _add_runs(add: argparse.ArgumentParser, out: str, seeds: bool = True) -> None:
-    add.add_argument(
-        "--out",
-        type=Path,
-        default=Path(out),
-        help="output folder; an ablation has a folder of its own in it",
-    )
+    add.add_argument("--out", type=Path, default=Path(out), help="output folder")
     if seeds:
         add.add_argument(
             "--seeds",
@@ -257,13 +254,13 @@ def _add_setting(add: argparse.ArgumentParser, name: str, kind: type, text: str)
 
 
 def _add_visualize(commands: argparse._SubParsersAction) -> None:
-    add = commands.add_parser(
+    add = _command(
+        commands,
         "visualize",
-        help="originals and synthetic points while an embedding trains",
-        description="Train Symm + N-pairs on a few characters, and draw originals and "
+        "originals and synthetic points while an embedding trains",
+        "Train Symm + N-pairs on a few characters, and draw originals and "
         "synthetic points in the colours of their classes: an animated GIF of a 2-d "
         "embedding, and t-SNE maps of one with more dimensions.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add.add_argument(
         "--out", type=Path, default=Path("runs/visualize"), help="output folder"
@@ -280,13 +277,13 @@ def _add_visualize(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_speed(commands: argparse._SubParsersAction) -> None:
-    add = commands.add_parser(
+    add = _command(
+        commands,
         "speed",
-        help="what the losses cost, against PML's own",
-        description="Time forward and backward passes of the losses and the miner against "
+        "what the losses cost, against PML's own",
+        "Time forward and backward passes of the losses and the miner against "
         "PML's own losses, against the same losses on synthetic points that are made, and "
         "against the floor: a product of the batch with itself and one more.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add.add_argument("--out", type=Path, default=Path("runs/speed"), help="output folder")
     add.add_argument(

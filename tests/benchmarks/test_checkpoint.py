@@ -56,6 +56,18 @@ class Stop(BaseException):
     """As a signal would."""
 
 
+def stop_at_the_end(settings, folder, monkeypatch):
+    """Train everything, and stop before the result is recorded."""
+
+    def stop(*arguments):
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.records, "finish", stop)
+        with pytest.raises(Stop):
+            training.run(settings, folder)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_stopped_and_resumed_is_as_never_stopped(method, tmp_path, monkeypatch):
     settings = settings_of(method)
@@ -106,14 +118,7 @@ def test_rows_after_the_checkpoint_are_not_doubled(tmp_path, monkeypatch):
 def test_a_damaged_checkpoint_starts_again(tmp_path, monkeypatch, caplog):
     settings, folder = settings_of("N-pairs"), tmp_path / "run"
     whole = training.run(settings, tmp_path / "whole" / "run")
-    with monkeypatch.context() as patch:
-
-        def stop(*arguments):
-            raise Stop
-
-        patch.setattr(training.records, "finish", stop)
-        with pytest.raises(Stop):
-            training.run(settings, folder)
+    stop_at_the_end(settings, folder, monkeypatch)
     path = folder / checkpoint.NAME
     path.write_bytes(path.read_bytes()[:1000])
     assert training.run(settings, folder)["test"] == whole["test"]
@@ -123,14 +128,7 @@ def test_a_damaged_checkpoint_starts_again(tmp_path, monkeypatch, caplog):
 
 def test_a_stopped_run_with_other_settings_is_kept(tmp_path, monkeypatch):
     settings, folder = settings_of("N-pairs"), tmp_path / "run"
-    with monkeypatch.context() as patch:
-
-        def stop(*arguments):
-            raise Stop
-
-        patch.setattr(training.records, "finish", stop)
-        with pytest.raises(Stop):
-            training.run(settings, folder)
+    stop_at_the_end(settings, folder, monkeypatch)
     with pytest.raises(ValueError, match=r"width was 2, is 3.*--force"):
         training.run(Settings("N-pairs", 0, 6, 2, batch_size=8, width=3), folder)
     assert read(tmp_path / "records.db", "run") is None
