@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import t as student_t
-
 from . import tables
 from .data import FOLDS
 from .experiment import DEMO_METHODS, describe, machine, run_all, run_folder
@@ -86,14 +84,15 @@ def reality_check(
         for fold in range(FOLDS)
     ]
     found = iter(run_all(out, final, force, jobs, source))
-    tested = {method: [next(found)["test"] for _ in range(FOLDS)] for method in methods}
+    tested = {method: [next(found) for _ in range(FOLDS)] for method in methods}
+    bases = {method: METHODS[method].base for method in methods}
     text = "\n\n".join(
         [
             f"{FOLDS} folds of {final[0][2].steps} steps, percent; test: mean of the "
             f"{FOLDS} models [95 %].",
             tables.markdown(_rows(validation, chosen, tested)),
-            "Paired by fold, points:",
-            tables.markdown(_difference_rows(tested)),
+            "Paired by fold:",
+            tables.markdown(tables.difference_rows(tested, bases, METRICS)),
             f"Machine: {machine()}. Time: {(time.perf_counter() - started) / 60:.1f} "
             "minutes.",
         ]
@@ -128,12 +127,14 @@ def _last_map(result: Mapping[str, Any]) -> float:
 def _rows(
     validation: Mapping[str, Mapping[float, float]],
     chosen: Mapping[str, float],
-    tested: Mapping[str, Sequence[Mapping[str, float]]],
+    tested: tables.Results,
 ) -> list[list[str]]:
     rows = [["method", "learning rate", "MAP@R, validation", *METRICS.values()]]
     for method, runs in tested.items():
         rate = chosen[method]
-        cells = [_interval([100 * run[metric] for run in runs]) for metric in METRICS]
+        cells = [
+            _interval([100 * run["test"][metric] for run in runs]) for metric in METRICS
+        ]
         mean = f"{100 * validation[method][rate]:.1f}"
         rows.append([method, f"{rate:g}", mean, *cells])
     return rows
@@ -141,24 +142,5 @@ def _rows(
 
 def _interval(values: Sequence[float]) -> str:
     mean = statistics.mean(values)
-    half = student_t.ppf(0.975, len(values) - 1) * statistics.stdev(values)
-    half /= len(values) ** 0.5
+    half = tables.half_interval(values)
     return f"{mean:.1f} [{mean - half:.1f}, {mean + half:.1f}]"
-
-
-def _difference_rows(
-    tested: Mapping[str, Sequence[Mapping[str, float]]],
-) -> list[list[str]]:
-    rows = [["", "minus", *METRICS.values()]]
-    for method, runs in tested.items():
-        base = METHODS[method].base
-        if base is not None and base in tested:
-            cells = [
-                tables.paired_difference(
-                    [100 * run[metric] for run in runs],
-                    [100 * run[metric] for run in tested[base]],
-                )
-                for metric in METRICS
-            ]
-            rows.append([method, base, *cells])
-    return rows

@@ -46,6 +46,9 @@ Gu & Ko, AAAI 2020, have it in Tables 1 to 3."""
 PAPER_DATASETS = {"cub": "CUB", "cars": "CARS", "sop": "SOP"}
 
 
+COMPARED = {x: COLUMNS[x] for x in ("recall_at_1", "mean_average_precision_at_r")}
+
+
 def mean_and_spread(values: Sequence[float], digits: int = 1) -> str:
     """Mean ± standard deviation; the mean alone for a single value.
 
@@ -70,11 +73,20 @@ def paired_difference(values: Sequence[float], base: Sequence[float]) -> str:
     mean = statistics.mean(differences)
     if len(differences) == 1:
         return f"{mean:+.2f} (one seed: says nothing)"
-    spread = statistics.stdev(differences) / len(differences) ** 0.5
-    half = student_t.ppf(0.975, len(differences) - 1) * spread
+    half = half_interval(differences)
     low, high = mean - half, mean + half
     verdict = "wins" if low > 0 else "loses" if high < 0 else "ties"
     return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] ({verdict})"
+
+
+def half_interval(values: Sequence[float]) -> float:
+    """Half of Student's 95 % interval of the mean of two values or more.
+
+    >>> f"{half_interval([1.0, 2.0, 3.0]):.2f}"
+    '2.48'
+    """
+    spread = statistics.stdev(values) / len(values) ** 0.5
+    return student_t.ppf(0.975, len(values) - 1) * spread
 
 
 def accuracy_rows(results: Results) -> list[list[str]]:
@@ -90,15 +102,19 @@ def accuracy_rows(results: Results) -> list[list[str]]:
     return rows
 
 
-def difference_rows(results: Results, bases: Mapping[str, str | None]) -> list[list[str]]:
+def difference_rows(
+    results: Results,
+    bases: Mapping[str, str | None],
+    metrics: Mapping[str, str] = COMPARED,
+) -> list[list[str]]:
     """A header and a row for each variant whose base was run: points, paired.
 
     Args:
         results: what was run.
         bases: variant -> the one that it is compared with, or None.
+        metrics: what is compared -> its title.
     """
-    metrics = ("recall_at_1", "mean_average_precision_at_r")
-    rows = [["", "minus", *(f"{COLUMNS[x]}, points [95 %]" for x in metrics)]]
+    rows = [["", "minus", *(f"{title}, points [95 %]" for title in metrics.values())]]
     for label, runs in results.items():
         base = bases.get(label)
         if base is not None and base in results:

@@ -1,4 +1,4 @@
-"""One training run on the glyphs, with PML's trainer, tester and record-keeper."""
+"""One training run, with PML's trainer, tester and record-keeper."""
 
 from __future__ import annotations
 

@@ -288,9 +288,8 @@ def _selected(gradient: Tensor, winner: Tensor, here: slice, sums: bool) -> Tens
         index = look_up(points, place.int()).unsqueeze(1)
         table.scatter_add_(1, index, through.unsqueeze(1))
     through, place = gradient[beyond, here].t(), winner[beyond, here].t()
-    for points in tables.points_of_sum:
-        mirrored = look_up(tables.mirrored, points)
-        index = look_up(mirrored, place.int()).unsqueeze(1)
+    for points in tables.mirrored_points_of_sum:
+        index = look_up(points, place.int()).unsqueeze(1)
         table[..., right].scatter_add_(1, index, through.unsqueeze(1))
     return table.unflatten(1, (4, 4))
 
@@ -302,12 +301,14 @@ class _Tables(NamedTuple):
         mirrored: shape (16,), its place if rows and columns change places.
         in_kinds: shape (16,), uint8, its place as kinds.Winners has it.
         points_of_sum: two of shape (24,), the places of the two points of a sum.
+        mirrored_points_of_sum: likewise, if rows and columns change places.
         sums_in_kinds: shape (24,), as in_kinds, of a sum.
     """
 
     mirrored: Tensor
     in_kinds: Tensor
     points_of_sum: tuple[Tensor, Tensor]
+    mirrored_points_of_sum: tuple[Tensor, Tensor]
     sums_in_kinds: Tensor
 
 
@@ -320,8 +321,8 @@ def _tables(device: torch.device) -> _Tables:
     renamed = [{in_kinds[x], in_kinds[y]} for x, y in two]
     sum_in_kinds = [[set(pair) for pair in two].index(pair) for pair in renamed]
 
-    def table(values: list[int], dtype: torch.dtype = torch.long) -> Tensor:
-        return torch.tensor(values, dtype=dtype, device=device)
+    def table(values: list[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.long, device=device)
 
     columns = range(4)
     return _Tables(
@@ -330,6 +331,10 @@ def _tables(device: torch.device) -> _Tables:
         (
             table([x * 4 + v for x, _ in two for v in columns]),
             table([y * 4 + v for _, y in two for v in columns]),
+        ),
+        (
+            table([v * 4 + x for x, _ in two for v in columns]),
+            table([v * 4 + y for _, y in two for v in columns]),
         ),
         table([kind * 4 + in_kinds[v] for kind in sum_in_kinds for v in columns]).byte(),
     )
