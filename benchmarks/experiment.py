@@ -75,6 +75,16 @@ def _one_setting(method: str, name: str, values: Sequence[Any]) -> dict[str, Var
     return variants
 
 
+def _synthesis() -> dict[str, Variant]:
+    variants = {}
+    for base in ("Triplet", "N-pairs", "Lifted"):
+        originals = f"{base}, hardest originals"
+        variants[base] = Variant(base)
+        variants[originals] = Variant(originals, base=base)
+        variants[f"Symm + {base}"] = Variant(f"Symm + {base}", base=originals)
+    return variants
+
+
 def _pairings() -> dict[str, Variant]:
     variants = {}
     for m, pairings in ((2, ("all",)), (4, ("all", "ring")), (8, ("all", "ring"))):
@@ -92,8 +102,9 @@ ABLATIONS: dict[str, dict[str, Variant]] = {
     "hardness": _one_setting("Symm + N-pairs", "hardness", ("hardest", 2, 4, 8, 16)),
     "candidates": _one_setting("Symm + N-pairs", "candidates", ("all", "official")),
     "pairing": _pairings(),
+    "synthesis": _synthesis(),
 }
-"""Name -> the variants of one of the paper's ablations."""
+"""Name -> the variants of one of the paper's ablations, or of the control, synthesis."""
 
 
 REGIME_STARTS: dict[str, dict[str, Any]] = {

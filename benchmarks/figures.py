@@ -30,25 +30,64 @@ def curves(
         path: the PNG to write.
     """
     name, steps_key, values_key = series
+    lines = {
+        label: (
+            runs[0][name][steps_key],
+            np.array([_numbers(run[name][values_key]) for run in runs]),
+        )
+        for label, runs in results.items()
+        if runs[0][name][steps_key]
+    }
+    _draw(lines, bases, "training step", axis_label, path)
+
+
+def by_learning_rate(
+    values: Mapping[str, Mapping[float, Sequence[float]]],
+    bases: Mapping[str, str | None],
+    axis_label: str,
+    path: Path,
+) -> None:
+    """Draw mean and standard deviation over the folds, a line for each method.
+
+    Args:
+        values: method -> learning rate -> shares of 1, one for each fold.
+        bases: as curves has it.
+        axis_label: of the vertical axis, which is in percent.
+        path: the PNG to write.
+    """
+    lines = {
+        method: (sorted(folds), np.array([folds[rate] for rate in sorted(folds)]).T)
+        for method, folds in values.items()
+    }
+    _draw(lines, bases, "learning rate", axis_label, path, logarithmic=True)
+
+
+def _draw(
+    lines: Mapping[str, tuple[Sequence[float], np.ndarray]],
+    bases: Mapping[str, str | None],
+    x_label: str,
+    y_label: str,
+    path: Path,
+    logarithmic: bool = False,
+) -> None:
+    """Lines: label -> n places on the horizontal axis, and shares of shape (runs, n)."""
     figure = Figure(figsize=(6.4, 4), layout="constrained", dpi=150)
     axes = figure.subplots()
-    of_base = {label: bases.get(label) or label for label in results}
+    of_base = {label: bases.get(label) or label for label in lines}
     colours = {base: f"C{i}" for i, base in enumerate(sorted(set(of_base.values())))}
     styles = itertools.cycle(("-", "-.", ":"))
-    for label, runs in results.items():
-        steps = runs[0][name][steps_key]
-        if not steps:
-            continue
-        values = 100 * np.array([_numbers(run[name][values_key]) for run in runs])
+    for label, (places, shares) in lines.items():
         colour = colours[of_base[label]]
         style = "--" if of_base[label] == label else next(styles)
-        mean, spread = values.mean(axis=0), values.std(axis=0)
-        axes.plot(steps, mean, style, color=colour, label=label)
+        mean, spread = 100 * shares.mean(axis=0), 100 * shares.std(axis=0)
+        axes.plot(places, mean, style, color=colour, label=label)
         axes.fill_between(
-            steps, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0
+            places, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0
         )
-    axes.set_xlabel("training step")
-    axes.set_ylabel(axis_label)
+    if logarithmic:
+        axes.set_xscale("log")
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if axes.lines:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import tables
+from . import figures, tables
 from .data import FOLDS
 from .experiment import DEMO_METHODS, describe, machine, run_all, run_folder
 from .methods import METHODS
@@ -20,6 +21,9 @@ METRICS = {
     "mean_average_precision_at_r": "MAP@R",
 }
 LEARNING_RATES = (3e-4, 1e-3, 3e-3)
+
+Validation = Mapping[str, Mapping[float, Sequence[float]]]
+"""Method -> learning rate -> a share of 1 for each fold."""
 
 
 def reality_check(
@@ -40,7 +44,8 @@ def reality_check(
     are tested, and the mean over them has Student's 95 % interval.
 
     Args:
-        out: the folder to write to: a folder for each run, records.db and table.md.
+        out: the folder to write to: a folder for each run, records.db, table.md,
+            table.csv with a line for each run, and validation.png.
         methods: names in METHODS.
         learning_rates: what is tried, equally for every method.
         seed: of the splits, the weights and the batches.
@@ -69,15 +74,18 @@ def reality_check(
     ]
     if dry_run:
         return describe(search)
-    found = iter(run_all(out, search, force, jobs, source))
-    validation = {
+    searched = run_all(out, search, force, jobs, source)
+    found = iter(searched)
+    validation: Validation = {
         method: {
-            rate: statistics.mean(_last_map(next(found)) for _ in range(FOLDS))
-            for rate in learning_rates
+            rate: [_last_map(next(found)) for _ in range(FOLDS)] for rate in learning_rates
         }
         for method in methods
     }
-    chosen = {method: max(x, key=lambda rate: x[rate]) for method, x in validation.items()}
+    chosen = {
+        method: max(folds, key=lambda rate: statistics.mean(folds[rate]))
+        for method, folds in validation.items()
+    }
     final = [
         _item(out, given, method, rate, fold, touch_test=True)
         for method, rate in chosen.items()
@@ -98,6 +106,11 @@ def reality_check(
         ]
     )
     (out / "table.md").write_text(text + "\n")
+    every = searched + [run for runs in tested.values() for run in runs]
+    _write_csv(every, out / "table.csv")
+    figures.by_learning_rate(
+        validation, bases, "MAP@R on the validation folds (%)", out / "validation.png"
+    )
     return text + "\n"
 
 
@@ -124,8 +137,20 @@ def _last_map(result: Mapping[str, Any]) -> float:
     return result["val"]["mean_average_precision_at_r"][-1]
 
 
+def _write_csv(results: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """One line for each run, unrounded; those that were not tested have no metrics."""
+    own = ("method", "learning_rate", "fold", "seed")
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*own, "validation_mean_average_precision_at_r", *METRICS])
+        for result in results:
+            settings = [result["settings"][name] for name in own]
+            metrics = [result["test"].get(metric, "") for metric in METRICS]
+            writer.writerow([*settings, _last_map(result), *metrics])
+
+
 def _rows(
-    validation: Mapping[str, Mapping[float, float]],
+    validation: Validation,
     chosen: Mapping[str, float],
     tested: tables.Results,
 ) -> list[list[str]]:
@@ -135,7 +160,7 @@ def _rows(
         cells = [
             _interval([100 * run["test"][metric] for run in runs]) for metric in METRICS
         ]
-        mean = f"{100 * validation[method][rate]:.1f}"
+        mean = f"{100 * statistics.mean(validation[method][rate]):.1f}"
         rows.append([method, f"{rate:g}", mean, *cells])
     return rows
 

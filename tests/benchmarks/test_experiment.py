@@ -47,6 +47,20 @@ def test_angular_with_normalized_negatives_is_that_of_normalized_points():
     assert (theirs(embeddings, labels) - theirs(unit, labels)).abs() > 0.01
 
 
+def test_without_synthesis_the_hardest_originals_compete():
+    torch.manual_seed(0)
+    embeddings = torch.nn.functional.normalize(torch.randn(6, 4))
+    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    loss, miner = METHODS["N-pairs, hardest originals"].make(Synthesis())
+    loss.embedding_regularizer = None
+    products = embeddings @ embeddings.t()
+    logits = products.view(3, 2, 3, 2).amax(dim=(1, 3))
+    logits = torch.diagonal_scatter(logits, products[[0, 2, 4], [1, 3, 5]])
+    expected = torch.nn.functional.cross_entropy(logits, torch.arange(3))
+    torch.testing.assert_close(loss(embeddings, labels), expected)
+    assert miner is None
+
+
 def test_what_an_ablation_varies_reaches_the_loss():
     synthesis = Synthesis(alpha=1.5, beta=0.5, pairing="ring", hardness=4)
     loss, _ = METHODS["Symm + N-pairs"].make(synthesis)

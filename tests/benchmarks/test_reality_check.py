@@ -1,5 +1,7 @@
 """Hyper-parameters from validation folds, and a test split that is touched once."""
 
+import csv
+
 import pytest
 
 from benchmarks import data, experiment
@@ -59,6 +61,11 @@ def test_only_the_chosen_rate_is_tested(tmp_path, capsys):
             if x["settings"]["method"] == method
         }
         assert means[rate] == max(means.values())
+    with (tmp_path / "table.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 16 + 8
+    assert [line["r_precision"] != "" for line in lines] == [False] * 16 + [True] * 8
+    assert (tmp_path / "validation.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_dry_run_writes_nothing(tmp_path, capsys, monkeypatch):
