@@ -39,6 +39,7 @@ class Gram:
         beta = 1.0 if normalize else synthesizer.beta
         euclidean = not normalize and not distance.is_inverted
         self.setting = Setting(synthesizer.alpha, beta, normalize, euclidean, rank)
+        self.unit: Tensor | float = 1.0
 
     @property
     def pairs_on_diagonal(self) -> bool:
@@ -66,13 +67,27 @@ class Gram:
         is_mirrored = synthesizer.alpha == 2 or not distance.normalize_embeddings
         return is_mirrored and distance.power == 1
 
+    def scaled(self, embeddings: Tensor) -> Tensor:
+        """The embeddings in a unit of length in which their squares do not overflow.
+
+        Only Euclidean distances need one: a distance may be small where the dot products
+        that it is made of are not. Until the next call, values are in the old unit.
+        """
+        if not self.setting.euclidean or embeddings.numel() == 0:
+            return embeddings
+        largest = embeddings.detach().abs().amax()
+        # Powers of two are exact. Not the largest one: gradients are in this unit, too.
+        exponent = (torch.frexp(largest).exponent - 32).clamp_min(-64)
+        self.unit = torch.ldexp(torch.ones_like(largest), exponent)
+        return embeddings / self.unit
+
     def values(self, similarity: Tensor) -> Tensor:
         """What Selected calls similarity, as the distance's own values."""
         if self.distance.is_inverted:
             return similarity
         squared = -2 * similarity if self.setting.euclidean else 2 - 2 * similarity
         # The root has no gradient at 0: there, as torch.cdist does, none is sent.
-        root = squared.clamp_min(torch.finfo(squared.dtype).tiny).sqrt()
+        root = squared.clamp_min(torch.finfo(squared.dtype).tiny).sqrt() * self.unit
         return root if self.distance.power == 1 else root**self.distance.power
 
     def pairwise(self, query: Tensor, reference: Tensor) -> Tensor:
@@ -94,7 +109,7 @@ class Gram:
         """H(u, v) of classes of one size, within as ClassHardness has it.
 
         Args:
-            embeddings: shape (B, D), floating.
+            embeddings: shape (B, D), floating; scaled.
             group: shape (C, m), int64: the rows of each class.
             keep_winners: tell which candidates were selected.
         """
@@ -114,6 +129,8 @@ class Gram:
             )
             first, second = member_pairs(m, True, group.device)
             within = selected.within.flatten(1).index_select(1, first * m + second)
+        if self.setting.euclidean:
+            within = within * self.unit
         if distances and self.distance.power != 1:
             within = within**self.distance.power
         return selected._replace(within=within)
@@ -160,6 +177,7 @@ def class_hardness(
         layout: of their labels.
         details: tell which points they are.
     """
+    embeddings = gram.scaled(embeddings)
     kinds = [gram.kinds(group.shape[1]) for group in layout.groups]
     blocks: dict[tuple[int, int], Selected] = {}
     members: list[Tensor] = []
@@ -253,6 +271,8 @@ def hardest_points(
         axis and, if it was asked for, source, shape (Q, C), int64: the rows of
         embeddings that the point is made of, source = axis for an original.
     """
+    embeddings = gram.scaled(embeddings)
+    queries = queries / gram.unit
     single = Kinds(1)
     axes, of_sources = [], []
     for group in layout.groups:

@@ -59,7 +59,9 @@ def reflect(source: Tensor, axis: Tensor, alpha: float = 2.0, beta: float = 1.0)
     unit = axis / axis.detach().abs().amax(-1, keepdim=True).clamp_min(floor)
     squared_norm = (unit * unit).sum(-1, keepdim=True).clamp_min(1)
     coefficient = (source * unit).sum(-1, keepdim=True) / squared_norm
-    return (beta * (alpha * coefficient * unit - source)).to(dtype)
+    projection = coefficient * unit
+    # In this order no intermediate value is longer than both the source and the result.
+    return (beta * ((alpha - 1) * projection + (projection - source))).to(dtype)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

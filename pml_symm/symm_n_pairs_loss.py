@@ -92,7 +92,9 @@ class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
         gram = Gram(self.distance, self.synthesizer, rank_of(self.hardness))
         if self.distance.collect_stats:
             gram.record_norms(*rows_of(embeddings, pairs.t()))
-        selected = gram.hardest_within(embeddings, pairs, keep_winners=self.collect_stats)
+        selected = gram.hardest_within(
+            gram.scaled(embeddings), pairs, keep_winners=self.collect_stats
+        )
         if self.collect_stats:
             kinds = gram.kinds(2)
             table = winners(kinds, kinds, pairs.device).is_synthetic
