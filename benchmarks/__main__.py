@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
+import sqlite3
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import data, trunks
+from . import data, processes, trunks
 from .experiment import (
     ABLATIONS,
     DEMO_METHODS,
@@ -23,6 +25,7 @@ from .experiment import (
 from .methods import METHODS
 from .reality_check import LEARNING_RATES, reality_check
 from .settings import Settings, Source
+from .soak import soak
 from .speed import speed
 from .visualize import visualize
 
@@ -31,6 +34,7 @@ _COMMANDS: dict[str, Callable[..., str]] = {
     "speed": speed,
     "visualize": visualize,
     "reality-check": reality_check,
+    "soak": soak,
 }
 
 
@@ -44,6 +48,7 @@ def parser() -> tuple[argparse.ArgumentParser, argparse._SubParsersAction]:
     _add_experiments(commands)
     _add_visualize(commands)
     _add_speed(commands)
+    _add_soak(commands)
     return main, commands
 
 
@@ -212,6 +217,14 @@ def _add_runs(add: argparse.ArgumentParser, out: str, seeds: bool = True) -> Non
         "--download", action="store_true", help="fetch it if that folder is empty"
     )
     add.add_argument(
+        "--workers", type=int, default=0, help="processes that load images for a run"
+    )
+    add.add_argument(
+        "--skip-bad-images",
+        action="store_true",
+        help="leave out images that cannot be read, and record which",
+    )
+    add.add_argument(
         "--trunk",
         choices=trunks.NAMES,
         default="convnet",
@@ -296,6 +309,25 @@ def _add_speed(commands: argparse._SubParsersAction) -> None:
     add.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where")
 
 
+def _add_soak(commands: argparse._SubParsersAction) -> None:
+    add = _command(
+        commands,
+        "soak",
+        "a long run in one process: does memory stay flat",
+        "Train for long in one process, and write what it holds after each validation: "
+        "memory, open files, threads. Needs Linux.",
+    )
+    add.add_argument("--out", type=Path, default=Path("runs/soak"), help="output folder")
+    add.add_argument("--steps", type=int, default=20_000, help="batches to train on")
+    add.add_argument(
+        "--test-interval", type=int, default=500, help="validate every so many steps"
+    )
+    add.add_argument(
+        "--method", choices=METHODS, default="Symm + N-pairs", help="what to train"
+    )
+    add.add_argument("--force", action="store_true", help="start again")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a sub-command; returns the exit status."""
     # PML formats its loss tensor for the progress bar, which torch warns about.
@@ -311,16 +343,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif command not in _COMMANDS:
         options["variants"] = of_methods(options.pop("methods"))
     if "data_root" in options:
-        root, download = options.pop("data_root"), options.pop("download")
-        options["source"] = Source(root, download)
+        options["source"] = Source(
+            options.pop("data_root"),
+            options.pop("download"),
+            options.pop("workers"),
+            options.pop("skip_bad_images"),
+        )
     try:
-        text = _COMMANDS.get(command, experiment)(**options)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        with processes.joined():
+            text = _COMMANDS.get(command, experiment)(**options)
+    except (ValueError, OSError, ImportError, sqlite3.Error) as error:
+        if processes.is_first():
+            print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on where it was", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        if processes.is_first():
+            print("\nstopped; the same command goes on where it was", file=sys.stderr)
+        # As a shell tells which signal ended a program.
+        return 128 + getattr(stop, "number", signal.SIGINT)
+    if not processes.is_first():
+        return 0
     print(f"\n{text}")
     if not options.get("dry_run"):
         print(f"Written to {options['out']}.")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,20 +14,29 @@ from pytorch_metric_learning import datasets as pml_datasets
 from pytorch_metric_learning.datasets.base_dataset import BaseDataset
 from torch.utils.data import Dataset
 
+from .archives import download_and_unpack
+from .bad_images import bad_images, describe
 from .glyphs import SPLITS, WITH_PRETRAINING, Glyphs, random_affine
+
+LOGGER = logging.getLogger(__name__)
 
 FOLDS = 4  # as in Musgrave et al., ECCV 2020
 VALIDATION_SHARE = 0.1  # of the training classes of a dataset of photographs
 _IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
-_SHOWN = 5  # of many missing files
 
 
 class Splits(NamedTuple):
-    """Datasets whose ``labels`` is an int64 array; no class is in two of them."""
+    """Datasets whose ``labels`` is an int64 array; no class is in two of them.
 
-    train: Dataset
-    val: Dataset
-    test: Dataset
+    Attributes:
+        train, val, test: the datasets.
+        skipped: file -> why it was left out.
+    """
+
+    train: Glyphs | Photographs
+    val: Glyphs | Photographs
+    test: Glyphs | Photographs
+    skipped: dict[str, str]
 
 
 class ImageFolders(BaseDataset):
@@ -76,38 +86,76 @@ class ImageFolders(BaseDataset):
         raise ValueError(f"{self.root} is empty, and folders cannot be downloaded")
 
 
+class SafeDownloadMixin:
+    """Comes before a PML dataset: a download leaves all of it in root, or nothing."""
+
+    def download_and_remove(self) -> None:
+        """PML's hook."""
+        download_and_unpack(self.DOWNLOAD_URL, Path(self.root))  # type: ignore[attr-defined]
+
+
+class CUB(SafeDownloadMixin, pml_datasets.CUB):
+    """PML's CUB-200-2011."""
+
+
+class Cars196(SafeDownloadMixin, pml_datasets.Cars196):
+    """PML's CARS196."""
+
+
+class StanfordOnlineProducts(SafeDownloadMixin, pml_datasets.StanfordOnlineProducts):
+    """PML's Stanford Online Products."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the rows of an annotation file look like.
+
+    Attributes:
+        pattern: of a row, without the line's end.
+        header: how many lines come before them.
+    """
+
+    pattern: str
+    header: int = 0
+
+
 @dataclass(frozen=True)
 class _Photographs:
     """A dataset of photographs.
 
     Attributes:
         kind: its class.
-        annotations: files that it reads, inside its root.
+        annotations: files that it reads, inside its root -> their rows.
         archive: what to unpack there.
     """
 
     kind: Callable[..., BaseDataset]
-    annotations: tuple[str, ...] = ()
+    annotations: Mapping[str, Rows] = field(default_factory=dict)
     archive: str = ""
 
 
+_CAR = Rows(r"[^,]+(,\d+){4},(\d|[1-9]\d|1[0-8]\d|19[0-6])")  # the last: 1 to 196
+_PRODUCT = Rows(r"\d+ \d+ \d+ \S+", header=1)
 PHOTOGRAPHS = {
     "cub": _Photographs(
-        pml_datasets.CUB,
-        ("CUB_200_2011/images.txt", "CUB_200_2011/image_class_labels.txt"),
+        CUB,
+        {
+            "CUB_200_2011/images.txt": Rows(r"\d+ \S+"),
+            "CUB_200_2011/image_class_labels.txt": Rows(r"\d+ \d+"),
+        },
         "CUB_200_2011.tgz",
     ),
     "cars": _Photographs(
-        pml_datasets.Cars196,
-        ("names.csv", "anno_train.csv", "anno_test.csv"),
+        Cars196,
+        {"names.csv": Rows(".+"), "anno_train.csv": _CAR, "anno_test.csv": _CAR},
         "stanford-car-dataset-by-classes-folder",
     ),
     "sop": _Photographs(
-        pml_datasets.StanfordOnlineProducts,
-        (
-            "Stanford_Online_Products/Ebay_train.txt",
-            "Stanford_Online_Products/Ebay_test.txt",
-        ),
+        StanfordOnlineProducts,
+        {
+            "Stanford_Online_Products/Ebay_train.txt": _PRODUCT,
+            "Stanford_Online_Products/Ebay_test.txt": _PRODUCT,
+        },
         "Stanford_Online_Products.zip",
     ),
     "folder": _Photographs(ImageFolders),
@@ -184,7 +232,7 @@ def glyphs(
         part=None if fold is None else (fold, FOLDS, True),
     )
     test = Glyphs(split="test", seed=seed, max_classes=max_classes, shares=shares)
-    return Splits(train, val, test)
+    return Splits(train, val, test, {})
 
 
 def photographs(
@@ -194,6 +242,7 @@ def photographs(
     max_classes: int | None,
     download: bool,
     transforms: tuple[Callable[[Any], Any], Callable[[Any], Any]],
+    skip_bad_images: bool = False,
 ) -> Splits:
     """A dataset of photographs; a tenth of its training classes validates.
 
@@ -204,49 +253,53 @@ def photographs(
         max_classes: keep so many classes of each split, or None for all.
         download: fetch and unpack it if root is empty or not there.
         transforms: of PIL images, for training and for evaluation.
+        skip_bad_images: leave out images that are missing, cannot be read, are named
+            twice or are alone in their class, instead of raising an error.
 
     Raises:
-        ValueError: root, an annotation file or an image is not there, or an annotation
-            cannot be understood; the message names the files and says what to do.
+        ValueError: root or an annotation file is not there, rows of an annotation
+            cannot be understood, or there are bad images; the message names all of
+            them and says what to do.
     """
     dataset = PHOTOGRAPHS[name]
     to_train, to_evaluate = transforms
-    if not download:
-        _check_files(name, dataset, root)
-    parts = []
-    for split, transform in (
-        ("train", to_train),
-        ("train", to_evaluate),
-        ("test", to_evaluate),
-    ):
-        try:
-            part = dataset.kind(
-                root=str(root), split=split, transform=transform, download=download
-            )
-        except (IndexError, ValueError) as error:
-            if not dataset.annotations:
-                raise
-            raise ValueError(
-                f"an annotation of {name} in {root} cannot be understood ({error}); "
-                f"{_advice(dataset)}"
-            ) from error
-        _check_images(name, dataset, root, part.paths)
-        parts.append(part)
-    train, val, test = parts
-    labels = np.asarray(train.labels)
-    classes = np.random.default_rng(seed).permutation(np.unique(labels))
+    if download:
+        # Which fetches it if there is nothing yet.
+        dataset.kind(root=str(root), download=True)
+    _check_annotations(name, dataset, root)
+    train, val, test = (
+        _make(name, dataset, root, split, transform)
+        for split, transform in (
+            ("train", to_train),
+            ("train", to_evaluate),
+            ("test", to_evaluate),
+        )
+    )
+    labels, test_labels = np.asarray(train.labels), np.asarray(test.labels)
+    bad = bad_images([*train.paths, *test.paths], np.concatenate([labels, test_labels]))
+    if bad and not skip_bad_images:
+        raise ValueError(
+            f"{len(bad)} of {len(labels) + len(test_labels)} images of {name} are bad:\n"
+            f"{describe(bad)}\n{_advice(dataset)}, or leave them out with "
+            "--skip-bad-images"
+        )
+    if bad:
+        LOGGER.warning("%d bad images of %s are left out", len(bad), name)
+    good = np.array([path not in bad for path in train.paths], dtype=bool)
+    test_good = np.array([path not in bad for path in test.paths], dtype=bool)
+    classes = np.random.default_rng(seed).permutation(np.unique(labels[good]))
     held_out = max(2, round(VALIDATION_SHARE * len(classes)))
+    test_classes = np.unique(test_labels[test_good])[:max_classes]
     return Splits(
-        Photographs(train, _rows(labels, classes[held_out:][:max_classes])),
-        Photographs(val, _rows(labels, classes[:held_out][:max_classes])),
-        Photographs(
-            test, _rows(np.asarray(test.labels), np.unique(test.labels)[:max_classes])
-        ),
+        Photographs(train, _rows(labels, classes[held_out:][:max_classes], good)),
+        Photographs(val, _rows(labels, classes[:held_out][:max_classes], good)),
+        Photographs(test, _rows(test_labels, test_classes, test_good)),
+        bad,
     )
 
 
-def _rows(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    return np.flatnonzero(np.isin(labels, classes))
+def _rows(labels: np.ndarray, classes: np.ndarray, good: np.ndarray) -> np.ndarray:
+    return np.flatnonzero(np.isin(labels, classes) & good)
 
 
 def _advice(dataset: _Photographs) -> str:
@@ -255,7 +308,7 @@ def _advice(dataset: _Photographs) -> str:
     return f"unpack {dataset.archive} there again, or use --download with an empty folder"
 
 
-def _check_files(name: str, dataset: _Photographs, root: Path) -> None:
+def _check_annotations(name: str, dataset: _Photographs, root: Path) -> None:
     if not root.is_dir():
         raise ValueError(f"the folder of {name}, {root}, is not there; {_advice(dataset)}")
     missing = [str(root / x) for x in dataset.annotations if not (root / x).is_file()]
@@ -263,17 +316,33 @@ def _check_files(name: str, dataset: _Photographs, root: Path) -> None:
         raise ValueError(
             f"{name} is not complete: {', '.join(missing)} is missing; {_advice(dataset)}"
         )
-
-
-def _check_images(
-    name: str, dataset: _Photographs, root: Path, paths: Sequence[str]
-) -> None:
-    if not paths:
-        raise ValueError(f"{name} in {root} names no images; {_advice(dataset)}")
-    missing = [path for path in paths if not os.path.isfile(path)]
-    if missing:
-        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+    wrong = {}
+    for file, rows in dataset.annotations.items():
+        lines = (root / file).read_text(errors="replace").splitlines()
+        for number, line in enumerate(lines[rows.header :], start=rows.header + 1):
+            if not re.fullmatch(rows.pattern, line):
+                wrong[f"{root / file}, line {number}: {line[:80]!r}"] = ""
+    if wrong:
         raise ValueError(
-            f"{len(missing)} of {len(paths)} images of {name} are missing: "
-            f"{', '.join(missing[:_SHOWN])}{more}; {_advice(dataset)}"
+            f"annotations of {name} cannot be understood:\n{describe(wrong)}\n"
+            f"{_advice(dataset)}"
         )
+
+
+def _make(
+    name: str,
+    dataset: _Photographs,
+    root: Path,
+    split: str,
+    transform: Callable[[Any], Any],
+) -> BaseDataset:
+    try:
+        part = dataset.kind(root=str(root), split=split, transform=transform)
+    except IndexError as error:
+        raise ValueError(
+            f"annotations of {name} in {root} do not fit each other ({error}); "
+            f"{_advice(dataset)}"
+        ) from error
+    if not part.paths:
+        raise ValueError(f"{name} in {root} names no images; {_advice(dataset)}")
+    return part

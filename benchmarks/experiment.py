@@ -18,7 +18,7 @@ import pytorch_metric_learning
 import torch
 from tqdm import tqdm
 
-from . import figures, tables
+from . import figures, interruption, processes, tables
 from .methods import METHODS
 from .records import DATABASE, read
 from .settings import Settings, Source
@@ -190,6 +190,8 @@ def experiment(
         plan, run_all(out, plan, force, jobs, source), strict=True
     ):
         results[label].append(result)
+    if not processes.is_first():
+        return ""
     bases = {label: variant.base for label, variant in variants.items()}
     tables.write_csv(results, out / "table.csv")
     text = _report(results, bases, plan[0][2], time.perf_counter() - started, jobs)
@@ -243,12 +245,16 @@ def run_all(
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
+    if jobs > 1 and processes.count() > 1:
+        raise ValueError(f"jobs must be 1 where several processes train, got {jobs}")
     if jobs == 1:
         results = []
         for number, (label, folder, settings) in enumerate(plan, start=1):
-            print(
-                f"\nrun {number} of {len(plan)}: {label}, seed {settings.seed}", flush=True
-            )
+            if processes.is_first():
+                print(
+                    f"\nrun {number} of {len(plan)}: {label}, seed {settings.seed}",
+                    flush=True,
+                )
             folder.parent.mkdir(parents=True, exist_ok=True)
             results.append(run(settings, folder, force, source))
         return results
@@ -258,8 +264,9 @@ def run_all(
         # The bars of several runs at a time would overwrite each other.
         mock.patch.dict(os.environ, TQDM_DISABLE="1"),
         ProcessPoolExecutor(
-            jobs, get_context("spawn"), torch.set_num_threads, (threads,)
+            jobs, get_context("spawn"), _prepare_worker, (threads,)
         ) as pool,
+        interruption.passed_to_children(),
     ):
         futures = [
             pool.submit(run, settings, folder, force, source)
@@ -272,6 +279,11 @@ def run_all(
             pool.shutdown(cancel_futures=True)
             raise
     return [future.result() for future in futures]
+
+
+def _prepare_worker(threads: int) -> None:
+    torch.set_num_threads(threads)
+    interruption.prepare_worker()
 
 
 def _report(

@@ -10,7 +10,6 @@ import hashlib
 import logging
 import math
 import os
-import tempfile
 import unicodedata
 import zipfile
 from collections import Counter
@@ -28,6 +27,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
+
+from .files import written_whole
 
 LOGGER = logging.getLogger(__name__)
 
@@ -182,7 +183,8 @@ def load(root: Path) -> Drawings:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             LOGGER.warning("%s is damaged and is drawn again: %s", path, error)
     drawings = draw()
-    _write(path, drawings)
+    with written_whole(path) as file:
+        np.savez_compressed(file, **drawings._asdict(), digest=drawings.digest())
     return drawings
 
 
@@ -192,20 +194,6 @@ def _read(path: Path) -> Drawings:
         if drawings.digest() != str(file["digest"]):
             raise ValueError("its contents do not have the digest that it names")
     return drawings
-
-
-def _write(path: Path, drawings: Drawings) -> None:
-    # To a temporary name first: neither a full disk nor a second process drawing at
-    # the same time can leave half a file under the final name.
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, **drawings._asdict(), digest=drawings.digest())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def draw() -> Drawings:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import pickle
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import torch
 from pytorch_metric_learning import losses
 from pytorch_metric_learning.trainers import TrainWithClassifier
 
+from .files import written_whole
 from .glyphs import WITH_PRETRAINING, Glyphs, default_root, random_affine
 from .trunks import make_trunk
 
@@ -46,15 +45,8 @@ def pretrained_trunk(
         except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
             LOGGER.warning("%s is damaged and is trained again: %s", path, error)
     state = _train(width, seed, steps)
-    root.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=root, suffix=".pt")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(state, file)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with written_whole(path) as file:
+        torch.save(state, file)
     return state
 
 

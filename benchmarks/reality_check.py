@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import figures, tables
+from . import figures, processes, tables
 from .data import FOLDS
 from .experiment import DEMO_METHODS, describe, machine, run_all, run_folder
 from .methods import METHODS
@@ -93,6 +93,8 @@ def reality_check(
     ]
     found = iter(run_all(out, final, force, jobs, source))
     tested = {method: [next(found) for _ in range(FOLDS)] for method in methods}
+    if not processes.is_first():
+        return ""
     bases = {method: METHODS[method].base for method in methods}
     text = "\n\n".join(
         [

@@ -10,6 +10,9 @@ import torch
 from pytorch_metric_learning.samplers import MPerClassSampler
 from pytorch_metric_learning.utils import common_functions as c_f
 from torch import Tensor
+from torch.utils.data import Sampler
+
+from . import processes
 
 
 class HardClassSampler(MPerClassSampler):
@@ -96,6 +99,38 @@ class HardClassSampler(MPerClassSampler):
                 chosen = c_f.safe_random_choice(half, size=self.m_per_class)
                 rows.extend(int(x) for x in chosen)
         return rows
+
+
+class OwnPart(Sampler[int]):
+    """Of each batch that a sampler draws, the part of this process.
+
+    The first process draws, so that all have parts of the same batches.
+
+    Args:
+        sampler: draws batches of the size of all parts together.
+        batch_size: of all parts together.
+
+    Raises:
+        ValueError: batch_size is no multiple of the number of processes.
+    """
+
+    def __init__(self, sampler: Sampler[int], batch_size: int) -> None:
+        if batch_size % processes.count():
+            raise ValueError(
+                f"batch_size must be a multiple of the {processes.count()} processes, got "
+                f"{batch_size}"
+            )
+        self.sampler, self.batch_size = sampler, batch_size
+
+    def __len__(self) -> int:
+        return len(self.sampler) // processes.count()  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[int]:
+        rows = processes.from_first(lambda: list(self.sampler))
+        size = self.batch_size // processes.count()
+        first = processes.number() * size
+        for start in range(first, len(rows), self.batch_size):
+            yield from rows[start : start + size]
 
 
 SAMPLERS = {"m per class": MPerClassSampler, "hard classes": HardClassSampler}

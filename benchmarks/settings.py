@@ -139,10 +139,14 @@ class Source(NamedTuple):
     Attributes:
         root: its folder.
         download: whether to fetch it if it is not there.
+        workers: processes that load images; 0 for none of their own.
+        skip_bad_images: leave bad images out, and say which.
     """
 
     root: Path | None = None
     download: bool = False
+    workers: int = 0
+    skip_bad_images: bool = False
 
     def splits(self, settings: Settings) -> data.Splits:
         """The dataset that the settings name.
@@ -169,4 +173,5 @@ class Source(NamedTuple):
             settings.max_classes,
             self.download,
             trunks.photograph_transforms(),
+            self.skip_bad_images,
         )

@@ -15,6 +15,7 @@ from pytorch_metric_learning.trainers import (
 )
 from torch import nn
 
+from . import checkpoint
 from .hdml import HardnessAwareMetricLearning
 
 
@@ -78,6 +79,48 @@ TRAINERS: dict[str, Callable[..., type[BaseTrainer]]] = {
 """Name -> a function that adds what the trainer needs to its parts, and gives its class."""
 
 
+class StepwiseMixin:
+    """Comes before a PML trainer: it can stop between two steps, and go on there.
+
+    The epoch that was stopped is gone through again from its start without training, so
+    that its batches are the same, until the step where it stopped.
+
+    Attributes:
+        before_step: called with the trainer before each step; may raise to stop.
+    """
+
+    before_step: Callable[[BaseTrainer], None]
+    _within: dict[str, Any] | None = None
+
+    def go_on_within(self, state: dict[str, Any]) -> None:
+        """Train from where checkpoint.save wrote this, in the epoch that is next."""
+        self._within = state
+
+    @property
+    def is_repeating(self) -> bool:
+        """Whether the current step has been trained already."""
+        within = self._within
+        return within is not None and self.iteration < within["iteration"]  # type: ignore[attr-defined]
+
+    def forward_and_backward(self) -> None:
+        """PML's step."""
+        if self.is_repeating:
+            self.zero_losses()  # type: ignore[attr-defined]
+            self.get_batch()  # type: ignore[attr-defined]
+            return
+        if self._within is not None:
+            checkpoint.restore_modules(self._within, self)
+            checkpoint.restore_random(self._within)
+            self._within = None
+        self.before_step(self)
+        super().forward_and_backward()  # type: ignore[misc]
+
+    def step_lr_schedulers(self, end_of_epoch: bool = False) -> None:
+        """PML's, but for steps that are repeated."""
+        if not self.is_repeating:
+            super().step_lr_schedulers(end_of_epoch)  # type: ignore[misc]
+
+
 def make_trainer(
     name: str,
     parts: dict[str, Any],
@@ -100,6 +143,7 @@ def make_trainer(
         options: of the trainer, as the method has them.
     """
     kind = TRAINERS[name](parts, features, num_classes, **options)
+    kind = type(f"Stepwise{kind.__name__}", (StepwiseMixin, kind), {})
     modules = {**parts["models"], **parts["loss_funcs"]}
     optimizers = {
         name: torch.optim.Adam(

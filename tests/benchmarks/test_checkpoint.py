@@ -115,14 +115,17 @@ def test_rows_after_the_checkpoint_are_not_doubled(tmp_path, monkeypatch):
     assert rows(tmp_path / "records.db") == rows(tmp_path / "whole" / "records.db")
 
 
-def test_a_damaged_checkpoint_starts_again(tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_the_last_good_checkpoint_is_used(damaged, tmp_path, monkeypatch, caplog):
     settings, folder = settings_of("N-pairs"), tmp_path / "run"
     whole = training.run(settings, tmp_path / "whole" / "run")
     stop_at_the_end(settings, folder, monkeypatch)
-    path = folder / checkpoint.NAME
-    path.write_bytes(path.read_bytes()[:1000])
+    for name in (checkpoint.NAME, checkpoint.PREVIOUS)[:damaged]:
+        path = folder / name
+        path.write_bytes(path.read_bytes()[:1000])
     assert training.run(settings, folder)["test"] == whole["test"]
-    assert "is damaged; its run starts again" in caplog.text
+    assert "is damaged, the one before is used" in caplog.text
+    assert ("goes on after step 4" in caplog.text) == (damaged == 1)
     assert rows(tmp_path / "records.db") == rows(tmp_path / "whole" / "records.db")
 
 

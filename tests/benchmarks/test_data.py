@@ -1,13 +1,14 @@
 """Datasets of photographs, in tiny trees of the layout that each has on disk."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from benchmarks import data, trunks
+from benchmarks import bad_images, data, trunks
 from benchmarks.__main__ import main, options_of
 
 try:
@@ -19,6 +20,12 @@ else:
     NO_TORCHVISION = ""
 
 SIZE = (20, 24)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr(bad_images, "default_root", lambda: folder)
 
 
 def draw(path, colour=0):
@@ -83,7 +90,8 @@ def load(name, root, **options):
 @pytest.mark.parametrize("name", MAKERS)
 def test_splits_are_class_disjoint_and_complete(name, tmp_path):
     MAKERS[name](tmp_path)
-    splits = load(name, tmp_path)
+    *splits, skipped = load(name, tmp_path)
+    assert skipped == {}
     classes = [set(x.labels.tolist()) for x in splits]
     assert [len(x) for x in classes] == [6, 2, 8]
     assert len(set.union(*classes)) == 16
@@ -93,11 +101,8 @@ def test_splits_are_class_disjoint_and_complete(name, tmp_path):
             image, label = split[index]
             assert image.shape[:2] == SIZE[::-1]
             assert label == split.labels[index]
-    assert [len(set(x.labels.tolist())) for x in load(name, tmp_path, max_classes=1)] == [
-        1,
-        1,
-        1,
-    ]
+    *splits, _ = load(name, tmp_path, max_classes=1)
+    assert [len(set(x.labels.tolist())) for x in splits] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -117,18 +122,95 @@ def test_a_missing_annotation_is_named(name, file, tmp_path):
         load(name, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["cub", "cars", "sop"])
-def test_missing_images_are_counted_and_named(name, tmp_path):
-    MAKERS[name](tmp_path)
-    images = sorted(x for x in tmp_path.rglob("*") if x.suffix.lower() == ".jpg")
-    for path in images:
-        path.unlink()
-    with pytest.raises(ValueError, match=r"16 of 16 images .* and 11 more; unpack"):
-        load(name, tmp_path)
+def images_of(root):
+    return sorted(x for x in root.rglob("*") if x.suffix.lower() in (".jpg", ".png"))
+
+
+@pytest.fixture(params=MAKERS)
+def broken(request, tmp_path):
+    """A dataset, and path -> what is wrong with it."""
+    MAKERS[request.param](tmp_path)
+    *splits, _ = load(request.param, tmp_path)
+    test, wrong = splits[2], {}
+
+    def spoil(label, reason, how):
+        path, other = (
+            Path(test.source.paths[row])
+            for row in test.rows[test.labels == test.labels[label]]
+        )
+        how(path)
+        wrong[str(path)] = reason
+        wrong[str(other)] = f"is the only image of class {test.labels[label]}"
+
+    reason = "cannot be read as an image (UnidentifiedImageError)"
+    spoil(0, reason, lambda path: path.write_bytes(b"not an image"))
+    reason = "cannot be read as an image (OSError)"
+    spoil(2, reason, lambda path: path.write_bytes(path.read_bytes()[:-30]))
+    if request.param != "folder":  # which lists what is there
+        spoil(4, "is missing", Path.unlink)
+    return request.param, tmp_path, wrong
+
+
+def test_one_error_names_all_bad_images(broken):
+    name, root, wrong = broken
+    with pytest.raises(ValueError, match="--skip-bad-images") as error:
+        load(name, root)
+    lines = str(error.value).splitlines()
+    assert lines[0].startswith(f"{len(wrong)} of ")
+    assert sorted(lines[1:-1]) == sorted(f"{path} {x}" for path, x in wrong.items())
+
+
+def test_bad_images_can_be_left_out(broken, caplog):
+    name, root, wrong = broken
+    *splits, skipped = load(name, root, skip_bad_images=True)
+    assert skipped == wrong
+    assert f"{len(wrong)} bad images of {name} are left out" in caplog.text
+    for split in splits:
+        paths = {split.source.paths[row] for row in split.rows}
+        assert not paths & set(wrong)
+        assert all((split.labels == label).sum() == 2 for label in split.labels)
+    assert len(splits[2]) == 16 - len(wrong)
+
+
+def test_an_image_that_is_named_twice(tmp_path):
+    make_cub(tmp_path)
+    base = tmp_path / "CUB_200_2011"
+    first = (base / "images.txt").read_text().split()[1]
+    for file, value in (("images.txt", first), ("image_class_labels.txt", "1")):
+        with (base / file).open("a") as opened:
+            opened.write(f"9999 {value}\n")
+    with pytest.raises(ValueError, match=f"{first} is named 2 times"):
+        load("cub", tmp_path)
+
+
+def test_images_are_read_once(tmp_path, monkeypatch):
+    make_folder(tmp_path / "data")
+    calls = []
+    real = bad_images._what_is_wrong
+
+    def count(path):
+        calls.append(path)
+        return real(path)
+
+    monkeypatch.setattr(bad_images, "_what_is_wrong", count)
+    load("folder", tmp_path / "data")
+    load("folder", tmp_path / "data")
+    assert len(calls) == 32
+    changed = images_of(tmp_path)[0]
+    changed.write_bytes(b"no longer an image")
+    with pytest.raises(ValueError, match="cannot be read"):
+        load("folder", tmp_path / "data")
+
+
+def test_many_bad_images_are_counted(tmp_path):
+    bad = {f"{x}.jpg": "is missing" for x in range(150)} | {"a.jpg": "is named 2 times"}
+    lines = bad_images.describe(bad).splitlines()
+    assert len(lines) == 102
+    assert lines[100:] == ["... and 50 more is missing", "a.jpg is named 2 times"]
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_an_unreadable_image_is_named(name, tmp_path):
+def test_an_image_that_breaks_later_is_named(name, tmp_path):
     MAKERS[name](tmp_path)
     split = load(name, tmp_path).test
     path = split.source.paths[split.rows[0]]
@@ -139,19 +221,23 @@ def test_an_unreadable_image_is_named(name, tmp_path):
     assert path in str(error.value)
 
 
-def test_a_wrong_annotation_is_told(tmp_path):
-    make_cub(tmp_path)
-    labels = tmp_path / "CUB_200_2011" / "image_class_labels.txt"
-    labels.write_text("1 one\n")
-    with pytest.raises(ValueError, match=r"annotation of cub .*invalid literal.*; unpack"):
-        load("cub", tmp_path)
-    make_sop(tmp_path)
-    train = tmp_path / "Stanford_Online_Products" / "Ebay_train.txt"
+def test_wrong_annotation_rows_are_all_named(tmp_path):
+    make_cub(tmp_path / "cub")
+    labels = tmp_path / "cub" / "CUB_200_2011" / "image_class_labels.txt"
+    labels.write_text("1 one\n2 1\n3\n")
+    with pytest.raises(ValueError, match="annotations of cub cannot be") as error:
+        load("cub", tmp_path / "cub")
+    assert f"{labels}, line 1: '1 one'" in str(error.value)
+    assert f"{labels}, line 3: '3'" in str(error.value)
+    make_sop(tmp_path / "sop")
+    train = tmp_path / "sop" / "Stanford_Online_Products" / "Ebay_train.txt"
     train.write_text("image_id class_id super_class_id path\n1 1\n")
-    with pytest.raises(
-        ValueError, match=r"annotation of sop .* cannot be understood.*; unpack"
-    ):
-        load("sop", tmp_path)
+    with pytest.raises(ValueError, match=r"Ebay_train.txt, line 2: '1 1'.*\n.*unpack"):
+        load("sop", tmp_path / "sop")
+    make_cars(tmp_path / "cars")
+    (tmp_path / "cars" / "names.csv").write_text("Make Model 1\n")
+    with pytest.raises(ValueError, match=r"annotations of cars .* do not fit each other"):
+        load("cars", tmp_path / "cars")
 
 
 def test_folders_must_have_classes_with_images(tmp_path):

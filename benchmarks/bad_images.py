@@ -1,0 +1,90 @@
+"""Which images of a dataset of photographs cannot be trained on, and why."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from .files import written_whole
+from .glyphs import default_root
+
+_SHOWN = 100  # of each kind of many
+
+
+def bad_images(paths: Sequence[str], labels: np.ndarray) -> dict[str, str]:
+    """Every image that is missing, cannot be read or is there twice, or is alone.
+
+    Reading takes a while: what was found is kept in the user's cache folder, for as long
+    as names, sizes and times of the files stay the same.
+
+    Args:
+        paths: of the images.
+        labels: shape (N,), their classes. What is left of a class must be two images.
+
+    Returns:
+        path -> what is wrong with it.
+    """
+    bad = {path: "is missing" for path in paths if not os.path.isfile(path)}
+    readable = [path for path in dict.fromkeys(paths) if path not in bad]
+    bad |= _unreadable(readable)
+    times = Counter(paths)
+    bad |= {path: f"is named {n} times" for path, n in times.items() if n > 1}
+    good = np.array([path not in bad for path in paths], dtype=bool)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(good & (labels == label))
+        if len(rows) == 1:
+            bad[paths[rows[0]]] = f"is the only image of class {label}"
+    return bad
+
+
+def describe(bad: Mapping[str, str]) -> str:
+    """A line for each, by what is wrong with it; a count beyond a hundred of a kind."""
+    lines = []
+    kinds = Counter(bad.values())
+    for reason, number in kinds.items():
+        with_reason = [path for path, x in bad.items() if x == reason]
+        lines += [f"{path} {reason}" for path in with_reason[:_SHOWN]]
+        if number > _SHOWN:
+            lines.append(f"... and {number - _SHOWN} more {reason}")
+    return "\n".join(lines)
+
+
+def _unreadable(paths: Sequence[str]) -> dict[str, str]:
+    digest = hashlib.sha256()
+    for path in paths:
+        status = os.stat(path)
+        line = os.path.abspath(path), status.st_size, status.st_mtime_ns
+        digest.update(repr(line).encode())
+    cache = default_root() / f"images-{digest.hexdigest()[:16]}.json"
+    try:
+        return json.loads(cache.read_text())
+    except (OSError, ValueError):
+        pass  # not there, or damaged: look again
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        reasons = tqdm(
+            pool.map(_what_is_wrong, paths), "reading images", len(paths), unit="image"
+        )
+        bad = {path: x for path, x in zip(paths, reasons, strict=True) if x is not None}
+    with written_whole(cache) as file:
+        file.write(json.dumps(bad).encode())
+    return bad
+
+
+def _what_is_wrong(path: str) -> str | None:
+    try:
+        with Image.open(path) as image:
+            # JPEG is decoded to an eighth of its size, yet all of it is read.
+            image.draft("RGB", (1, 1))
+            image.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        # Pillow's own words name the path again.
+        return f"cannot be read as an image ({type(error).__name__})"
+    return None

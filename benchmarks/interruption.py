@@ -1,0 +1,87 @@
+"""SIGINT and SIGTERM: a run stops between two steps, and can go on there."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was stopped by a signal, and what it needs to go on is saved.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class Request:
+    """Whether a signal has asked to stop.
+
+    Attributes:
+        number: of the signal, or None.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Keep the first signal; the second one does not wait for the step's end."""
+        if self.number is not None:
+            raise Interrupted(number)
+        self.number = number
+
+    def check(self) -> None:
+        """Raise Interrupted if a signal has asked to stop."""
+        if self.number is not None:
+            raise Interrupted(self.number)
+
+
+@contextmanager
+def requests() -> Iterator[Request]:
+    """Keep SIGINT and SIGTERM as a request while the block runs."""
+    request = Request()
+    if threading.current_thread() is not threading.main_thread():
+        yield request  # signals are the main thread's
+        return
+    earlier = {number: signal.signal(number, request) for number in _SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def passed_to_children() -> Iterator[None]:
+    """Send SIGTERM on to this process's children, and raise Interrupted.
+
+    A terminal sends SIGINT to all processes by itself.
+    """
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for child in multiprocessing.active_children():
+            if child.pid is not None:
+                os.kill(child.pid, number)
+        raise Interrupted(number)
+
+    earlier = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+def prepare_worker() -> None:
+    """In a pool's worker: a signal between two runs is the parent's business."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

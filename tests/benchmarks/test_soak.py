@@ -1,0 +1,20 @@
+"""What a long run holds is written after each validation."""
+
+import csv
+
+from benchmarks.__main__ import main
+
+
+def test_usage_is_written_after_each_validation(tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["soak", "--out", str(out), "--steps", "6", "--test-interval", "2"]
+    assert main(arguments) == 0
+    assert "threads by " in capsys.readouterr().out
+    with (out / "table.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["step"] for line in lines] == ["2", "4", "6"]
+    assert all(float(line["memory"]) > 50 for line in lines)
+    assert all(int(line["files"]) > 0 and int(line["threads"]) > 0 for line in lines)
+    # It cannot know what a run held that was stopped.
+    assert main(arguments) == 2
+    assert "is there already" in capsys.readouterr().err
