@@ -89,7 +89,7 @@ class StepwiseMixin:
         before_step: called with the trainer before each step; may raise to stop.
     """
 
-    before_step: Callable[[BaseTrainer], None]
+    before_step: Callable[[BaseTrainer], None] = staticmethod(lambda trainer: None)
     _within: dict[str, Any] | None = None
 
     def go_on_within(self, state: dict[str, Any]) -> None:

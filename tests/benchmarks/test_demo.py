@@ -69,7 +69,7 @@ def forbid(monkeypatch):
     def train(*arguments):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(training, "_train_and_test", train)
+    monkeypatch.setattr(training, "_Run", train)
 
 
 def test_finished_runs_are_not_trained_again(finished, monkeypatch):
@@ -99,7 +99,7 @@ def test_a_finished_run_with_other_settings_is_kept(finished, monkeypatch, capsy
 
 def test_a_stopped_demo_goes_on_where_it_was(finished, tmp_path, monkeypatch, capsys):
     arguments = ["demo", "--out", str(tmp_path), *TINY, *TWO]
-    real, calls = training._train_and_test, []
+    real, calls = training._Run, []
 
     def stop_in_the_third(*arguments):
         calls.append(1)
@@ -107,7 +107,7 @@ def test_a_stopped_demo_goes_on_where_it_was(finished, tmp_path, monkeypatch, ca
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(training, "_train_and_test", stop_in_the_third)
+    monkeypatch.setattr(training, "_Run", stop_in_the_third)
     assert main(arguments) == 130
     assert "the same command goes on where it was" in capsys.readouterr().err
     assert main(arguments) == 0
