@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 RUN = $(BIN)/python -m
 
-.PHONY: help demo test test-all lint types clean
+PML_MIN = 2.0.0
+.PHONY: help demo test test-all test-pml-min test-browser docs upstream release lint types clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -15,7 +16,24 @@ test: $(VENV)/.installed  ## Run the tests, about 5 minutes on two cores
 	$(RUN) pytest -n auto
 
 test-all: $(VENV)/.installed  ## Run the slow tests too
-	$(RUN) pytest -n auto -m ''
+	$(RUN) pytest -n auto -m 'not browser'
+
+test-pml-min: $(VENV)/.pml-min  ## Run the library's tests on the oldest PML that it supports
+	PYTHONPATH=$(VENV)/pml-min $(RUN) pytest -n auto pml_symm tests --ignore tests/benchmarks
+
+test-browser: $(VENV)/.browser  ## Look at the report in headless Chromium
+	$(RUN) pytest -m browser
+
+docs: $(VENV)/.docs  ## Build the documentation's site in site/
+	$(RUN) mkdocs build --strict
+
+upstream: $(VENV)/.installed  ## Write it into a checkout of PML: make upstream PML=/path
+	$(RUN) upstream $(PML)
+
+release: $(VENV)/.release  ## Build source and wheel, and check them
+	rm -rf dist
+	$(RUN) build
+	$(RUN) twine check --strict dist/*
 
 lint: $(VENV)/.installed  ## Check style and formatting
 	$(RUN) ruff check .
@@ -25,9 +43,29 @@ types: $(VENV)/.installed  ## Check types
 	$(RUN) mypy
 
 clean:  ## Remove the virtual environment and what was built
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) pip install --quiet --constraint constraints.txt --editable '.[cpu,benchmarks,test]'
+	touch $@
+
+PIP = $(RUN) pip install --quiet --constraint constraints.txt
+
+$(VENV)/.pml-min: $(VENV)/.installed
+	$(RUN) pip install --quiet --no-deps --target $(VENV)/pml-min pytorch-metric-learning==$(PML_MIN)
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(PIP) --editable '.[docs]'
+	touch $@
+
+$(VENV)/.release: $(VENV)/.installed
+	$(PIP) build twine
+	touch $@
+
+# Debian's chromium, where there is none.
+$(VENV)/.browser: $(VENV)/.installed
+	$(PIP) --editable '.[browser]'
+	command -v chromium || (apt-get update && apt-get install --yes chromium)
 	touch $@

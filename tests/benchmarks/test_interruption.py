@@ -167,7 +167,7 @@ def test_a_full_disk_stops_with_an_error_and_keeps_the_checkpoint(whole, tmp_pat
 
     def no_room():
         # No file may grow beyond this: as on a disk that is full, writing fails.
-        limit = (folder / checkpoint.NAME).stat().st_size // 2
+        limit = (folder / checkpoint.PREVIOUS).stat().st_size // 2
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     process = start(command(tmp_path), preexec_fn=no_room)

@@ -1,0 +1,180 @@
+"""From pml_symm's modules to those of a checkout of PML."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pml_symm
+
+from . import documentation
+
+OWN = Path(pml_symm.__file__).parent
+TESTS = Path(__file__).parent / "tests"
+PACKAGE = "pytorch_metric_learning"
+
+PUBLIC = {
+    "symm_angular_loss": ("losses", "SymmAngularLoss"),
+    "symm_lifted_structure_loss": ("losses", "SymmLiftedStructureLoss"),
+    "symm_loss": ("losses", "SymmLoss"),
+    "symm_n_pairs_loss": ("losses", "SymmNPairsLoss"),
+    "symm_triplet_margin_loss": ("losses", "SymmTripletMarginLoss"),
+    "symm_miner": ("miners", "SymmMiner"),
+}
+"""Module -> where it goes, and the class that is exported from there."""
+
+INTERNAL = "utils.symm"
+"""Where everything else goes; users import SymmSynthesizer from there."""
+
+_NOT_TAKEN = ("__init__", "accuracy_calculator")
+
+
+def generate(checkout: Path) -> list[Path]:
+    """Write modules, exports, tests and documentation, formatted as PML wants it.
+
+    Args:
+        checkout: folder of a checkout of PML 2.x.
+
+    Returns:
+        The files that were written or changed, relative to it.
+
+    Raises:
+        ValueError: it is no checkout of PML 2.x.
+        OSError: it cannot be read or written.
+    """
+    source = checkout / "src" / PACKAGE
+    version = source / "__init__.py"
+    if not version.is_file() or '__version__ = "2.' not in version.read_text():
+        raise ValueError(f"{checkout} must be a checkout of pytorch-metric-learning 2.x")
+    written = [*_modules(source), *_exports(source), *_tests(checkout)]
+    _format(written, checkout)
+    written += documentation.write(
+        checkout, {name: where for where, name in PUBLIC.values()}
+    )
+    return sorted(path.relative_to(checkout) for path in written)
+
+
+def _place(module: str) -> str:
+    return PUBLIC[module][0] if module in PUBLIC else INTERNAL
+
+
+def _modules(source: Path) -> list[Path]:
+    folder = source / INTERNAL.replace(".", "/")
+    folder.mkdir(exist_ok=True)
+    exports = folder / "__init__.py"
+    exports.write_text(
+        "from .symm_synthesizer import SymmSynthesizer\n"
+        "from .synthetic_batch import SyntheticBatch\n"
+    )
+    written = [exports]
+    for path in sorted(OWN.glob("*.py")):
+        if path.stem in _NOT_TAKEN:
+            continue
+        place = _place(path.stem)
+        target = source / place.replace(".", "/") / path.name
+        target.write_text(_translated(path.read_text(), place, source))
+        written.append(target)
+    return written
+
+
+def _translated(text: str, place: str, source: Path) -> str:
+    """A module's text with PML's relative imports and its own names in examples."""
+    text = re.sub(
+        r"^from \.(\w+) import",
+        lambda m: f"from {_relative(place, f'{_place(m[1])}.{m[1]}')} import",
+        text,
+        flags=re.M,
+    )
+    text = re.sub(
+        rf"^from {PACKAGE}\.(losses|miners) import (\w+)$",
+        lambda m: _import_of_one(place, m[1], m[2], source),
+        text,
+        flags=re.M,
+    )
+    text = re.sub(
+        rf"^from {PACKAGE}(?:\.([\w.]+))? import",
+        lambda m: f"from {_relative(place, m[1] or '')} import",
+        text,
+        flags=re.M,
+    )
+    text = re.sub(
+        r">>> from pml_symm import (\w+)",
+        lambda m: f">>> from {_public_place(m[1])} import {m[1]}",
+        text,
+    )
+    text = re.sub(
+        r">>> from pml_symm\.(\w+) import",
+        rf">>> from {PACKAGE}.{INTERNAL}.\1 import",
+        text,
+    )
+    # The page on the mathematics stays with pml_symm.
+    text = re.sub(r'; docs/mathematics\.md, "[^"]*"', "", text)
+    return re.sub(r'docs/mathematics\.md, "[^"]*"', "Gu & Ko, AAAI 2020", text)
+
+
+def _relative(place: str, target: str) -> str:
+    """How a module in one package names another one, or a package.
+
+    >>> _relative("losses", "utils.symm.gram"), _relative("utils.symm", "utils.symm.gram")
+    ('..utils.symm.gram', '.gram')
+    >>> _relative("utils.symm", "utils"), _relative("losses", "")
+    ('..', '..')
+    """
+    here, there = place.split("."), target.split(".") if target else []
+    while here and there and here[0] == there[0]:
+        here, there = here[1:], there[1:]
+    return "." * (len(here) + 1) + ".".join(there)
+
+
+def _import_of_one(place: str, package: str, name: str, source: Path) -> str:
+    """One of PML's classes from its own file, as PML's modules do it."""
+    exports = (source / package / "__init__.py").read_text()
+    found = re.search(rf"^from \.(\w+) import (?:.*\b)?{name}\b", exports, re.M)
+    if found is None:
+        raise ValueError(f"{package} of this version has no {name}")
+    return f"from {_relative(place, f'{package}.{found[1]}')} import {name}"
+
+
+def _public_place(name: str) -> str:
+    for where, exported in PUBLIC.values():
+        if exported == name:
+            return f"{PACKAGE}.{where}"
+    return f"{PACKAGE}.{INTERNAL}"
+
+
+def _exports(source: Path) -> list[Path]:
+    written = []
+    for package in ("losses", "miners"):
+        path = source / package / "__init__.py"
+        lines = [
+            x for x in path.read_text().splitlines() if not x.startswith("from .symm_")
+        ]
+        lines += [
+            f"from .{module} import {name}"
+            for module, (where, name) in PUBLIC.items()
+            if where == package
+        ]
+        path.write_text("\n".join(lines) + "\n")
+        written.append(path)
+    return written
+
+
+def _tests(checkout: Path) -> list[Path]:
+    written = []
+    for path in sorted(TESTS.rglob("test_*.py")):
+        target = checkout / "tests" / path.relative_to(TESTS)
+        shutil.copyfile(path, target)
+        written.append(target)
+    return written
+
+
+def _format(paths: list[Path], checkout: Path) -> None:
+    """As PML's format_code.sh, in the checkout: isort looks there for what is its own."""
+    names = [str(path.relative_to(checkout)) for path in paths]
+    for tool in (["isort", "--profile", "black"], ["black"]):
+        subprocess.run(
+            [sys.executable, "-m", *tool, "--quiet", *names], check=True, cwd=checkout
+        )
