@@ -1,0 +1,22 @@
+"""A PML loss that sees the synthetic points themselves."""
+
+import torch
+from pytorch_metric_learning.losses import MultiSimilarityLoss
+
+from pml_symm import SymmLoss
+
+model = torch.nn.Linear(32, 16)
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+loss_func = SymmLoss(MultiSimilarityLoss(), collect_stats=True)
+
+centres = 2 * torch.randn(16, 32)  # stands in for your dataset
+labels = torch.arange(16).repeat(2)  # two samples of each class
+for step in range(50):
+    embeddings = model(centres[labels] + torch.randn(32, 32))
+    loss = loss_func(embeddings, labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    if step % 10 == 0:
+        share = loss_func.synthetic_ratio
+        print(f"step {step}: {loss.item():.3f}, {share:.0%} synthetic negatives")
