@@ -1,13 +1,14 @@
 """The smallest change: a PML loss you have, with SymmMiner's negatives."""
 
 import torch
-from pytorch_metric_learning.losses import TripletMarginLoss
+from pytorch_metric_learning.losses import MultiSimilarityLoss
 
 from pml_symm import SymmMiner
 
+torch.manual_seed(0)
 model = torch.nn.Linear(32, 16)
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-loss_func, miner = TripletMarginLoss(margin=0.2), SymmMiner()
+loss_func, miner = MultiSimilarityLoss(), SymmMiner()
 
 centres = 2 * torch.randn(16, 32)  # stands in for your dataset
 labels = torch.arange(16).repeat(2)  # two samples of each class

@@ -6,6 +6,7 @@ from pytorch_metric_learning.regularizers import LpRegularizer
 
 from pml_symm import SymmNPairsLoss
 
+torch.manual_seed(0)
 model = torch.nn.Linear(32, 16)
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
 loss_func = SymmNPairsLoss(

@@ -5,6 +5,7 @@ from pytorch_metric_learning.losses import MultiSimilarityLoss
 
 from pml_symm import SymmLoss
 
+torch.manual_seed(0)
 model = torch.nn.Linear(32, 16)
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
 loss_func = SymmLoss(MultiSimilarityLoss(), collect_stats=True)
