@@ -24,6 +24,7 @@ from .experiment import (
 )
 from .methods import METHODS
 from .reality_check import LEARNING_RATES, reality_check
+from .report import report
 from .settings import Settings, Source
 from .soak import soak
 from .speed import speed
@@ -35,6 +36,7 @@ _COMMANDS: dict[str, Callable[..., str]] = {
     "visualize": visualize,
     "reality-check": reality_check,
     "soak": soak,
+    "report": report,
 }
 
 
@@ -49,6 +51,7 @@ def parser() -> tuple[argparse.ArgumentParser, argparse._SubParsersAction]:
     _add_visualize(commands)
     _add_speed(commands)
     _add_soak(commands)
+    _add_report(commands)
     return main, commands
 
 
@@ -326,6 +329,26 @@ def _add_soak(commands: argparse._SubParsersAction) -> None:
         "--method", choices=METHODS, default="Symm + N-pairs", help="what to train"
     )
     add.add_argument("--force", action="store_true", help="start again")
+
+
+def _add_report(commands: argparse._SubParsersAction) -> None:
+    add = _command(
+        commands,
+        "report",
+        "one HTML file of all runs",
+        "Write one HTML file, which needs no network: tables that sort, base against Symm, "
+        "learning curves, shares of synthetic negatives, speed, and an interactive t-SNE "
+        "map of test embeddings.",
+    )
+    add.add_argument(
+        "runs",
+        nargs="*",
+        type=Path,
+        metavar="RUN",
+        help="output folders of the other commands; none: all in runs",
+    )
+    add.add_argument("--out", type=Path, default=Path("runs/report.html"), help="the file")
+    add.add_argument("--speed", type=Path, help="a speed.csv; none: runs/speed/speed.csv")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

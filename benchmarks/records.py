@@ -60,6 +60,29 @@ def read(database: Path, experiment: str) -> dict[str, Any] | None:
     return json.loads(rows[-1]["result"]) if rows else None
 
 
+def read_all(database: Path) -> dict[str, dict[str, Any]]:
+    """Experiment -> what it found, of all finished runs.
+
+    Args:
+        database: the file.
+
+    Raises:
+        ValueError: it is not there, or no run in it is finished.
+    """
+    if not database.exists():
+        raise ValueError(f"{database} is not there: {database.parent} holds no runs")
+    manager = DBManager(str(database), is_global=True)
+    rows = []
+    if manager.table_exists(_RESULTS):
+        rows = manager.query(
+            f"SELECT experiment_name, result FROM {_RESULTS} JOIN experiment_ids "
+            f"ON experiment_id = experiment_ids.id ORDER BY {_RESULTS}.id"
+        )
+    if not rows:
+        raise ValueError(f"no run in {database} is finished")
+    return {row["experiment_name"]: json.loads(row["result"]) for row in rows}
+
+
 def forget(database: Path, experiment: str) -> None:
     """Remove all records of a run, so that it can be recorded anew.
 

@@ -29,7 +29,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pml_symm import AccuracyCalculator, SymmSynthesizer
 
-from . import checkpoint, interruption, processes, records, trunks
+from . import checkpoint, embedding_map, interruption, processes, records, trunks
 from .data import Splits
 from .methods import METHODS, Method
 from .pretrain import pretrained_trunk
@@ -308,6 +308,14 @@ class _Run:
     def _record_and_query(self, tester: GlobalEmbeddingSpaceTester) -> None:
         assert self.hooks is not None
         self.hooks.end_of_testing_hook(tester)
+        if "test" in tester.embeddings_and_labels:
+            embeddings, labels = tester.embeddings_and_labels["test"]
+            embedding_map.save(
+                self.folder / embedding_map.NAME,
+                self.datasets.test,
+                embeddings,
+                labels[:, 0],
+            )
         if self.method.is_symm and "val" in tester.embeddings_and_labels:
             epoch = tester.all_accuracies["val"]["epoch"]
             recall = _recall_of_synthetic(

@@ -1,5 +1,6 @@
 """The wheel: what is in it, and that it works where the repository is not."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+import pml_symm
 
 ROOT = Path(__file__).parent.parent
 
@@ -62,3 +66,11 @@ def test_the_wheel_works_without_the_repository(wheel, tmp_path):
         text=True,
     )
     assert done.stdout.startswith("tensor(")
+
+
+def test_the_version_is_the_same_everywhere():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == pml_symm.__version__
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    released = re.findall(r"^## \[(\d.*?)\] - (\S+)$", changes, re.M)
+    assert released[0] == (pml_symm.__version__, str(citation["date-released"]))

@@ -66,7 +66,7 @@ def is_same_end(out, whole):
     for name in ("records.db", "symm+n-pairs-seed0/records/logs.db"):
         assert rows(out / name) == rows(whole / name)
     left = {x.name for x in (out / "symm+n-pairs-seed0").iterdir()}
-    assert left == {"settings.json", "records", "tensorboard", "models"}
+    assert left == {"settings.json", "records", "tensorboard", "models", "map.npz"}
 
 
 @pytest.fixture(scope="module")
