@@ -40,12 +40,13 @@ class AccuracyCalculator(pml_calculator.AccuracyCalculator):
 
     Source: Oh Song et al., CVPR 2016, whose protocol Gu & Ko, AAAI 2020, follow.
 
-    >>> import torch
-    >>> from pml_symm import AccuracyCalculator
-    >>> calculator = AccuracyCalculator(include=("recall_at_1", "recall_at_2"))
-    >>> query, labels = torch.tensor([[0.0], [1.0], [1.4], [9.0]]), torch.arange(4) % 2
-    >>> calculator.get_accuracy(query, labels)
-    {'recall_at_1': 0.0, 'recall_at_2': 0.75}
+    Examples:
+        >>> import torch
+        >>> from pml_symm import AccuracyCalculator
+        >>> calculator = AccuracyCalculator(include=("recall_at_1", "recall_at_2"))
+        >>> query, labels = torch.tensor([[0.0], [1.0], [1.4], [9.0]]), torch.arange(4) % 2
+        >>> calculator.get_accuracy(query, labels)
+        {'recall_at_1': 0.0, 'recall_at_2': 0.75}
     """
 
     def __init__(self, recall_at: Sequence[int] = (1, 2, 4, 8), **kwargs: Any) -> None:

@@ -37,10 +37,11 @@ def reflect(source: Tensor, axis: Tensor, alpha: float = 2.0, beta: float = 1.0)
 
     Source: Gu & Ko, AAAI 2020; docs/mathematics.md, "Synthesis".
 
-    >>> import torch
-    >>> from pml_symm.functional import reflect
-    >>> reflect(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 1.0]))
-    tensor([1., 0.])
+    Examples:
+        >>> import torch
+        >>> from pml_symm.functional import reflect
+        >>> reflect(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 1.0]))
+        tensor([1., 0.])
     """
     check_alpha_beta(alpha, beta)
     for name, value in (("source", source), ("axis", axis)):
@@ -67,9 +68,10 @@ def reflect(source: Tensor, axis: Tensor, alpha: float = 2.0, beta: float = 1.0)
 def at_least_float32(x: Tensor) -> Tensor:
     """Half-precision tensors as float32, others as they are.
 
-    >>> import torch
-    >>> at_least_float32(torch.zeros(1, dtype=torch.bfloat16)).dtype
-    torch.float32
+    Examples:
+        >>> import torch
+        >>> at_least_float32(torch.zeros(1, dtype=torch.bfloat16)).dtype
+        torch.float32
     """
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
@@ -83,9 +85,10 @@ def finite_or_nan(loss: Any, *inputs: Tensor | None) -> Any:
     give a finite loss for broken embeddings. A factor, not a summand: it reaches the
     gradients too, where torch.amp.GradScaler looks for it.
 
-    >>> import torch
-    >>> finite_or_nan(torch.ones(()), torch.zeros(2), torch.tensor([torch.inf]))
-    tensor(nan)
+    Examples:
+        >>> import torch
+        >>> finite_or_nan(torch.ones(()), torch.zeros(2), torch.tensor([torch.inf]))
+        tensor(nan)
     """
     if not isinstance(loss, Tensor):
         return loss
@@ -148,14 +151,15 @@ def class_pair_hardness(
 
     Source: Gu & Ko, AAAI 2020; docs/mathematics.md, "Hardness".
 
-    >>> import torch
-    >>> from pml_symm.functional import class_pair_hardness
-    >>> similarity = torch.tensor([[0.1, 0.9, 0.3], [0.2, 0.4, 0.8]])
-    >>> one_class, two_classes = torch.tensor([0, 0]), torch.tensor([0, 0, 1])
-    >>> class_pair_hardness(similarity, one_class, two_classes, (1, 2)).similarity
-    tensor([[0.9000, 0.8000]])
-    >>> class_pair_hardness(similarity, one_class, two_classes, (1, 2), 2).similarity
-    tensor([[0.4000, 0.3000]])
+    Examples:
+        >>> import torch
+        >>> from pml_symm.functional import class_pair_hardness
+        >>> similarity = torch.tensor([[0.1, 0.9, 0.3], [0.2, 0.4, 0.8]])
+        >>> one_class, two_classes = torch.tensor([0, 0]), torch.tensor([0, 0, 1])
+        >>> class_pair_hardness(similarity, one_class, two_classes, (1, 2)).similarity
+        tensor([[0.9000, 0.8000]])
+        >>> class_pair_hardness(similarity, one_class, two_classes, (1, 2), 2).similarity
+        tensor([[0.4000, 0.3000]])
     """
     check_hardness(hardness)
     expected = (row_classes.shape[0], column_classes.shape[0])

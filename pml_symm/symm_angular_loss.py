@@ -69,11 +69,12 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
 
     Source: Gu & Ko, AAAI 2020; docs/mathematics.md, "Losses".
 
-    >>> import torch
-    >>> from pml_symm import SymmAngularLoss
-    >>> embeddings = torch.tensor([[1.0, 0.0], [0.8, 0.6], [-0.6, 0.8], [0.0, 1.0]])
-    >>> SymmAngularLoss()(embeddings, torch.tensor([0, 0, 1, 1]))
-    tensor(2.6840)
+    Examples:
+        >>> import torch
+        >>> from pml_symm import SymmAngularLoss
+        >>> embeddings = torch.tensor([[1.0, 0.0], [0.8, 0.6], [-0.6, 0.8], [0.0, 1.0]])
+        >>> SymmAngularLoss()(embeddings, torch.tensor([0, 0, 1, 1]))
+        tensor(2.6840)
     """
 
     def __init__(

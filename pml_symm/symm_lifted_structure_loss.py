@@ -39,11 +39,12 @@ class SymmLiftedStructureLoss(SymmMixin, LiftedStructureLoss):
 
     Source: Gu & Ko, AAAI 2020; docs/mathematics.md, "Losses".
 
-    >>> import torch
-    >>> from pml_symm import SymmLiftedStructureLoss
-    >>> embeddings = torch.tensor([[1.0, 0.0], [0.8, 0.6], [-0.6, 0.8], [0.0, 1.0]])
-    >>> SymmLiftedStructureLoss()(embeddings, torch.tensor([0, 0, 1, 1]))
-    tensor(0.9107)
+    Examples:
+        >>> import torch
+        >>> from pml_symm import SymmLiftedStructureLoss
+        >>> embeddings = torch.tensor([[1.0, 0.0], [0.8, 0.6], [-0.6, 0.8], [0.0, 1.0]])
+        >>> SymmLiftedStructureLoss()(embeddings, torch.tensor([0, 0, 1, 1]))
+        tensor(0.9107)
     """
 
     def compute_loss(

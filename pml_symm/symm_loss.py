@@ -57,12 +57,13 @@ class SymmLoss(losses.BaseMetricLossFunction):
 
     Source: docs/mathematics.md, "The wrapper".
 
-    >>> import torch
-    >>> from pml_symm import SymmLoss
-    >>> from pytorch_metric_learning import losses
-    >>> loss_func = SymmLoss(losses.MultiSimilarityLoss())
-    >>> embeddings = torch.randn(8, 16, requires_grad=True)
-    >>> loss_func(embeddings, torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])).backward()
+    Examples:
+        >>> import torch
+        >>> from pml_symm import SymmLoss
+        >>> from pytorch_metric_learning import losses
+        >>> loss_func = SymmLoss(losses.MultiSimilarityLoss())
+        >>> embeddings = torch.randn(8, 16, requires_grad=True)
+        >>> loss_func(embeddings, torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])).backward()
     """
 
     def __init__(

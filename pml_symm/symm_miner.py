@@ -50,12 +50,13 @@ class SymmMiner(BaseMiner):
 
     Source: docs/mathematics.md, "The miner".
 
-    >>> import torch
-    >>> from pml_symm import SymmMiner
-    >>> embeddings = torch.tensor([[1.0, 0.0], [0.8, 0.6], [-0.6, 0.8], [0.0, 1.0]])
-    >>> a1, p, a2, n = SymmMiner()(embeddings, torch.tensor([0, 0, 1, 1]))
-    >>> n
-    tensor([3, 3, 1, 1])
+    Examples:
+        >>> import torch
+        >>> from pml_symm import SymmMiner
+        >>> embeddings = torch.tensor([[1.0, 0.0], [0.8, 0.6], [-0.6, 0.8], [0.0, 1.0]])
+        >>> a1, p, a2, n = SymmMiner()(embeddings, torch.tensor([0, 0, 1, 1]))
+        >>> n
+        tensor([3, 3, 1, 1])
     """
 
     def __init__(

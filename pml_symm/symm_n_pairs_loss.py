@@ -44,11 +44,12 @@ class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
 
     Source: Gu & Ko, AAAI 2020; docs/mathematics.md, "Losses".
 
-    >>> import torch
-    >>> from pml_symm import SymmNPairsLoss
-    >>> embeddings = torch.tensor([[1.0, 0.0], [0.8, 0.6], [-0.6, 0.8], [0.0, 1.0]])
-    >>> SymmNPairsLoss()(embeddings, torch.tensor([0, 0, 1, 1]))
-    tensor(0.7763)
+    Examples:
+        >>> import torch
+        >>> from pml_symm import SymmNPairsLoss
+        >>> embeddings = torch.tensor([[1.0, 0.0], [0.8, 0.6], [-0.6, 0.8], [0.0, 1.0]])
+        >>> SymmNPairsLoss()(embeddings, torch.tensor([0, 0, 1, 1]))
+        tensor(0.7763)
     """
 
     def compute_loss(

@@ -33,15 +33,16 @@ class SymmSynthesizer(ModuleWithRecords):
 
     Source: Gu & Ko, AAAI 2020; docs/mathematics.md, "Synthesis".
 
-    >>> import torch
-    >>> from pml_symm import SymmSynthesizer
-    >>> embeddings = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
-    >>> pool = SymmSynthesizer()(embeddings, torch.tensor([5, 5, 7]))
-    >>> pool.synthetic
-    tensor([[ 0.,  1.],
-            [ 1., -1.]])
-    >>> pool.source, pool.axis, pool.labels
-    (tensor([0, 1]), tensor([1, 0]), tensor([5, 5, 7, 5, 5]))
+    Examples:
+        >>> import torch
+        >>> from pml_symm import SymmSynthesizer
+        >>> embeddings = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+        >>> pool = SymmSynthesizer()(embeddings, torch.tensor([5, 5, 7]))
+        >>> pool.synthetic
+        tensor([[ 0.,  1.],
+                [ 1., -1.]])
+        >>> pool.source, pool.axis, pool.labels
+        (tensor([0, 1]), tensor([1, 0]), tensor([5, 5, 7, 5, 5]))
     """
 
     def __init__(self, alpha: float = 2.0, beta: float = 1.0, pairing: str = "all") -> None:

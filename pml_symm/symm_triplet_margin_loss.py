@@ -44,11 +44,12 @@ class SymmTripletMarginLoss(SymmMixin, TripletMarginLoss):
 
     Source: Gu & Ko, AAAI 2020; docs/mathematics.md, "Losses".
 
-    >>> import torch
-    >>> from pml_symm import SymmTripletMarginLoss
-    >>> embeddings = torch.tensor([[1.0, 0.0], [0.8, 0.6], [-0.6, 0.8], [0.0, 1.0]])
-    >>> SymmTripletMarginLoss(margin=0.2)(embeddings, torch.tensor([0, 0, 1, 1]))
-    tensor(0.5496)
+    Examples:
+        >>> import torch
+        >>> from pml_symm import SymmTripletMarginLoss
+        >>> embeddings = torch.tensor([[1.0, 0.0], [0.8, 0.6], [-0.6, 0.8], [0.0, 1.0]])
+        >>> SymmTripletMarginLoss(margin=0.2)(embeddings, torch.tensor([0, 0, 1, 1]))
+        tensor(0.5496)
     """
 
     def compute_loss(
