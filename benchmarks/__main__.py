@@ -131,7 +131,7 @@ def _add_experiments(commands: argparse._SubParsersAction) -> None:
     reality = _command(
         commands,
         "reality-check",
-        "the protocol of Musgrave et al., ECCV 2020, on the glyphs",
+        "the protocol of Musgrave et al., ECCV 2020",
         "Choose each method's learning rate by the mean MAP@R of four class-disjoint "
         "validation folds, then test the four models once." + again,
     )

@@ -243,6 +243,7 @@ def photographs(
     download: bool,
     transforms: tuple[Callable[[Any], Any], Callable[[Any], Any]],
     skip_bad_images: bool = False,
+    fold: int | None = None,
 ) -> Splits:
     """A dataset of photographs; a tenth of its training classes validates.
 
@@ -255,6 +256,8 @@ def photographs(
         transforms: of PIL images, for training and for evaluation.
         skip_bad_images: leave out images that are missing, cannot be read, are named
             twice or are alone in their class, instead of raising an error.
+        fold: of FOLDS equal parts of the training classes, which one validates, or None
+            for the usual tenth.
 
     Raises:
         ValueError: root or an annotation file is not there, rows of an annotation
@@ -289,10 +292,14 @@ def photographs(
     test_good = np.array([path not in bad for path in test.paths], dtype=bool)
     classes = np.random.default_rng(seed).permutation(np.unique(labels[good]))
     held_out = max(2, round(VALIDATION_SHARE * len(classes)))
+    validating = classes[:held_out]
+    if fold is not None:
+        validating = np.array_split(classes, FOLDS)[fold]
+    training = classes[~np.isin(classes, validating)]
     test_classes = np.unique(test_labels[test_good])[:max_classes]
     return Splits(
-        Photographs(train, _rows(labels, classes[held_out:][:max_classes], good)),
-        Photographs(val, _rows(labels, classes[:held_out][:max_classes], good)),
+        Photographs(train, _rows(labels, training[:max_classes], good)),
+        Photographs(val, _rows(labels, validating[:max_classes], good)),
         Photographs(test, _rows(test_labels, test_classes, test_good)),
         bad,
     )

@@ -268,11 +268,11 @@ def run_all(
         ) as pool,
         interruption.passed_to_children(),
     ):
-        futures = [
-            pool.submit(run, settings, folder, force, source)
-            for _, folder, settings in plan
-        ]
         try:
+            futures = [
+                pool.submit(run, settings, folder, force, source)
+                for _, folder, settings in plan
+            ]
             for future in tqdm(as_completed(futures), total=len(futures), unit="run"):
                 future.result()  # raises what the run raised
         except BaseException:

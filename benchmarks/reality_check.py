@@ -52,7 +52,7 @@ def reality_check(
         force: train finished runs again.
         jobs: runs at a time.
         dry_run: say what would be trained to choose, and write nothing.
-        source: of a dataset of photographs; folds are for glyphs, so far.
+        source: where a dataset of photographs is.
         **settings: fields of Settings.
 
     Returns:

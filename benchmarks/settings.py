@@ -33,7 +33,8 @@ class Settings:
         reserve: keep a third of the glyphs out of all splits; "softmax" needs it.
         train_classes: cap on the classes of the training split alone, for glyphs.
         augment: move training glyphs a little, at random.
-        fold: which part of the training and validation classes validates, for glyphs.
+        fold: which quarter of the training and validation classes validates; None for
+            the usual split.
         touch_test: whether to evaluate on the test split at the end.
         max_classes: cap on the classes of every split, or None for all of them.
         alpha, beta, pairing, hardness, candidates: as Synthesis has them.
@@ -99,10 +100,8 @@ class Settings:
                 raise ValueError(
                     f"{name} must be one of {', '.join(names)}, got {getattr(self, name)!r}"
                 )
-        if self.fold is not None and self.dataset != "glyphs":
-            raise ValueError(
-                f"fold is for glyphs, got fold={self.fold} and dataset={self.dataset!r}"
-            )
+        if self.fold is not None and self.fold not in range(data.FOLDS):
+            raise ValueError(f"fold must be from 0 to {data.FOLDS - 1}, got {self.fold}")
         if (self.dataset == "glyphs") != (self.trunk == "convnet"):
             raise ValueError(
                 "the trunk of glyphs must be convnet, and that of photographs another "
@@ -174,4 +173,5 @@ class Source(NamedTuple):
             self.download,
             trunks.photograph_transforms(),
             self.skip_bad_images,
+            settings.fold,
         )

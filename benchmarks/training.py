@@ -124,7 +124,10 @@ def run(
     with interruption.requests() as request:
         training = _Run(settings, folder, source or Source(), start, request)
         training.after_epoch = after_epoch
-        return training.finish()
+        result = training.finish()
+        # Asked to stop in the last evaluation: this run is finished, others wait.
+        training.check_request()
+        return result
 
 
 def _start(settings: Settings, folder: Path, force: bool) -> _Start:
@@ -358,7 +361,7 @@ class _Run:
             # Evaluating drew random numbers, in the first process alone.
             checkpoint.restore_random(state)
         self.after_epoch()
-        self._check_request()
+        self.check_request()
         return go_on
 
     def _stop_if_asked(self, trainer: BaseTrainer) -> None:
@@ -372,9 +375,10 @@ class _Run:
                     self._own(),
                     trainer.iteration,
                 )
-            self._check_request()
+            self.check_request()
 
-    def _check_request(self) -> None:
+    def check_request(self) -> None:
+        """Raise Interrupted if any process was asked to stop."""
         if processes.any_of_them(self.request.number is not None):
             raise interruption.Interrupted(self.request.number or signal.SIGTERM)
 

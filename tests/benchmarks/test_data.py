@@ -106,6 +106,20 @@ def test_splits_are_class_disjoint_and_complete(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", MAKERS)
+def test_folds_share_nothing_and_leave_the_test_alone(name, tmp_path):
+    MAKERS[name](tmp_path)
+    usual = load(name, tmp_path)
+    both = {*usual.train.labels, *usual.val.labels}
+    folds = [load(name, tmp_path, fold=fold) for fold in range(data.FOLDS)]
+    validated = [set(fold.val.labels) for fold in folds]
+    assert set.union(*validated) == both
+    assert sum(map(len, validated)) == len(both)
+    for fold in folds:
+        assert {*fold.train.labels} == both - {*fold.val.labels}
+        assert (fold.test.labels == usual.test.labels).all()
+
+
+@pytest.mark.parametrize("name", MAKERS)
 def test_a_missing_folder_is_named(name, tmp_path):
     with pytest.raises(ValueError, match=r"nowhere, is not there; .*folder"):
         load(name, tmp_path / "nowhere")

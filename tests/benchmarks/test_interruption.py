@@ -117,7 +117,6 @@ def test_signals_save_and_exit(number, jobs, whole, tmp_path):
     assert process.returncode == 128 + number, output
     assert "stopped; the same command goes on where it was" in output
     assert "Traceback" not in output
-    assert (folder / checkpoint.WITHIN).exists()
     finish(command(tmp_path))
     is_same_end(tmp_path, whole)
 
@@ -145,6 +144,20 @@ def test_stopped_between_two_steps(method, stop_at, tmp_path, monkeypatch):
     assert resumed == result
     for name in ("records.db", "run/records/logs.db"):
         assert rows(tmp_path / name) == rows(tmp_path / "whole" / name)
+
+
+def test_a_signal_in_the_last_evaluation_is_not_lost(tmp_path, monkeypatch):
+    settings = settings_of("N-pairs")
+    real = training.records.finish
+
+    def ask_to_stop(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        real(*arguments)
+
+    monkeypatch.setattr(training.records, "finish", ask_to_stop)
+    with pytest.raises(interruption.Interrupted):
+        training.run(settings, tmp_path / "run")
+    assert read(tmp_path / "records.db", "run") is not None
 
 
 def test_a_second_signal_does_not_wait():
@@ -239,6 +252,21 @@ class TestSeveralProcesses:
         assert [row["~iteration~"] for row in of_epochs] == [1, 2, 3, 4]
         # The same command shows what is there.
         assert "| Symm + N-pairs |" in finish(self.arguments(tmp_path))
+
+    def test_stopped_and_resumed(self, tmp_path):
+        def arguments(out):
+            prefix = (*self.prefix, "-m", "benchmarks")
+            return command(out, steps=400, interval=100, prefix=prefix)
+
+        finish(arguments(tmp_path / "whole"))
+        process = start(arguments(tmp_path / "stopped"))
+        folder = tmp_path / "stopped" / "symm+n-pairs-seed0"
+        wait_for((folder / checkpoint.NAME).exists, process)
+        process.terminate()  # which torchrun passes on
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode != 0
+        finish(arguments(tmp_path / "stopped"))
+        is_same_end(tmp_path / "stopped", tmp_path / "whole")
 
     def test_errors_are_told_once_and_end_all(self, tmp_path):
         more = "--methods", "DAML + N-pairs"

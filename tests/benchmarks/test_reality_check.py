@@ -28,8 +28,8 @@ def test_folds_share_nothing_and_leave_the_test_alone():
 def test_a_fold_that_is_not_there():
     with pytest.raises(ValueError, match="part must be from 0 to 3, got 4"):
         data.glyphs(seed=0, fold=4)
-    with pytest.raises(ValueError, match="fold is for glyphs, got fold=1"):
-        Settings("N-pairs", 0, fold=1, dataset="cub", trunk="googlenet")
+    with pytest.raises(ValueError, match="fold must be from 0 to 3, got 4"):
+        Settings("N-pairs", 0, fold=4)
 
 
 def test_only_the_chosen_rate_is_tested(tmp_path, capsys):
