@@ -263,7 +263,7 @@ class TestSeveralProcesses:
         folder = tmp_path / "stopped" / "symm+n-pairs-seed0"
         wait_for((folder / checkpoint.NAME).exists, process)
         process.terminate()  # which torchrun passes on
-        output, _ = process.communicate(timeout=120)
+        process.communicate(timeout=120)
         assert process.returncode != 0
         finish(arguments(tmp_path / "stopped"))
         is_same_end(tmp_path / "stopped", tmp_path / "whole")
