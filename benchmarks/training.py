@@ -122,8 +122,7 @@ def run(
     if start.finished is not None:
         return start.finished
     with interruption.requests() as request:
-        training = _Run(settings, folder, source or Source(), start, request)
-        training.after_epoch = after_epoch
+        training = _Run(settings, folder, source or Source(), start, request, after_epoch)
         result = training.finish()
         # Asked to stop in the last evaluation: this run is finished, others wait.
         training.check_request()
@@ -156,6 +155,11 @@ def _start(settings: Settings, folder: Path, force: bool) -> _Start:
         folder.mkdir(parents=True)
         written.write_text(json.dumps(asdict(settings), indent=1))
     else:
+        if last["own"]["processes"] != processes.count():
+            raise ValueError(
+                f"{folder} was stopped with {last['own']['processes']} processes and can "
+                f"go on with as many, got {processes.count()}; --force starts it again"
+            )
         steps = last["epoch"] * settings.test_interval + last["iteration"]
         records.trim(database, folder.name, last["epoch"], steps)
         LOGGER.warning("%s goes on after step %d", folder, steps)
@@ -184,7 +188,10 @@ class _Run:
         source: where a dataset of photographs is.
         start: where it starts.
         request: whether to stop.
+        after_epoch: called when an epoch is validated and saved.
     """
+
+    hooks: logging_presets.HookContainer | None = None
 
     def __init__(
         self,
@@ -193,9 +200,10 @@ class _Run:
         source: Source,
         start: _Start,
         request: interruption.Request,
+        after_epoch: Callable[[], None],
     ) -> None:
         self.settings, self.folder, self.start = settings, folder, start
-        self.request = request
+        self.request, self.after_epoch = request, after_epoch
         self.method = METHODS[settings.method]
         random.seed(settings.seed)
         np.random.seed(settings.seed)
@@ -218,9 +226,6 @@ class _Run:
             length_before_new_iter=settings.batch_size * settings.test_interval,
         )
         self.trainer = self._make_trainer(features, source.workers)
-
-    hooks: logging_presets.HookContainer | None = None
-    after_epoch: Callable[[], None]
 
     def _keep_records(self, workers: int) -> None:
         self.record_keeper, _, self.tensorboard = logging_presets.get_record_keeper(
@@ -266,7 +271,9 @@ class _Run:
         sampler: Any = self.sampler
         if processes.count() > 1:
             _check_can_share(self.method, loss)
-            on = [self.device.index or 0] if self.device.type == "cuda" else None
+            on = None
+            if self.device.type == "cuda":
+                on = [torch.cuda.current_device()]
             models = {
                 name: DistributedDataParallel(
                     # Statistics of batches stay each process's own: else those that do
@@ -343,6 +350,7 @@ class _Run:
         return {
             "synthetic_queries": self.synthetic_queries,
             "seconds": self.timer.seconds,
+            "processes": processes.count(),
             # PML's sampler shuffles them in place.
             "classes": [int(x) for x in self.sampler.labels],
         }
@@ -450,7 +458,9 @@ def _models(settings: Settings) -> tuple[dict[str, nn.Module], int]:
     """Trunk and embedder, and how many features the trunk gives."""
     trunk, features = trunks.make_trunk(settings.trunk, settings.width, settings.pretrained)
     if settings.start == "softmax":
-        trunk.load_state_dict(pretrained_trunk(settings.width, settings.seed))
+        trunk.load_state_dict(
+            processes.from_first(lambda: pretrained_trunk(settings.width, settings.seed))
+        )
         # Training the trunk, if it was not cached, drew random numbers.
         torch.manual_seed(settings.seed)
         np.random.seed(settings.seed)

@@ -137,6 +137,17 @@ def test_a_stopped_run_with_other_settings_is_kept(tmp_path, monkeypatch):
     assert read(tmp_path / "records.db", "run") is None
 
 
+def test_a_run_goes_on_with_as_many_processes(tmp_path, monkeypatch):
+    settings, folder = settings_of("N-pairs"), tmp_path / "run"
+    stop_at_the_end(settings, folder, monkeypatch)
+    state = checkpoint.load(folder / checkpoint.NAME)
+    state["own"]["processes"] = 2
+    torch.save(state, folder / checkpoint.NAME)
+    with pytest.raises(ValueError, match=r"stopped with 2 processes .* got 1; --force"):
+        training.run(settings, folder)
+    assert checkpoint.load(folder / checkpoint.NAME) is not None
+
+
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / checkpoint.NAME
     torch.save({"epoch": 1}, path)
