@@ -372,9 +372,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.pop("workers"),
             options.pop("skip_bad_images"),
         )
+    with processes.joined():
+        return _run(_COMMANDS.get(command, experiment), options)
+
+
+def _run(command: Callable[..., str], options: dict[str, Any]) -> int:
     try:
-        with processes.joined():
-            text = _COMMANDS.get(command, experiment)(**options)
+        text = command(**options)
     except (ValueError, OSError, ImportError, sqlite3.Error) as error:
         if processes.is_first():
             print(f"error: {error}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ def joined() -> Iterator[None]:
     try:
         yield
     finally:
+        # Models that are still there would end the process with an abort, now and then.
+        gc.collect()
         distributed.destroy_process_group()
 
 
