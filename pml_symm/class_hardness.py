@@ -87,7 +87,9 @@ class Gram:
             return similarity
         squared = -2 * similarity if self.setting.euclidean else 2 - 2 * similarity
         # The root has no gradient at 0: there, as torch.cdist does, none is sent.
-        root = squared.clamp_min(torch.finfo(squared.dtype).tiny).sqrt() * self.unit
+        root = squared.clamp_min(torch.finfo(squared.dtype).tiny).sqrt()
+        if self.setting.euclidean:
+            root = root * self.unit
         return root if self.distance.power == 1 else root**self.distance.power
 
     def pairwise(self, query: Tensor, reference: Tensor) -> Tensor:
@@ -272,7 +274,8 @@ def hardest_points(
         embeddings that the point is made of, source = axis for an original.
     """
     embeddings = gram.scaled(embeddings)
-    queries = queries / gram.unit
+    if gram.setting.euclidean:
+        queries = queries / gram.unit
     single = Kinds(1)
     axes, of_sources = [], []
     for group in layout.groups:
