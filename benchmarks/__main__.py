@@ -69,7 +69,7 @@ def _command(
 def _add_experiments(commands: argparse._SubParsersAction) -> None:
     again = (
         " Runs that are finished are not trained again, and one that was stopped goes on "
-        "after its last validation."
+        "where it was, or after its last validation."
     )
     for name, methods, summary, description in (
         (

@@ -38,22 +38,22 @@ def bad_images(paths: Sequence[str], labels: np.ndarray) -> dict[str, str]:
     times = Counter(paths)
     bad |= {path: f"is named {n} times" for path, n in times.items() if n > 1}
     good = np.array([path not in bad for path in paths], dtype=bool)
-    for label in np.unique(labels):
-        rows = np.flatnonzero(good & (labels == label))
-        if len(rows) == 1:
-            bad[paths[rows[0]]] = f"is the only image of class {label}"
+    _, inverse, counts = np.unique(labels[good], return_inverse=True, return_counts=True)
+    for row in np.flatnonzero(good)[counts[inverse] == 1]:
+        bad[paths[row]] = f"is the only image of class {labels[row]}"
     return bad
 
 
 def describe(bad: Mapping[str, str]) -> str:
     """A line for each, by what is wrong with it; a count beyond a hundred of a kind."""
+    by_reason: dict[str, list[str]] = {}
+    for path, reason in bad.items():
+        by_reason.setdefault(reason, []).append(path)
     lines = []
-    kinds = Counter(bad.values())
-    for reason, number in kinds.items():
-        with_reason = [path for path, x in bad.items() if x == reason]
-        lines += [f"{path} {reason}" for path in with_reason[:_SHOWN]]
-        if number > _SHOWN:
-            lines.append(f"... and {number - _SHOWN} more {reason}")
+    for reason, alike in by_reason.items():
+        lines += [f"{path} {reason}" for path in alike[:_SHOWN]]
+        if len(alike) > _SHOWN:
+            lines.append(f"... and {len(alike) - _SHOWN} more {reason}")
     return "\n".join(lines)
 
 

@@ -328,7 +328,7 @@ def _check_annotations(name: str, dataset: _Photographs, root: Path) -> None:
         lines = (root / file).read_text(errors="replace").splitlines()
         for number, line in enumerate(lines[rows.header :], start=rows.header + 1):
             if not re.fullmatch(rows.pattern, line):
-                wrong[f"{root / file}, line {number}: {line[:80]!r}"] = ""
+                wrong[f"{root / file}, line {number}: {line[:80]!r}"] = "is wrong"
     if wrong:
         raise ValueError(
             f"annotations of {name} cannot be understood:\n{describe(wrong)}\n"

@@ -47,39 +47,31 @@ def read(database: Path, experiment: str) -> dict[str, Any] | None:
         database: the file; it need not exist.
         experiment: the run's name.
     """
-    if not database.exists():
-        return None
-    manager = DBManager(str(database), is_global=True)
-    if not manager.table_exists(_RESULTS):
-        return None
-    rows = manager.query(
-        f"SELECT result FROM {_RESULTS} JOIN experiment_ids "
-        "ON experiment_id = experiment_ids.id WHERE experiment_name=?",
-        (experiment,),
-    )
-    return json.loads(rows[-1]["result"]) if rows else None
+    return _results(database, "WHERE experiment_name=?", (experiment,)).get(experiment)
 
 
 def read_all(database: Path) -> dict[str, dict[str, Any]]:
     """Experiment -> what it found, of all finished runs.
 
     Args:
-        database: the file.
-
-    Raises:
-        ValueError: it is not there, or no run in it is finished.
+        database: the file; it need not exist.
     """
+    return _results(database, "", ())
+
+
+def _results(
+    database: Path, condition: str, values: tuple[str, ...]
+) -> dict[str, dict[str, Any]]:
     if not database.exists():
-        raise ValueError(f"{database} is not there: {database.parent} holds no runs")
+        return {}
     manager = DBManager(str(database), is_global=True)
-    rows = []
-    if manager.table_exists(_RESULTS):
-        rows = manager.query(
-            f"SELECT experiment_name, result FROM {_RESULTS} JOIN experiment_ids "
-            f"ON experiment_id = experiment_ids.id ORDER BY {_RESULTS}.id"
-        )
-    if not rows:
-        raise ValueError(f"no run in {database} is finished")
+    if not manager.table_exists(_RESULTS):
+        return {}
+    rows = manager.query(
+        f"SELECT experiment_name, result FROM {_RESULTS} JOIN experiment_ids "
+        f"ON experiment_id = experiment_ids.id {condition} ORDER BY {_RESULTS}.id",
+        values,
+    )
     return {row["experiment_name"]: json.loads(row["result"]) for row in rows}
 
 

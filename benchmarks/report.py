@@ -9,6 +9,7 @@ import io
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,17 +23,13 @@ from sklearn.manifold import TSNE
 from pml_symm import SymmSynthesizer
 
 from . import embedding_map, records, tables
+from .experiment import CURVES
 from .files import written_whole
-from .methods import METHODS
+from .methods import METHODS, Synthesis
 
 TEMPLATE = Path(__file__).parent / "report.html"
 # What only Symm methods look at: a base is the same without it.
-_SYNTHESIS = ("alpha", "beta", "pairing", "hardness", "candidates")
-_CURVES = {
-    "Recall@1 on validation classes": ("val", "recall_at_1"),
-    "Negatives with a synthetic end": ("synthetic_ratio", "ratio"),
-    "Recall@1 of synthetic queries": ("synthetic_queries", "recall_at_1"),
-}
+_SYNTHESIS = {field.name for field in fields(Synthesis)}
 
 
 class Experiment(NamedTuple):
@@ -66,15 +63,19 @@ def report(out: Path, runs: Sequence[Path] = (), speed: Path | None = None) -> s
     Raises:
         ValueError: a folder holds no finished runs, or there are none at all.
     """
-    if not runs:
-        found = sorted(Path("runs").glob(f"**/{records.DATABASE}"))
-        runs = [path.parent for path in found if _has_results(path)]
-        if not runs:
-            raise ValueError("no finished runs in runs: train some, or name their folder")
+    databases = sorted(Path("runs").glob(f"**/{records.DATABASE}"))
+    experiments = []
+    for folder in runs or [path.parent for path in databases]:
+        experiment = read(folder)
+        if experiment.variants:
+            experiments.append(experiment)
+        elif runs:
+            raise ValueError(f"{folder} holds no runs that are finished")
+    if not experiments:
+        raise ValueError("no finished runs in runs: train some, or name their folder")
     if speed is None:
         speed = Path("runs", "speed", "speed.csv")
         speed = speed if speed.exists() else None
-    experiments = [read(folder) for folder in runs]
     sections = [_section(experiment) for experiment in experiments]
     maps = [_map(experiment) for experiment in experiments]
     sections += [x for x in maps if x]
@@ -92,32 +93,23 @@ def report(out: Path, runs: Sequence[Path] = (), speed: Path | None = None) -> s
     return "\n".join(counts) + "\n"
 
 
-def _has_results(database: Path) -> bool:
-    try:
-        return bool(records.read_all(database))
-    except ValueError:
-        return False
-
-
 def read(folder: Path) -> Experiment:
-    """The finished runs of an output folder, by what they have in common.
-
-    Raises:
-        ValueError: there are none.
-    """
-    found = records.read_all(folder / records.DATABASE)
+    """The finished runs of an output folder that were tested, by what they share."""
+    found = {
+        name: result
+        for name, result in records.read_all(folder / records.DATABASE).items()
+        if result["test"]
+    }
     every = [result["settings"] for result in found.values()]
     varying = [
         name
-        for name in every[0]
+        for name in (every[0] if every else {})
         if name not in ("seed", "method", "learning_rate", "head_factor", "touch_test")
         and len({json.dumps(x.get(name)) for x in every}) > 1
     ]
     variants: dict[str, list[dict[str, Any]]] = {}
     maps: dict[str, Path] = {}
     for name, result in found.items():
-        if not result["test"]:
-            continue  # it was not to touch the test split
         label = _label(result["settings"], varying)
         variants.setdefault(label, []).append(result)
         if (folder / name / embedding_map.NAME).exists():
@@ -164,8 +156,9 @@ def _section(experiment: Experiment) -> str:
     difference = _differences(experiment)
     if difference is not None:
         parts.append(difference)
-    for title, (series, values) in _CURVES.items():
-        curves = _curves(experiment, title, series, values)
+    for (series, values), axis_label in CURVES.items():
+        title = axis_label.removesuffix(" (%)")
+        curves = _curves(experiment, title[0].upper() + title[1:], series, values)
         if curves is not None:
             parts.append(curves)
     name = html.escape(experiment.name)
@@ -225,8 +218,7 @@ def _differences(experiment: Experiment) -> str | None:
         means, halves = [], []
         for label in labels:
             base = experiment.variants[str(experiment.bases[label])]
-            pairs = zip(experiment.variants[label], base, strict=True)
-            values = [100 * (x["test"][metric] - y["test"][metric]) for x, y in pairs]
+            values = tables.differences(experiment.variants[label], base, metric)
             means.append(statistics.mean(values))
             halves.append(tables.half_interval(values))
         figure.add_scatter(

@@ -61,19 +61,26 @@ def mean_and_spread(values: Sequence[float], digits: int = 1) -> str:
     return f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
-def paired_difference(values: Sequence[float], base: Sequence[float]) -> str:
+def differences(
+    runs: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]], metric: str
+) -> list[float]:
+    """Points of a metric on the test classes, runs minus base, paired by their order."""
+    pairs = zip(runs, base, strict=True)
+    return [100 * x["test"][metric] - 100 * y["test"][metric] for x, y in pairs]
+
+
+def paired_difference(points: Sequence[float]) -> str:
     """Mean difference over the same seeds, with its 95 % interval and what it says.
 
-    >>> paired_difference([82.0, 83.1, 84.0], [81.0, 82.0, 83.0])
+    >>> paired_difference([1.0, 1.1, 1.0])
     '+1.03 [+0.89, +1.18] (wins)'
-    >>> paired_difference([82.0, 80.0], [81.0, 82.0])
+    >>> paired_difference([1.0, -2.0])
     '-0.50 [-19.56, +18.56] (ties)'
     """
-    differences = [x - y for x, y in zip(values, base, strict=True)]
-    mean = statistics.mean(differences)
-    if len(differences) == 1:
+    mean = statistics.mean(points)
+    if len(points) == 1:
         return f"{mean:+.2f} (one seed: says nothing)"
-    half = half_interval(differences)
+    half = half_interval(points)
     low, high = mean - half, mean + half
     verdict = "wins" if low > 0 else "loses" if high < 0 else "ties"
     return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] ({verdict})"
@@ -119,10 +126,7 @@ def difference_rows(
         base = bases.get(label)
         if base is not None and base in results:
             cells = [
-                paired_difference(
-                    [100 * run["test"][metric] for run in runs],
-                    [100 * run["test"][metric] for run in results[base]],
-                )
+                paired_difference(differences(runs, results[base], metric))
                 for metric in metrics
             ]
             rows.append([label, base, *cells])

@@ -11,6 +11,8 @@ import pytest
 from benchmarks import embedding_map
 from benchmarks.__main__ import main
 from benchmarks.report import read
+from benchmarks.settings import Settings
+from benchmarks.training import run
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--steps", "4", "--test-interval", "2", "--batch-size", "8", "--width", "2"]
@@ -85,6 +87,16 @@ def test_plots_have_text_alternatives(page):
     assert plots == 6
 
 
+def test_runs_that_were_not_tested_are_left_out(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = Settings("N-pairs", 0, 2, 2, 8, width=2, max_classes=8, touch_test=False)
+    run(settings, tmp_path / "runs" / "search" / "n-pairs")
+    assert main(["report"]) == 2
+    assert "no finished runs in runs" in capsys.readouterr().err
+    assert main(["report", "runs/search"]) == 2
+    assert "runs/search holds no runs" in capsys.readouterr().err
+
+
 def test_no_runs(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["report"]) == 2
@@ -101,7 +113,7 @@ class TestInChromium:
         sync_api = pytest.importorskip("playwright.sync_api")
         path = shutil.which("chromium")
         if path is None:
-            pytest.skip("there is no chromium")
+            pytest.skip("Chromium is not installed; make test-browser installs it")
         with sync_api.sync_playwright() as playwright:
             flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
             browser = playwright.chromium.launch(executable_path=path, args=flags)
