@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import torch
 from pytorch_metric_learning import losses, miners
 from pytorch_metric_learning.distances import DotProductSimilarity
 from pytorch_metric_learning.regularizers import LpRegularizer
@@ -45,21 +44,6 @@ class AllNormalizedAngularLoss(losses.AngularLoss):
         points = self.distance.normalize(embeddings)
         reference = points if ref_emb is embeddings else self.distance.normalize(ref_emb)
         return super().compute_loss(points, labels, indices_tuple, reference, ref_labels)
-
-
-class NoSynthesis(SymmSynthesizer):
-    """A synthesizer that makes no points: the Symm losses then select among originals.
-
-    It tells how much of a difference is synthesis, and how much is that every class
-    competes with one term only, its hardest.
-    """
-
-    def source_and_axis(
-        self, labels: Tensor, indices_tuple: tuple[Tensor, ...] | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Nothing to mirror."""
-        nothing = torch.empty(0, dtype=torch.int64, device=labels.device)
-        return nothing, nothing
 
 
 Loss = Callable[..., losses.BaseMetricLossFunction]
@@ -169,7 +153,8 @@ _SEMIHARD = partial(
 
 
 def _hardest_originals(make: Loss) -> losses.BaseMetricLossFunction:
-    return make(synthesizer=NoSynthesis())
+    """The control: every class competes with one term only, its hardest original."""
+    return make(synthesizer=SymmSynthesizer(pairing="none"))
 
 
 def _semihard_symm_triplet(

@@ -1,16 +1,16 @@
-"""ClassLayout: which rows of a batch belong to which class."""
+"""ClassGroups: which rows of a batch belong to which class, classes by size."""
 
 from __future__ import annotations
 
-from functools import lru_cache
-from itertools import combinations, permutations
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .point_weights import count_points, source_and_axis
 
-class ClassLayout(NamedTuple):
+
+class ClassGroups(NamedTuple):
     """The rows of a batch class by class, in groups of classes of equal size.
 
     Classes are numbered group after group, within a group by their labels.
@@ -23,6 +23,16 @@ class ClassLayout(NamedTuple):
 
     groups: tuple[Tensor, ...]
     row_labels: Tensor
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return sum(len(group) for group in self.groups)
+
+    @property
+    def are_pairs(self) -> bool:
+        """Whether each class has two members, and so one positive pair."""
+        return [group.shape[1] for group in self.groups] == [2]
 
     @property
     def labels(self) -> Tensor:
@@ -41,17 +51,27 @@ class ClassLayout(NamedTuple):
             first += len(group)
         return class_of
 
-    def positive_pairs(self, both_ways: bool = True) -> tuple[Tensor, Tensor]:
-        """Anchors and positives, shape (P,) each, of every pair of a class's rows.
+    def split(self, classes: Tensor) -> list[Tensor]:
+        """Sorted numbers of classes as numbers within each group."""
+        if len(self.groups) == 1:
+            return [classes]
+        ends = torch.tensor([len(group) for group in self.groups]).cumsum(0)
+        places = torch.searchsorted(classes, ends[:-1].to(classes.device))
+        parts = classes.tensor_split(places.cpu())
+        return [
+            part - end + len(group)
+            for part, end, group in zip(parts, ends, self.groups, strict=True)
+        ]
 
-        Class after class, and within a class as member_pairs has them.
+    def positive_pairs(self) -> tuple[Tensor, Tensor]:
+        """Anchors and positives, shape (P,) each: every pair of a class's rows, once.
 
-        Args:
-            both_ways: (i, j) and (j, i); else only the one that comes first in the batch.
+        Class after class, the anchor always the one that comes first in the batch.
         """
         anchors, positives = [], []
         for group in self.groups:
-            first, second = member_pairs(group.shape[1], both_ways, group.device)
+            m = group.shape[1]
+            first, second = torch.triu_indices(m, m, offset=1, device=group.device)
             anchors.append(group.index_select(1, first).flatten())
             positives.append(group.index_select(1, second).flatten())
         return torch.cat(anchors), torch.cat(positives)
@@ -66,24 +86,19 @@ class ClassLayout(NamedTuple):
             return first[0]
         return torch.cat([self.groups[0].new_empty(0, 2), *first])
 
+    def source_and_axis(self, pairing: str) -> tuple[Tensor, Tensor]:
+        """Source and axis of all points of all classes, int64 of shape (N,): rows.
 
-@lru_cache
-def member_pairs(
-    num_members: int, both_ways: bool, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """First and second, int64, of the pairs of a class's members."""
-    choose = permutations if both_ways else combinations
-    pairs = torch.tensor(list(choose(range(num_members), 2)), dtype=torch.long)
-    first, second = pairs.view(-1, 2).t().contiguous().to(device)
-    return first, second
-
-
-@lru_cache
-def one_way(num_members: int, device: torch.device) -> Tensor:
-    """Which of the pairs both ways come first in the batch, int64."""
-    pairs = enumerate(permutations(range(num_members), 2))
-    first = [place for place, (i, j) in pairs if i < j]
-    return torch.tensor(first, dtype=torch.long, device=device)
+        Args:
+            pairing: as SymmSynthesizer has it.
+        """
+        sources, axes = [], []
+        for group in self.groups:
+            m = group.shape[1]
+            source, axis = source_and_axis(count_points(m, pairing), m, group.device)
+            sources.append(group.index_select(1, source).flatten())
+            axes.append(group.index_select(1, axis).flatten())
+        return torch.cat(sources), torch.cat(axes)
 
 
 def other_classes(num_classes: int, device: torch.device) -> Tensor:
@@ -99,46 +114,46 @@ def other_classes(num_classes: int, device: torch.device) -> Tensor:
     return other + (other >= own).long()
 
 
-def class_layout(labels: Tensor) -> ClassLayout:
+def class_groups(labels: Tensor) -> ClassGroups:
     """Group the rows of a batch by class, and the classes by size.
 
     Args:
         labels: shape (B,).
 
     >>> import torch
-    >>> from pml_symm.class_layout import class_layout
-    >>> class_layout(torch.tensor([7, 5, 7, 9, 5])).groups
+    >>> from pml_symm.class_groups import class_groups
+    >>> class_groups(torch.tensor([7, 5, 7, 9, 5])).groups
     (tensor([[3]]), tensor([[1, 4],
             [0, 2]]))
     """
     ordered, order = torch.sort(labels, stable=True)
     if len(labels) == 0:
         # An empty batch has one group, of no classes.
-        return ClassLayout((order.view(0, 1),), labels)
+        return ClassGroups((order.view(0, 1),), labels)
     changes = ordered[1:] != ordered[:-1]
     num_classes = int(changes.sum()) + 1
     size, rest = divmod(len(labels), num_classes)
     if rest == 0 and bool(changes[size - 1 :: size].all()):
         # Balanced, the usual case: nothing to pick and choose.
-        return ClassLayout((order.view(num_classes, size),), labels)
+        return ClassGroups((order.view(num_classes, size),), labels)
     sizes = torch.unique_consecutive(ordered, return_counts=True)[1]
     starts = sizes.cumsum(0) - sizes
     groups = []
     for size in torch.unique(sizes).tolist():
         chosen = (sizes == size).nonzero()
         groups.append(order[starts[chosen] + torch.arange(size, device=order.device)])
-    return ClassLayout(tuple(groups), labels)
+    return ClassGroups(tuple(groups), labels)
 
 
-def balanced_layout(labels: Tensor, samples_per_class: int) -> ClassLayout:
-    """As class_layout, of a batch that is known to be balanced; never asks the device.
+def balanced_class_groups(labels: Tensor, samples_per_class: int) -> ClassGroups:
+    """As class_groups, of a batch that is known to be balanced; never asks the device.
 
     Args:
         labels: shape (B,), each of them samples_per_class times.
         samples_per_class: m, which divides B.
     """
     order = torch.argsort(labels, stable=True)
-    return ClassLayout((order.view(-1, samples_per_class),), labels)
+    return ClassGroups((order.view(-1, samples_per_class),), labels)
 
 
 def is_balanced(labels: Tensor, samples_per_class: int) -> Tensor:

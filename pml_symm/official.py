@@ -1,7 +1,7 @@
 """The candidates of the authors' released TensorFlow losses, for candidates="official".
 
-The candidates are made of the four kinds of points of n pairs, each of shape (n, D), in
-the authors' order: anchors, positives, positives about anchors, anchors about positives.
+The candidates compare the four points of n pairs, each of shape (n, D), in the authors'
+order: anchors, positives, positives about anchors, anchors about positives.
 Row i of each belongs to class i. A loss takes the maximum over the last dimension of the
 candidates, the positive terms on the diagonal included.
 """
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 
-def four_kinds(
+def four_points(
     anchors: Tensor, positives: Tensor, reflect: Callable[[Tensor, Tensor], Tensor]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The originals and synthetic points of n pairs, in the authors' order."""
@@ -23,15 +23,15 @@ def four_kinds(
 
 
 def n_pairs_candidates(
-    kinds: Sequence[Tensor], similarity: Callable[[Tensor, Tensor], Tensor]
+    points: Sequence[Tensor], similarity: Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
     """Shape (n, n, 6): rows of the first kind against columns of the second."""
-    return torch.stack([similarity(x, y) for x, y in combinations(kinds, 2)], dim=-1)
+    return torch.stack([similarity(x, y) for x, y in combinations(points, 2)], dim=-1)
 
 
-def angular_candidates(kinds: Sequence[Tensor], squared_tangent: Tensor) -> Tensor:
+def angular_candidates(points: Sequence[Tensor], squared_tangent: Tensor) -> Tensor:
     """Shape (n, n, 12): the angular terms of the ordered pairs of different kinds."""
-    diagonal = torch.eye(len(kinds[0]), dtype=torch.bool, device=kinds[0].device)
+    diagonal = torch.eye(len(points[0]), dtype=torch.bool, device=points[0].device)
     return torch.stack(
         [
             torch.where(
@@ -39,7 +39,7 @@ def angular_candidates(kinds: Sequence[Tensor], squared_tangent: Tensor) -> Tens
                 2 * (1 + squared_tangent) * (x * y).sum(1),
                 4 * squared_tangent * (x + y) @ y.t(),
             )
-            for x, y in permutations(kinds, 2)
+            for x, y in permutations(points, 2)
         ],
         dim=-1,
     )

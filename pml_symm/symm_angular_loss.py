@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import combinations
 from typing import Any
 
 import torch
@@ -14,19 +12,15 @@ from pytorch_metric_learning.distances import (
 )
 from pytorch_metric_learning.losses import AngularLoss
 from torch import Tensor
+from torch.nn.functional import pad
 
-from .class_hardness import (
-    ClassHardness,
-    Gram,
-    hardest_sums,
-    hardest_sums_of_classes,
-    rows_of,
-)
+from .class_groups import ClassGroups
 from .functional import class_pair_hardness
-from .mixins import CandidatesMixin
-from .pml import IndicesTuple, c_f, lmu, positive_pairs
-from .released import angular_candidates, four_kinds
-from .synthetic_batch import SyntheticBatch
+from .official import angular_candidates, four_points
+from .pml import IndicesTuple, c_f
+from .point_weights import sums_of_two
+from .selection import Scores, rows_of, select
+from .symm_mixin import CandidatesMixin, PositivePairs
 from .validation import rank_of
 
 
@@ -102,129 +96,144 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
         ref_labels: Tensor,
     ) -> dict:
         """PML's hook: one term for each positive pair."""
-        official = self.candidates == "official"
-        # The loss of a pair is the same both ways.
-        both_ways = indices_tuple is None and ref_emb is embeddings and not official
-        layout = self.layout(ref_labels)
-        if official:
+        groups = self.class_groups(ref_labels)
+        if self.candidates == "official":
             c_f.ref_not_supported(embeddings, labels, ref_emb, ref_labels)
             anchors, positives = self.one_pair_a_class(indices_tuple, labels).unbind(1)
-        elif both_ways:
-            anchors, positives = layout.positive_pairs(both_ways=False)
+            pairs = PositivePairs(anchors, positives)
         else:
-            anchors, positives = positive_pairs(indices_tuple, labels, ref_labels)
-        if len(anchors) == 0 or sum(len(group) for group in layout.groups) == 1:
+            pairs = self.positive_pairs(indices_tuple, labels, ref_labels, groups)
+        if len(pairs.anchor) == 0 or groups.num_classes == 1:
             return self.zero_losses()
         if self.collect_stats:
             self.set_stats(
-                self.distance.maybe_normalize(embeddings[anchors]),
-                self.distance.maybe_normalize(ref_emb[positives]),
+                self.distance.maybe_normalize(embeddings[pairs.anchor]),
+                self.distance.maybe_normalize(ref_emb[pairs.positive]),
                 embeddings,
                 ref_emb,
-                labels[anchors].unsqueeze(1) != ref_labels,
+                labels[pairs.anchor].unsqueeze(1) != ref_labels,
             )
-        gram_distance = DotProductSimilarity(
-            normalize_embeddings=self.distance.normalize_embeddings
+        squared_tangent = torch.tan(self.alpha) ** 2
+        if self.candidates == "official":
+            losses = self.official_losses(pairs, embeddings, squared_tangent)
+            return pairs.loss_dictionary(losses)
+        # x_i.x_j, and the largest (X + Y).z
+        positive, negative, keep = self.compare_sums(
+            pairs,
+            embeddings,
+            ref_emb,
+            groups,
+            (1 + squared_tangent) / (2 * squared_tangent),
         )
-        pairs = anchors, positives
-        if official:
-            losses = self.official_losses(self.four_kinds(*pairs, embeddings, ref_emb))
-        elif Gram.supports(gram_distance, self.synthesizer, self.hardness):
-            gram = Gram(gram_distance, self.synthesizer, rank_of(self.hardness))
-            selected = None
-            if both_ways:
-                selected = hardest_sums_of_classes(
-                    gram, embeddings, layout, self.collect_stats
-                )
-            if selected is None:
-                points = torch.stack(
-                    [rows_of(embeddings, anchors), rows_of(ref_emb, positives)], dim=1
-                )
-                selected = hardest_sums(gram, points, ref_emb, layout, self.collect_stats)
-            losses = self.gram_losses(selected, labels[anchors, None] == layout.labels)
-        else:
-            classes, ref_classes = torch.unique(ref_labels, return_inverse=True)
-            pool = self.synthesizer(ref_emb, ref_classes)
-            kinds = self.four_kinds(*pairs, embeddings, ref_emb)
-            losses = self.pair_losses(kinds, ref_classes[positives], pool, len(classes))
-        if both_ways:
-            losses = losses.repeat(2)
-            anchors, positives = (
-                torch.cat([anchors, positives]),
-                torch.cat([positives, anchors]),
-            )
-        return {
-            "loss": {
-                "losses": losses,
-                "indices": (anchors, positives),
-                "reduction_type": "pos_pair",
-            }
-        }
-
-    def four_kinds(
-        self, anchors: Tensor, positives: Tensor, embeddings: Tensor, ref_emb: Tensor
-    ) -> list[Tensor]:
-        """The pairs' originals and synthetic points, as the distance compares them."""
-        kinds = four_kinds(
-            rows_of(embeddings, anchors),
-            rows_of(ref_emb, positives),
-            self.synthesizer.reflect,
+        positive = 2 * (1 + squared_tangent) * positive.unsqueeze(1)
+        exponents = (4 * squared_tangent * negative - positive).masked_fill(
+            ~keep, -torch.inf
         )
-        return [self.distance.maybe_normalize(x) for x in kinds]
+        losses = torch.logsumexp(pad(exponents, (0, 1)), dim=1)
+        return pairs.loss_dictionary(losses)
 
-    def gram_losses(self, selected: ClassHardness, own: Tensor) -> Tensor:
-        """Shape (P,): L_ij by the Gram matrix.
+    def compare_sums(
+        self,
+        pairs: PositivePairs,
+        embeddings: Tensor,
+        ref_emb: Tensor,
+        groups: ClassGroups,
+        ceiling: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x_i.x_j of every pair, and the selected (X + Y).z for it and every class.
 
         Args:
-            selected: as hardest_sums gives it.
-            own: shape (P, C), bool: the class of each pair.
+            pairs: the positive pairs.
+            embeddings: shape (B, D).
+            ref_emb: shape (R, D).
+            groups: of its labels.
+            ceiling: of semi-hard candidates, in units of x_i.x_j.
+
+        Returns:
+            Shapes (P,), (P, C), and (P, C), bool: False at the pair's own class and
+            where no candidate is semi-hard.
         """
-        squared_tangent = torch.tan(self.alpha) ** 2
-        self.record_synthetic_ratio(selected.is_synthetic, ~own)
-        positive_term = 2 * (1 + squared_tangent) * selected.within[0][:, :1]
-        terms = 4 * squared_tangent * selected.similarity - positive_term
-        # In the place of the pair's own class stands the one of the logarithm.
-        return torch.logsumexp(terms.masked_fill(own, 0), dim=1)
-
-    def pair_losses(
-        self,
-        kinds: Sequence[Tensor],
-        pair_classes: Tensor,
-        pool: SyntheticBatch,
-        num_classes: int,
-    ) -> Tensor:
-        """Shape (P,): L_ij of pairs whose four points are in kinds, (P, D) each."""
-        squared_tangent = torch.tan(self.alpha) ** 2
-        points = self.distance.maybe_normalize(pool.embeddings)
-        products = [x @ points.t() for x in kinds]
-        two_of_four = list(combinations(range(len(kinds)), 2))
-        sums = torch.stack([products[x] + products[y] for x, y in two_of_four], dim=1)
-        positive_term = 2 * (1 + squared_tangent) * (kinds[0] * kinds[1]).sum(1)
-        pair = torch.arange(len(pair_classes), device=points.device)
-        selected = class_pair_hardness(
-            (4 * squared_tangent * sums).flatten(0, 1),
-            pair.repeat_interleave(len(two_of_four)),
-            pool.labels,
-            (len(pair), num_classes),
-            self.hardness,
-            pair,
-            positive_term,
+        normalize = self.distance.normalize_embeddings
+        product = DotProductSimilarity(normalize_embeddings=normalize)
+        if not Scores.supports(product, self.synthesizer):
+            return self._compare_made_sums(pairs, embeddings, ref_emb, groups, ceiling)
+        scores = Scores(product, self.synthesizer)
+        columns = scores.points_of_classes(ref_emb, groups)
+        if pairs.within_groups and groups.are_pairs:
+            of_pairs = columns[0]
+        else:
+            members = rows_of(embeddings, pairs.anchor), rows_of(ref_emb, pairs.positive)
+            of_pairs = scores.points(scores.prepare(torch.stack(members, dim=1)))
+        positive = of_pairs.gram[:, 0, 1]
+        selected = select(
+            [sums_of_two(of_pairs)],
+            columns,
+            rank_of(self.hardness),
+            ceiling * positive.detach() if self.hardness == "semihard" else None,
         )
-        classes = torch.arange(num_classes, device=points.device)
-        keep = selected.found & (classes != pair_classes.unsqueeze(1))
-        # The first two of the four are the originals.
-        with_synthetic = selected.row % len(two_of_four) > 0
-        is_synthetic = with_synthetic | (selected.column >= pool.num_originals)
-        self.record_synthetic_ratio(is_synthetic, keep)
-        return lmu.logsumexp(
-            selected.similarity - positive_term.unsqueeze(1),
-            keep_mask=keep,
-            add_one=True,
-        ).squeeze(1)
+        classes = torch.arange(groups.num_classes, device=positive.device)
+        keep = groups.class_of[pairs.positive].unsqueeze(1) != classes
+        score = selected.score
+        if self.hardness == "semihard":
+            keep = keep & (score != -torch.inf)
+        if self.collect_stats:
+            self.record_synthetic_ratio(selected.is_synthetic(), keep)
+        return positive, score, keep
 
-    def official_losses(self, kinds: Sequence[Tensor]) -> Tensor:
+    def _compare_made_sums(
+        self,
+        pairs: PositivePairs,
+        embeddings: Tensor,
+        ref_emb: Tensor,
+        groups: ClassGroups,
+        ceiling: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As compare_sums, where the synthetic points themselves are needed."""
+        class_of = groups.class_of
+        pool = self.synthesizer(ref_emb, class_of)
+        points = self.distance.maybe_normalize(pool.embeddings)
+        numbers = torch.arange(len(pairs.anchor), device=class_of.device)
+        of_pairs = self.synthesizer(
+            torch.cat([embeddings[pairs.anchor], ref_emb[pairs.positive]]),
+            numbers.repeat(2),
+        )
+        x = self.distance.maybe_normalize(of_pairs.embeddings)
+        positive = (x[: len(numbers)] * x[len(numbers) : 2 * len(numbers)]).sum(dim=1)
+        # Every two of the points of a pair, the two originals first.
+        of_each = torch.argsort(of_pairs.labels, stable=True).view(len(numbers), -1)
+        num_points = of_each.shape[1]
+        first, second = torch.triu_indices(
+            num_points, num_points, offset=1, device=class_of.device
+        )
+        products = (x @ points.t())[of_each]
+        sums = products[:, first] + products[:, second]
+        selected = class_pair_hardness(
+            sums.flatten(0, 1),
+            numbers.repeat_interleave(len(first)),
+            pool.labels,
+            (len(numbers), groups.num_classes),
+            self.hardness,
+            numbers,
+            ceiling * positive,
+        )
+        classes = torch.arange(groups.num_classes, device=class_of.device)
+        keep = selected.found & (class_of[pairs.positive].unsqueeze(1) != classes)
+        is_synthetic = (selected.row % len(first) > 0) | (
+            selected.column >= pool.num_originals
+        )
+        self.record_synthetic_ratio(is_synthetic, keep)
+        return positive, selected.similarity, keep
+
+    def official_losses(
+        self, pairs: PositivePairs, embeddings: Tensor, squared_tangent: Tensor
+    ) -> Tensor:
         """Shape (n,): the released loss's softmax over twelve kinds of pairs."""
-        candidates = angular_candidates(kinds, torch.tan(self.alpha) ** 2)
+        points = four_points(
+            embeddings[pairs.anchor], embeddings[pairs.positive], self.synthesizer.reflect
+        )
+        candidates = angular_candidates(
+            [self.distance.maybe_normalize(x) for x in points], squared_tangent
+        )
         others = ~torch.eye(len(candidates), dtype=torch.bool, device=candidates.device)
         winner = candidates.argmax(-1)
         # Of the twelve, the first is (a, p) and the fourth (p, a).

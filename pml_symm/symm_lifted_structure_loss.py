@@ -6,8 +6,8 @@ import torch
 from pytorch_metric_learning.losses import LiftedStructureLoss
 from torch import Tensor
 
-from .mixins import SymmMixin
-from .pml import IndicesTuple, lmu, positive_pairs
+from .pml import IndicesTuple
+from .symm_mixin import SymmMixin
 
 
 class SymmLiftedStructureLoss(SymmMixin, LiftedStructureLoss):
@@ -56,28 +56,13 @@ class SymmLiftedStructureLoss(SymmMixin, LiftedStructureLoss):
         ref_labels: Tensor,
     ) -> dict:
         """PML's hook: one term for each positive pair."""
-        given = None
-        if indices_tuple is not None:
-            given = positive_pairs(indices_tuple, labels, ref_labels)
-        pairs, positive_values, negatives = self.compare(
-            given, embeddings, labels, ref_emb, ref_labels, originals=False
-        )
-        if len(pairs[0]) == 0:
+        groups = self.class_groups(ref_labels)
+        pairs = self.positive_pairs(indices_tuple, labels, ref_labels, groups)
+        if len(pairs.anchor) == 0:
             return self.zero_losses()
+        values, negatives = self.compare(pairs, embeddings, ref_emb, groups)
         terms = self.distance.margin(self.neg_margin, negatives.hardness)
-        attraction = self.distance.margin(positive_values, self.pos_margin)
-        if self.hardness != "semihard" and len(negatives.classes) > 1:
-            repulsion = terms.masked_fill(~negatives.keep, -torch.inf).logsumexp(dim=1)
-            losses = torch.relu(repulsion[negatives.row] + attraction) ** 2 / 2
-        else:
-            # A sum may be empty: PML's logsumexp has 0 there, not minus infinity.
-            repulsion = lmu.logsumexp(terms, keep_mask=negatives.keep, add_one=False)
-            losses = torch.relu(repulsion[negatives.row, 0] + attraction) ** 2 / 2
-            losses = torch.where(negatives.keep.any(dim=1)[negatives.row], losses, 0)
-        return {
-            "loss": {
-                "losses": losses,
-                "indices": pairs,
-                "reduction_type": "pos_pair",
-            }
-        }
+        repulsion = terms.masked_fill(~negatives.keep, -torch.inf).logsumexp(dim=1)
+        attraction = self.distance.margin(values, self.pos_margin)
+        violation = torch.relu(negatives.of_pairs(repulsion) + attraction)
+        return pairs.loss_dictionary(violation**2 / 2)

@@ -6,9 +6,9 @@ from pytorch_metric_learning import losses
 from torch import Tensor
 
 from .functional import finite_or_nan
-from .mixins import SymmMixin
 from .pml import IndicesTuple, c_f, positive_pairs
 from .symm_miner import SymmMiner
+from .symm_mixin import SymmMixin
 from .validation import check_batch
 
 _MINER = "SymmMiner(), whose tuple weights this loss's samples"

@@ -8,10 +8,10 @@ import torch
 from pytorch_metric_learning.miners import BaseMiner
 from torch import Tensor
 
-from .class_hardness import Gram, hardest_points
-from .class_layout import ClassLayout, class_layout, other_classes
+from .class_groups import ClassGroups, class_groups, other_classes
 from .functional import at_least_float32, class_pair_hardness
 from .pml import IndicesTuple, positive_pairs, similarity_from
+from .selection import Scores, rows_of, select
 from .symm_synthesizer import SymmSynthesizer, synthesizer_or_default
 from .synthetic_batch import SyntheticBatch
 from .validation import (
@@ -104,21 +104,22 @@ class SymmMiner(BaseMiner):
         self, embeddings: Tensor, labels: Tensor, ref_emb: Tensor, ref_labels: Tensor
     ) -> IndicesTuple:
         """PML's hook: mine with every positive pair."""
-        if not Gram.supports(self.distance, self.synthesizer, self.hardness):
-            pairs = positive_pairs(None, labels, ref_labels)
+        if not Scores.supports(self.distance, self.synthesizer):
             pool = self.synthesizer(ref_emb, ref_labels)
+            pairs = positive_pairs(None, labels, ref_labels)
             return self.mine_pool(pool, pairs, embeddings, labels)
-        layout = class_layout(ref_labels)
+        groups = class_groups(ref_labels)
         if ref_labels is labels:
-            pairs = layout.positive_pairs()
-            order = torch.argsort(pairs[0], stable=True)
+            first, second = groups.positive_pairs()
+            pairs = torch.cat([first, second]), torch.cat([second, first])
+            order = torch.argsort(pairs[0] * len(labels) + pairs[1])
             pairs = pairs[0][order], pairs[1][order]
         else:
             pairs = positive_pairs(None, labels, ref_labels)
         made_of = None
         if self.index_space == "pool":
             made_of = self.synthesizer.source_and_axis(ref_labels)
-        return self._mine_gram(pairs, embeddings, labels, ref_emb, layout, made_of)
+        return self._mine_scores(pairs, embeddings, labels, ref_emb, groups, made_of)
 
     @torch.no_grad()
     def mine_pool(
@@ -139,11 +140,11 @@ class SymmMiner(BaseMiner):
         Returns:
             As forward.
         """
-        if Gram.supports(self.distance, self.synthesizer, self.hardness):
-            layout = class_layout(pool.labels[: pool.num_originals])
-            made_of = pool.source, pool.axis
+        if Scores.supports(self.distance, self.synthesizer):
             originals = pool.embeddings[: pool.num_originals]
-            return self._mine_gram(pairs, embeddings, labels, originals, layout, made_of)
+            groups = class_groups(pool.labels[: pool.num_originals])
+            made_of = pool.source, pool.axis
+            return self._mine_scores(pairs, embeddings, labels, originals, groups, made_of)
         anchors, positives = pairs
         classes, column_classes = torch.unique(pool.labels, return_inverse=True)
         with torch.autocast(embeddings.device.type, enabled=False):
@@ -168,63 +169,72 @@ class SymmMiner(BaseMiner):
             self.synthetic_ratio = pool.synthetic_ratio(negatives)
         if self.index_space == "batch":
             negatives = pool.nearest_original[negatives]
-        if self.hardness == "semihard":
-            return anchors[row], positives[row], negatives
-        return anchors, positives, row, negatives
+        return self._tuple(pairs, row, negatives)
 
-    def _mine_gram(
+    def _mine_scores(
         self,
         pairs: tuple[Tensor, Tensor],
         embeddings: Tensor,
         labels: Tensor,
         ref_emb: Tensor,
-        layout: ClassLayout,
+        groups: ClassGroups,
         made_of: tuple[Tensor, Tensor] | None,
     ) -> IndicesTuple:
-        """As forward, for distances that dot products of originals are enough for.
+        """As forward, for distances that the dot products of points are enough for.
 
         Args:
             pairs: the positive pairs.
             embeddings: shape (B, D).
             labels: shape (B,).
             ref_emb: shape (R, D).
-            layout: of its labels.
+            groups: of its labels.
             made_of: sources and axes of the pool's synthetic points, for
                 index_space="pool".
         """
-        gram = Gram(self.distance, self.synthesizer, rank_of(self.hardness))
-        gram.record_norms(embeddings, ref_emb)
-        in_pool = made_of if self.index_space == "pool" else None
         with torch.autocast(embeddings.device.type, enabled=False):
-            axis, source = hardest_points(
-                gram,
-                at_least_float32(embeddings),
-                at_least_float32(ref_emb),
-                layout,
-                sources=self.collect_stats or in_pool is not None,
+            query, reference = at_least_float32(embeddings), at_least_float32(ref_emb)
+            scores = Scores(self.distance, self.synthesizer, query, reference)
+            scores.record_norms(query, reference)
+            query, ceiling = scores.prepare(query), None
+            if self.hardness == "semihard":
+                query, labels = query[pairs[0]], labels[pairs[0]]
+                positives = scores.prepare(reference[pairs[1]])
+                ceiling = scores.of_values(scores.pairwise(query, positives))
+            selected = select(
+                [scores.points(query.unsqueeze(1), pairing="none")],
+                scores.points_of_classes(reference, groups),
+                rank_of(self.hardness),
+                ceiling,
             )
-        if labels is layout.row_labels:
+        if labels is groups.row_labels:
             # Each row has as many negatives: no mask to search, a third of the memory.
-            other = other_classes(axis.shape[1], axis.device)
-            other = other.index_select(0, layout.class_of)
-            axis = axis.gather(1, other).flatten()
-            source = None if source is None else source.gather(1, other).flatten()
-            num_others = other.shape[1]
+            other = other_classes(groups.num_classes, labels.device)[groups.class_of]
+            row = torch.arange(len(labels), device=labels.device)
+            row = row.repeat_interleave(other.shape[1])
+            point = selected.column_point().gather(1, other).flatten()
             del other  # as large as what is made next
-            anchors = torch.arange(len(labels), device=axis.device)
-            anchors = anchors.repeat_interleave(num_others)
         else:
-            anchors, column = torch.where(labels.unsqueeze(1) != layout.labels)
-            axis = axis[anchors, column]
-            source = None if source is None else source[anchors, column]
-        if source is None:
-            return *pairs, anchors, axis
-        is_synthetic = source != axis
-        if self.collect_stats and len(anchors) > 0:
+            keep = labels.unsqueeze(1) != groups.labels
+            if ceiling is not None:
+                keep &= selected.score != -torch.inf
+            row, column = torch.where(keep)
+            point = selected.column_point()[row, column]
+        source, axis = groups.source_and_axis(self.synthesizer.pairing)
+        if self.collect_stats and len(row) > 0:
+            is_synthetic = rows_of(source != axis, point)
             self.synthetic_ratio = is_synthetic.float().mean().item()
-        if in_pool is None:
-            return *pairs, anchors, axis
-        # Both kinds of pairing list the synthetic points by source, then by axis.
-        made_of_rows = in_pool[0] * len(ref_emb) + in_pool[1]
-        place = torch.searchsorted(made_of_rows, source * len(ref_emb) + axis)
-        return *pairs, anchors, torch.where(is_synthetic, len(ref_emb) + place, axis)
+        if self.index_space == "pool" and made_of is not None:
+            # Every pairing lists the synthetic points by source, then by axis.
+            in_pool = torch.searchsorted(
+                made_of[0] * len(ref_emb) + made_of[1], source * len(ref_emb) + axis
+            )
+            axis = torch.where(source == axis, axis, len(ref_emb) + in_pool)
+        return self._tuple(pairs, row, rows_of(axis, point))
+
+    def _tuple(
+        self, pairs: tuple[Tensor, Tensor], row: Tensor, negatives: Tensor
+    ) -> IndicesTuple:
+        """What is mined; rows are embeddings, or for "semihard" positive pairs."""
+        if self.hardness == "semihard":
+            return pairs[0][row], pairs[1][row], negatives
+        return *pairs, row, negatives

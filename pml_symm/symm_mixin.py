@@ -7,16 +7,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .class_hardness import ClassHardness, Gram, class_hardness
-from .class_layout import ClassLayout, balanced_layout, class_layout, is_balanced
-from .functional import (
-    at_least_float32,
-    class_pair_hardness,
-    finite_or_nan,
-)
+from .class_groups import ClassGroups, balanced_class_groups, class_groups, is_balanced
+from .functional import at_least_float32, class_pair_hardness, finite_or_nan
 from .pml import IndicesTuple, c_f, lmu, positive_pairs, similarity_from
+from .selection import Scores, rows_of, select
 from .symm_synthesizer import SymmSynthesizer, synthesizer_or_default
-from .synthetic_batch import SyntheticBatch
 from .validation import (
     Hardness,
     check_batch,
@@ -26,6 +21,39 @@ from .validation import (
     check_samples_per_class,
     rank_of,
 )
+
+
+class PositivePairs(NamedTuple):
+    """The positive pairs that a loss works on.
+
+    Attributes:
+        anchor: shape (P,), int64, rows of embeddings.
+        positive: shape (P,), int64, rows of ref_emb.
+        both_ways: whether each stands for the pair (positive, anchor) too, of which a
+            loss is the same.
+        within_groups: whether they are what ClassGroups.positive_pairs gives.
+    """
+
+    anchor: Tensor
+    positive: Tensor
+    both_ways: bool = False
+    within_groups: bool = False
+
+    def loss_dictionary(self, losses: Tensor) -> dict:
+        """PML's, from the losses of the pairs, shape (P,).
+
+        >>> pair = torch.tensor([0]), torch.tensor([1])
+        >>> PositivePairs(*pair, both_ways=True).loss_dictionary(torch.ones(1))["loss"]
+        {'losses': tensor([1., 1.]), 'indices': (tensor([0, 1]), tensor([1, 0])), \
+'reduction_type': 'pos_pair'}
+        """
+        indices = self.anchor, self.positive
+        if self.both_ways:
+            losses = losses.repeat(2)
+            indices = torch.cat(indices), torch.cat(indices[::-1])
+        return {
+            "loss": {"losses": losses, "indices": indices, "reduction_type": "pos_pair"}
+        }
 
 
 class Negatives(NamedTuple):
@@ -38,16 +66,18 @@ class Negatives(NamedTuple):
         keep: shape (U, C), bool, False at the pair's own class and where no candidate
             is semi-hard.
         original: shape (U, C), int64, the original nearest to the selected point of v;
-            may be empty where it was not asked for.
-        row: shape (P,), int64, the row of each pair.
-        classes: shape (C,), the labels of the classes.
+            empty where it was not asked for.
+        row: shape (P,), int64, the row of each pair; None where each has its own.
     """
 
     hardness: Tensor
     keep: Tensor
     original: Tensor
-    row: Tensor
-    classes: Tensor
+    row: Tensor | None
+
+    def of_pairs(self, x: Tensor) -> Tensor:
+        """Rows, x of shape (U, ...), as pairs, shape (P, ...)."""
+        return x if self.row is None else rows_of(x, self.row)
 
 
 class SymmMixin:
@@ -131,130 +161,132 @@ class SymmMixin:
             )
         return None
 
-    def layout(self, ref_labels: Tensor) -> ClassLayout:
+    def class_groups(self, ref_labels: Tensor) -> ClassGroups:
         """Which rows belong to which class, without a look if that was promised."""
         if self.samples_per_class is None:
-            return class_layout(ref_labels)
-        return balanced_layout(ref_labels, self.samples_per_class)
+            return class_groups(ref_labels)
+        return balanced_class_groups(ref_labels, self.samples_per_class)
 
-    def class_hardness(
-        self, embeddings: Tensor, layout: ClassLayout, originals: bool
-    ) -> tuple[Gram, ClassHardness]:
-        """H(u, v) by the Gram matrix.
+    def positive_pairs(
+        self,
+        indices_tuple: IndicesTuple | None,
+        labels: Tensor,
+        ref_labels: Tensor,
+        groups: ClassGroups,
+    ) -> PositivePairs:
+        """The pairs of the tuple, or all.
 
         Args:
-            embeddings: shape (B, D).
-            layout: of their labels.
-            originals: tell which originals they are.
+            indices_tuple: as forward takes it.
+            labels: shape (B,).
+            ref_labels: shape (R,); the same object where there is no reference.
+            groups: of ref_labels.
         """
-        gram = Gram(self.distance, self.synthesizer, rank_of(self.hardness))  # type: ignore[attr-defined]
-        details = originals or self.collect_stats  # type: ignore[attr-defined]
-        return gram, class_hardness(gram, embeddings, layout, details)
+        # Distances that are not known may depend on which of two points comes first.
+        is_symmetric = Scores.supports(self.distance, self.synthesizer)  # type: ignore[attr-defined]
+        if indices_tuple is None and ref_labels is labels and is_symmetric:
+            return PositivePairs(*groups.positive_pairs(), True, True)
+        return PositivePairs(*positive_pairs(indices_tuple, labels, ref_labels))
 
     def compare(
         self,
-        pairs: tuple[Tensor, Tensor] | None,
+        pairs: PositivePairs,
         embeddings: Tensor,
-        labels: Tensor,
         ref_emb: Tensor,
-        ref_labels: Tensor,
-        originals: bool = True,
-    ) -> tuple[tuple[Tensor, Tensor], Tensor, Negatives]:
-        """Positive pairs, the distance's values of them, and what they compete with.
+        groups: ClassGroups,
+        originals: bool = False,
+    ) -> tuple[Tensor, Negatives]:
+        """The distance's values of positive pairs, and what the pairs compete with.
 
         Args:
-            pairs: anchors and positives, or None for all.
+            pairs: the positive pairs.
             embeddings: shape (B, D).
-            labels: shape (B,).
             ref_emb: shape (R, D).
-            ref_labels: shape (R,).
+            groups: of its labels.
             originals: tell which originals the negatives are.
         """
         distance = self.distance  # type: ignore[attr-defined]
-        if not Gram.supports(distance, self.synthesizer, self.hardness):
-            if pairs is None:
-                pairs = positive_pairs(None, labels, ref_labels)
-            return pairs, *self._compare_points(pairs, embeddings, ref_emb, ref_labels)
-        layout = self.layout(ref_labels)
-        gram, selected = self.class_hardness(ref_emb, layout, originals)
-        gram.record_norms(embeddings, ref_emb)
-        if pairs is None and ref_emb is embeddings:
-            anchors, positives = layout.positive_pairs()
-            values = torch.cat([x.flatten() for x in selected.within])
+        if not Scores.supports(distance, self.synthesizer):
+            return self._compare_made_points(pairs, embeddings, ref_emb, groups)
+        scores = Scores(distance, self.synthesizer, embeddings, ref_emb)
+        scores.record_norms(embeddings, ref_emb)
+        points = scores.points_of_classes(ref_emb, groups)
+        classes = torch.arange(groups.num_classes, device=ref_emb.device)
+        if pairs.within_groups:
+            values = scores.within_classes(points)
         else:
-            anchors, positives = pairs or positive_pairs(None, labels, ref_labels)
-            values = gram.pairwise(embeddings[anchors], ref_emb[positives])
-        row, classes = layout.class_of[positives], layout.labels
-        keep = ~torch.eye(len(classes), dtype=torch.bool, device=ref_emb.device)
-        self.record_synthetic_ratio(selected.is_synthetic, keep, row)
-        negatives = Negatives(
-            gram.values(selected.similarity), keep, selected.original, row, classes
-        )
-        return (anchors, positives), values, negatives
+            values = scores.pairwise(
+                scores.prepare(rows_of(embeddings, pairs.anchor)),
+                scores.prepare(rows_of(ref_emb, pairs.positive)),
+            )
+        row = None
+        if not (pairs.within_groups and groups.are_pairs):
+            row = groups.class_of[pairs.positive]
+        if self.hardness == "semihard":
+            # Each pair is a row of its own, where only what is less similar competes.
+            order = torch.argsort(classes if row is None else row, stable=True)
+            row_classes = order if row is None else row[order]
+            row = None if row is None else torch.argsort(order)
+            rows = [
+                x.rows(index)
+                for x, index in zip(points, groups.split(row_classes), strict=True)
+            ]
+            selected = select(
+                rows,
+                points,
+                ceiling=scores.of_values(values.detach()[order]),
+            )
+            score = selected.score
+            keep = (classes != row_classes.unsqueeze(1)) & (score != -torch.inf)
+            score = score.masked_fill(~keep, 0)
+        else:
+            row_classes = classes
+            selected = select(points, points, rank_of(self.hardness))
+            score = selected.score
+            keep = classes != classes.unsqueeze(1)
+        if self.collect_stats:  # type: ignore[attr-defined]
+            self.record_synthetic_ratio(selected.is_synthetic(), keep, row)
+        original = row_classes.new_empty(0)
+        if originals:
+            _, axis = groups.source_and_axis(self.synthesizer.pairing)
+            original = rows_of(axis, selected.column_point())
+        return values, Negatives(scores.values(score), keep, original, row)
 
-    def _compare_points(
+    def _compare_made_points(
         self,
-        pairs: tuple[Tensor, Tensor],
+        pairs: PositivePairs,
         embeddings: Tensor,
         ref_emb: Tensor,
-        ref_labels: Tensor,
+        groups: ClassGroups,
     ) -> tuple[Tensor, Negatives]:
         """As compare, for distances that need the synthetic points themselves."""
-        anchors, positives = pairs
-        classes, ref_classes = torch.unique(ref_labels, return_inverse=True)
-        pool = self.synthesizer(ref_emb, ref_classes)
         distance = self.distance  # type: ignore[attr-defined]
+        rows = torch.cat([group.flatten() for group in groups.groups])
+        class_of = groups.class_of
+        pool = self.synthesizer(ref_emb[rows], class_of[rows])
         matrix = distance(pool.embeddings)
-        from_batch = matrix if embeddings is ref_emb else distance(embeddings, ref_emb)
-        positive_values = from_batch[anchors, positives]
-        negatives = self.select_negatives(
-            pool, matrix, classes, ref_classes[positives], positive_values
-        )
-        return positive_values, negatives
-
-    def select_negatives(
-        self,
-        pool: SyntheticBatch,
-        matrix: Tensor,
-        labels: Tensor,
-        pair_classes: Tensor,
-        positive_values: Tensor,
-    ) -> Negatives:
-        """H(u, v) for every positive pair's class u and every class v of the pool.
-
-        Args:
-            pool: the classes' points, N in all; pool.labels number the classes from 0.
-            matrix: shape (N, N), the distance's values of these points.
-            labels: shape (C,), of the classes.
-            pair_classes: shape (P,), the class u of each positive pair.
-            positive_values: shape (P,), the distance's values of the positive pairs.
-        """
-        distance = self.distance  # type: ignore[attr-defined]
-        classes = torch.arange(len(labels), device=labels.device)
+        values = distance(embeddings, ref_emb)[pairs.anchor, pairs.positive]
+        classes = torch.arange(groups.num_classes, device=ref_emb.device)
+        row_classes = pair_classes = class_of[pairs.positive]
         selected = class_pair_hardness(
             similarity_from(distance, matrix),
             pool.labels,
             pool.labels,
-            (len(labels), len(labels)),
+            (groups.num_classes, groups.num_classes),
             self.hardness,
             pair_classes,
-            similarity_from(distance, positive_values),
+            similarity_from(distance, values),
         )
         if self.hardness == "semihard":
-            row_classes = pair_classes
-            row = torch.arange(len(pair_classes), device=labels.device)
+            row = torch.arange(len(pair_classes), device=classes.device)
         else:
             row_classes, row = classes, pair_classes
         keep = selected.found & (classes != row_classes.unsqueeze(1))
         is_synthetic = torch.maximum(selected.row, selected.column) >= pool.num_originals
         self.record_synthetic_ratio(is_synthetic, keep, row)
-        return Negatives(
-            similarity_from(distance, selected.similarity),
-            keep,
-            pool.nearest_original[selected.column],
-            row,
-            labels,
-        )
+        hardness = similarity_from(distance, selected.similarity)
+        original = rows[pool.nearest_original[selected.column]]
+        return values, Negatives(hardness, keep, original, row)
 
     def record_synthetic_ratio(
         self, is_synthetic: Tensor, keep: Tensor, row: Tensor | None = None
@@ -279,6 +311,11 @@ class CandidatesMixin(SymmMixin):
                 'candidates="official" reproduces the released code, which knows only '
                 f'hardness="hardest", got hardness={self.hardness!r}'
             )
+        if candidates == "official" and self.synthesizer.pairing == "none":
+            raise ValueError(
+                'candidates="official" reproduces the released code, which always '
+                "synthesizes, got a synthesizer with pairing='none'"
+            )
         self.candidates = candidates
 
     def one_pair_a_class(
@@ -286,7 +323,7 @@ class CandidatesMixin(SymmMixin):
     ) -> Tensor:
         """Shape (n, 2): anchor and positive of each class with a pair, as PML has it."""
         if indices_tuple is None:
-            return self.layout(labels).first_pairs()
+            return self.class_groups(labels).first_pairs()
         positive_pairs(indices_tuple, labels, labels)  # for its errors
         return torch.stack(
             lmu.convert_to_pos_pairs_with_unique_labels(indices_tuple, labels), dim=1

@@ -6,12 +6,10 @@ import torch
 from pytorch_metric_learning.losses import NPairsLoss
 from torch import Tensor
 
-from .class_hardness import Gram, rows_of
-from .kinds import look_up, winners
-from .mixins import CandidatesMixin
+from .class_groups import ClassGroups
+from .official import four_points, n_pairs_candidates
 from .pml import IndicesTuple, c_f, similarity_from
-from .released import four_kinds, n_pairs_candidates
-from .validation import rank_of
+from .symm_mixin import CandidatesMixin, PositivePairs
 
 
 class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
@@ -66,66 +64,33 @@ class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
         self.num_pairs = len(pairs)
         if self.num_pairs == 0:
             return self.zero_losses()
-        classes = torch.arange(self.num_pairs, device=embeddings.device)
+        anchors, positives = pairs.unbind(1)
         if self.candidates == "official":
-            logits = self.official_logits(*rows_of(embeddings, pairs.t()))
+            logits = self.official_logits(embeddings[anchors], embeddings[positives])
         else:
-            logits = self.logits(embeddings, pairs, classes)
+            values, negatives = self.compare(
+                PositivePairs(anchors, positives, within_groups=True),
+                embeddings,
+                embeddings,
+                ClassGroups((pairs,), labels),
+            )
+            logits = similarity_from(self.distance, negatives.hardness)
+            if self.hardness == "semihard":
+                logits = logits.masked_fill(~negatives.keep, -torch.inf)
+            logits = logits.diagonal_scatter(similarity_from(self.distance, values))
+        classes = torch.arange(self.num_pairs, device=embeddings.device)
         return {
             "loss": {
                 "losses": self.cross_entropy(logits, classes),
-                "indices": pairs[:, 0],
+                "indices": anchors,
                 "reduction_type": "element",
             }
         }
 
-    def logits(self, embeddings: Tensor, pairs: Tensor, classes: Tensor) -> Tensor:
-        """Shape (n, n): a.p on the diagonal, H(u, v) elsewhere, -inf where dropped.
-
-        Args:
-            embeddings: shape (B, D).
-            pairs: shape (n, 2), int64, the rows of anchor and positive.
-            classes: shape (n,), their numbers.
-        """
-        if not Gram.supports(self.distance, self.synthesizer, self.hardness):
-            anchors, positives = rows_of(embeddings, pairs.t())
-            return self._logits_of_points(anchors, positives, classes)
-        gram = Gram(self.distance, self.synthesizer, rank_of(self.hardness))
-        if self.distance.collect_stats:
-            gram.record_norms(*rows_of(embeddings, pairs.t()))
-        selected = gram.hardest_within(
-            gram.scaled(embeddings), pairs, keep_winners=self.collect_stats
-        )
-        if self.collect_stats:
-            kinds = gram.kinds(2)
-            table = winners(kinds, kinds, pairs.device).is_synthetic
-            others = classes != classes.unsqueeze(1)
-            self.record_synthetic_ratio(look_up(table, selected.winner.int()), others)
-        if gram.pairs_on_diagonal:
-            return selected.similarity
-        values = torch.diagonal_scatter(
-            gram.values(selected.similarity), selected.within[:, 0]
-        )
-        return similarity_from(self.distance, values)
-
-    def _logits_of_points(
-        self, anchors: Tensor, positives: Tensor, classes: Tensor
-    ) -> Tensor:
-        """As logits, for distances that need the synthetic points themselves."""
-        pool = self.synthesizer(torch.cat([anchors, positives]), classes.repeat(2))
-        matrix = self.distance(pool.embeddings)
-        positive_values = matrix[classes, classes + len(classes)]
-        negatives = self.select_negatives(pool, matrix, classes, classes, positive_values)
-        logits = similarity_from(self.distance, negatives.hardness)
-        logits = logits.masked_fill(~negatives.keep, -torch.inf)
-        return torch.diagonal_scatter(
-            logits, similarity_from(self.distance, positive_values)
-        )
-
     def official_logits(self, anchors: Tensor, positives: Tensor) -> Tensor:
         """Shape (n, n): the released loss's maximum over six kinds of pairs."""
         candidates = n_pairs_candidates(
-            four_kinds(anchors, positives, self.synthesizer.reflect),
+            four_points(anchors, positives, self.synthesizer.reflect),
             lambda x, y: similarity_from(self.distance, self.distance(x, y)),
         )
         others = ~torch.eye(len(candidates), dtype=torch.bool, device=candidates.device)

@@ -26,7 +26,9 @@ class SymmSynthesizer(ModuleWithRecords):
         beta: norm ratio, positive. No effect under a distance that normalizes.
         pairing: "all" mirrors every ordered pair of a class, m(m-1) synthetic points
             for m members; "ring" mirrors each member about the next one in batch
-            order, m synthetic points. For m = 2 they are the same.
+            order, m synthetic points. For m = 2 they are the same. "none" mirrors
+            nothing: the control, by which the losses and the miner select among
+            originals only.
 
     Raises:
         ValueError: alpha, beta or pairing is out of range.
@@ -48,7 +50,7 @@ class SymmSynthesizer(ModuleWithRecords):
     def __init__(self, alpha: float = 2.0, beta: float = 1.0, pairing: str = "all") -> None:
         super().__init__()
         check_alpha_beta(alpha, beta)
-        check_choice("pairing", pairing, ("all", "ring"))
+        check_choice("pairing", pairing, ("all", "ring", "none"))
         self.alpha = alpha
         self.beta = beta
         self.pairing = pairing
@@ -89,6 +91,9 @@ class SymmSynthesizer(ModuleWithRecords):
         self, labels: Tensor, indices_tuple: IndicesTuple | None = None
     ) -> tuple[Tensor, Tensor]:
         """The sources and axes, int64 of shape (S,), that forward mirrors."""
+        if self.pairing == "none":
+            nothing = torch.empty(0, dtype=torch.long, device=labels.device)
+            return nothing, nothing
         if indices_tuple is not None:
             anchors, positives = positive_pairs(indices_tuple, labels, labels)
             both_ways = torch.stack(

@@ -6,11 +6,10 @@ import torch
 from pytorch_metric_learning.losses import TripletMarginLoss
 from pytorch_metric_learning.reducers import AvgNonZeroReducer, MultipleReducers
 from torch import Tensor
+from torch.nn.functional import softplus
 
-from .class_hardness import Gram
-from .class_layout import one_way, other_classes
-from .mixins import SymmMixin
-from .pml import IndicesTuple, lmu, positive_pairs
+from .pml import IndicesTuple, lmu
+from .symm_mixin import PositivePairs, SymmMixin
 
 
 class SymmTripletMarginLoss(SymmMixin, TripletMarginLoss):
@@ -61,89 +60,63 @@ class SymmTripletMarginLoss(SymmMixin, TripletMarginLoss):
         ref_labels: Tensor,
     ) -> dict:
         """PML's hook: one term for each positive pair and other class."""
-        given, drawn = None, None
-        if indices_tuple is not None:
-            given = positive_pairs(indices_tuple, labels, ref_labels)
-        elif self.triplets_per_anchor != "all":
+        groups = self.class_groups(ref_labels)
+        pairs = self.positive_pairs(indices_tuple, labels, ref_labels, groups)
+        drawn = None
+        if indices_tuple is None and self.triplets_per_anchor != "all":
             *given, drawn = lmu.convert_to_triplets(
                 None, labels, ref_labels, t_per_anchor=self.triplets_per_anchor
             )
-        elif ref_emb is embeddings and self._only_averages():
-            return self._average(embeddings, labels)
-        (anchors, positives), values, negatives = self.compare(
-            given, embeddings, labels, ref_emb, ref_labels
-        )
-        row = negatives.row
-        if drawn is None and self.hardness != "semihard":
-            # One term for every pair and other class: no need to look which.
-            other = other_classes(len(negatives.classes), row.device)
-            hardness = negatives.hardness.gather(1, other).index_select(0, row)
-            original = negatives.original.gather(1, other).index_select(0, row)
-            values = values.unsqueeze(1).expand_as(hardness)
-            anchors = anchors.unsqueeze(1).expand_as(original)
-            positives = positives.unsqueeze(1).expand_as(original)
-        else:
-            keep = negatives.keep[row]
-            if drawn is not None:
-                keep = keep & (negatives.classes == ref_labels[drawn].unsqueeze(1))
-            pair, other = torch.where(keep)
-            hardness = negatives.hardness[row[pair], other]
-            original = negatives.original[row[pair], other]
-            values, anchors, positives = values[pair], anchors[pair], positives[pair]
-        if hardness.numel() == 0:
+            pairs = PositivePairs(*given)
+        if len(pairs.anchor) == 0 or groups.num_classes == 1:
             return self.zero_losses()
-        violation = self.margin + self.distance.margin(values, hardness).flatten()
+        only_mean = self._only_mean()
+        values, negatives = self.compare(
+            pairs, embeddings, ref_emb, groups, originals=not only_mean
+        )
+        violation = self.margin + self.distance.margin(
+            values.unsqueeze(1), negatives.of_pairs(negatives.hardness)
+        )
+        keep = negatives.of_pairs(negatives.keep)
+        if drawn is not None:
+            keep = keep & (groups.labels == ref_labels[drawn].unsqueeze(1))
+        violation = violation.masked_fill(~keep, -torch.inf)
+        losses = softplus(violation) if self.smooth_loss else torch.relu(violation)
+        if only_mean:
+            return {
+                "loss": {
+                    "losses": losses.sum() / torch.count_nonzero(losses).clamp_min(1),
+                    "indices": None,
+                    "reduction_type": "already_reduced",
+                }
+            }
+        pair, other = torch.where(keep)
+        if len(pair) == 0:
+            return self.zero_losses()
+        losses = losses[pair, other]
+        anchor, positive = pairs.anchor[pair], pairs.positive[pair]
+        negative = negatives.of_pairs(negatives.original)[pair, other]
+        if pairs.both_ways:
+            losses, negative = losses.repeat(2), negative.repeat(2)
+            anchor, positive = (
+                torch.cat([anchor, positive]),
+                torch.cat([positive, anchor]),
+            )
         return {
             "loss": {
-                "losses": self._activation(violation),
-                "indices": (anchors.flatten(), positives.flatten(), original.flatten()),
+                "losses": losses,
+                "indices": (anchor, positive, negative),
                 "reduction_type": "triplet",
             }
         }
 
-    def _activation(self, violation: Tensor) -> Tensor:
-        if self.smooth_loss:
-            return torch.nn.functional.softplus(violation)
-        return torch.relu_(violation)
+    def _only_mean(self) -> bool:
+        """Whether nobody asks which triplet a term belongs to.
 
-    def _only_averages(self) -> bool:
-        """Whether nobody asks which triplet a term belongs to."""
+        The mean of the terms above zero, as AvgNonZeroReducer has it, then needs no list
+        of triplets; and over the pairs one way it is what it is over both.
+        """
         reducer = self.reducer
         if isinstance(reducer, MultipleReducers):
             reducer = reducer.reducers["loss"]
-        return (
-            type(reducer) is AvgNonZeroReducer
-            and not (reducer.collect_stats or self.collect_stats)
-            and Gram.supports(self.distance, self.synthesizer, self.hardness)
-        )
-
-    def _average(self, embeddings: Tensor, labels: Tensor) -> dict:
-        """The mean of the terms above zero, as AvgNonZeroReducer has it.
-
-        Each pair is there once, and competes with its own class for a zero.
-        """
-        layout = self.layout(labels)
-        gram, selected = self.class_hardness(embeddings, layout, originals=False)
-        hardness = gram.values(selected.similarity)
-        own = torch.eye(len(hardness), dtype=torch.bool, device=hardness.device)
-        first, terms = 0, []
-        for group, values in zip(layout.groups, selected.within, strict=True):
-            here = slice(first, first + len(group))
-            first = here.stop
-            # The loss of a pair is the same both ways.
-            values = values.index_select(1, one_way(group.shape[1], group.device))
-            violation = self.distance.margin(
-                values.unsqueeze(2), hardness[here].unsqueeze(1)
-            )
-            violation.add_(self.margin).masked_fill_(own[here, None], -torch.inf)
-            terms.append(self._activation(violation).flatten())
-        every = terms[0] if len(terms) == 1 else torch.cat(terms)
-        if every.numel() == 0 or len(hardness) == 1:
-            return self.zero_losses()
-        return {
-            "loss": {
-                "losses": every.sum() / torch.count_nonzero(every).clamp_min(1),
-                "indices": None,
-                "reduction_type": "already_reduced",
-            }
-        }
+        return type(reducer) is AvgNonZeroReducer and not reducer.collect_stats
