@@ -49,7 +49,7 @@ class Metric:
 def ordered_pairs(members, pairing):
     if pairing == "all":
         return [(k, m) for k in members for m in members if k != m]
-    if len(members) == 1:
+    if pairing == "none" or len(members) == 1:
         return []
     return [(k, members[(i + 1) % len(members)]) for i, k in enumerate(members)]
 
@@ -218,7 +218,9 @@ def angular(
     losses = []
     for i, j in pairs or positive_pairs(labels, ref_labels, same):
         a, p = embeddings[i], ref_emb[j]
-        four = [a, p, mirror(a, p, **ratios), mirror(p, a, **ratios)]
+        four = [a, p]
+        if synthesis.get("pairing") != "none":
+            four += [mirror(a, p, **ratios), mirror(p, a, **ratios)]
         four = [normalized(x, metric.normalize) for x in four]
         positive = 2 * (1 + t) * (four[0] * four[1]).sum()
         total = torch.ones((), dtype=embeddings.dtype)

@@ -102,7 +102,7 @@ def loss_functions(draw):
     synthesizer = SymmSynthesizer(
         draw(st.sampled_from([2.0, 2.0, 1.5, 2.5])),
         draw(st.sampled_from([1.0, 1.0, 0.5, 1.5])),
-        draw(st.sampled_from(["all", "ring"])),
+        draw(st.sampled_from(["all", "ring", "none"])),
     )
     name = draw(st.sampled_from([*PAIRS, *WRAPPED]))
     if name in WRAPPED:

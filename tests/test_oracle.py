@@ -32,6 +32,7 @@ HARDNESS = ["hardest", 2, 7, 1000, "semihard"]
 SYNTHESIS = [
     {},
     {"pairing": "ring"},
+    {"pairing": "none"},
     {"alpha": 1.5, "beta": 0.5},
 ]
 LABELS = [
@@ -70,6 +71,7 @@ class TestOnBatch:
             synthesizer=SymmSynthesizer(**synthesis),
         )
         ratios = {k: v for k, v in synthesis.items() if k != "pairing"}
+        ratios["synthesize"] = synthesis.get("pairing") != "none"
         assert_same(
             loss(x, labels), oracle.n_pairs(x, labels, metric, hardness, **ratios), x
         )

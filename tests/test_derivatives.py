@@ -1,0 +1,202 @@
+"""Second derivatives, torch.func, and inference mode before training."""
+
+import pytest
+import torch
+from lightning import LightningModule, Trainer
+from pytorch_metric_learning import losses
+from torch.testing import assert_close
+
+import pml_symm
+from pml_symm import SymmLoss, SymmMiner, SymmSynthesizer
+
+FOUR = [
+    pml_symm.SymmNPairsLoss,
+    pml_symm.SymmTripletMarginLoss,
+    pml_symm.SymmLiftedStructureLoss,
+    pml_symm.SymmAngularLoss,
+]
+EVERY = {
+    **{loss.__name__: loss for loss in FOUR},
+    "SymmLoss": lambda: SymmLoss(losses.MultiSimilarityLoss()),
+    "SymmMiner": lambda: Mined(losses.TripletMarginLoss(), SymmMiner()),
+}
+LABELS = {"pairs": [0, 1, 2, 0, 1, 2], "ragged": [0, 0, 1, 1, 2, 2, 2, 3]}
+every = pytest.mark.parametrize("make", EVERY.values(), ids=EVERY)
+four = pytest.mark.parametrize("make", FOUR)
+layouts = pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+
+
+class Mined(torch.nn.Module):
+    """A PML loss with a miner."""
+
+    def __init__(self, loss, miner):
+        super().__init__()
+        self.loss, self.miner = loss, miner
+
+    def forward(self, embeddings, labels):
+        return self.loss(embeddings, labels, self.miner(embeddings, labels))
+
+
+def batch(labels):
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(len(labels), 5, generator=generator, dtype=torch.float64)
+    return x, torch.tensor(labels)
+
+
+def gradient(loss, x):
+    x = x.detach().requires_grad_()
+    return torch.autograd.grad(loss(x), x)[0]
+
+
+def central_difference(f, x, direction, step=1e-6):
+    return (f(x + step * direction) - f(x - step * direction)) / (2 * step)
+
+
+@layouts
+@four
+class TestSecondDerivatives:
+    def test_hessian(self, make, labels):
+        x, labels = batch(labels)
+        loss = make()
+        hessian = torch.autograd.functional.hessian(lambda y: loss(y, labels), x)
+        direction = torch.randn_like(x)
+        expected = central_difference(
+            lambda y: gradient(lambda z: loss(z, labels), y), x, direction
+        )
+        assert hessian.abs().max() > 0.1
+        product = torch.einsum("idje,je->id", hessian, direction)
+        assert_close(product, expected, rtol=1e-6, atol=1e-6)
+
+    def test_gradient_penalty(self, make, labels):
+        x, labels = batch(labels)
+        loss = make()
+
+        def penalized(y):
+            value = loss(y, labels)
+            (slope,) = torch.autograd.grad(value, y, create_graph=True)
+            return value + slope.square().sum()
+
+        direction = torch.randn_like(x)
+        expected = central_difference(
+            lambda y: penalized(y.requires_grad_()).detach(), x, direction
+        )
+        found = (gradient(penalized, x) * direction).sum()
+        assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+    def test_gradgradcheck(self, make, labels):
+        x, labels = batch(labels)
+        loss = make()
+        assert torch.autograd.gradgradcheck(lambda y: loss(y, labels), x.requires_grad_())
+
+
+@pytest.mark.parametrize("hardness", [2, "semihard"])
+@four
+def test_hessian_of_other_hardness(make, hardness):
+    x, labels = batch(LABELS["ragged"])
+    loss = make(hardness=hardness)
+    assert torch.autograd.gradgradcheck(lambda y: loss(y, labels), x.requires_grad_())
+
+
+@four
+def test_meta_gradient(make):
+    """Through one step of training: what MAML does."""
+    labels = torch.tensor(LABELS["pairs"])
+    loss = make()
+    inputs = torch.randn(6, 4, dtype=torch.float64)
+
+    def after_a_step(weight):
+        value = loss(inputs @ weight, labels)
+        (slope,) = torch.autograd.grad(value, weight, create_graph=True)
+        return loss(inputs @ (weight - 0.1 * slope), labels)
+
+    weight = torch.randn(4, 5, dtype=torch.float64)
+    direction = torch.randn_like(weight)
+    expected = central_difference(
+        lambda w: after_a_step(w.requires_grad_()).detach(), weight, direction
+    )
+    assert_close(
+        (gradient(after_a_step, weight) * direction).sum(), expected, rtol=1e-6, atol=1e-6
+    )
+
+
+class TestFunc:
+    @layouts
+    @every
+    def test_grad(self, make, labels):
+        x, labels = batch(labels)
+        loss = make()
+        found = torch.func.grad(lambda y: loss(y, labels))(x)
+        assert_close(found, gradient(lambda y: loss(y, labels), x))
+        assert found.abs().max() > 0
+
+    @layouts
+    @four
+    def test_jacobian_of_the_gradient(self, make, labels):
+        x, labels = batch(labels)
+        loss = make()
+        found = torch.func.jacrev(torch.func.grad(lambda y: loss(y, labels)))(x)
+        assert_close(found, torch.autograd.functional.hessian(lambda y: loss(y, labels), x))
+
+    @every
+    def test_vmap_is_refused(self, make):
+        x, labels = batch(LABELS["pairs"])
+        loss = make()
+        with pytest.raises(NotImplementedError, match="embeddings cannot be batched by"):
+            torch.func.vmap(lambda y: loss(y, labels))(x.expand(3, -1, -1))
+
+
+class TestInferenceMode:
+    @layouts
+    @every
+    def test_training_after_it(self, make, labels):
+        x, labels = batch(labels)
+        loss = make()
+        with torch.inference_mode():
+            value = loss(x, labels)
+        assert_close(
+            gradient(lambda y: loss(y, labels), x), gradient(lambda y: make()(y, labels), x)
+        )
+        assert_close(loss(x, labels), value)
+
+    def test_synthesizer_after_it(self):
+        x, labels = batch(LABELS["ragged"])
+        synthesizer = SymmSynthesizer()
+        with torch.inference_mode():
+            synthesizer(x, labels)
+        assert (
+            gradient(lambda y: synthesizer(y, labels).embeddings.sum(), x).isfinite().all()
+        )
+
+    @every
+    def test_lightning_validates_before_it_fits(self, make, tmp_path):
+        class Embedder(LightningModule):
+            def __init__(self):
+                super().__init__()
+                self.layer, self.loss = torch.nn.Linear(5, 4), make()
+
+            def training_step(self, rows, _):
+                return self.loss(self.layer(rows[0]), rows[1])
+
+            def validation_step(self, rows, _):
+                self.loss(self.layer(rows[0]), rows[1])
+
+            def configure_optimizers(self):
+                return torch.optim.SGD(self.parameters(), lr=0.1)
+
+        x, labels = batch(LABELS["pairs"])
+        data = torch.utils.data.DataLoader(
+            torch.utils.data.TensorDataset(x.float(), labels), batch_size=6
+        )
+        model = Embedder()
+        before = model.layer.weight.detach().clone()
+        trainer = Trainer(
+            max_epochs=1,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            default_root_dir=tmp_path,
+        )
+        trainer.validate(model, data, verbose=False)
+        trainer.fit(model, data)
+        assert not torch.equal(model.layer.weight, before)
