@@ -310,6 +310,11 @@ def _add_speed(commands: argparse._SubParsersAction) -> None:
         "--seconds", type=float, default=5.0, help="how long to repeat each comparison"
     )
     add.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where")
+    add.add_argument(
+        "--baseline",
+        type=Path,
+        help="a checkout with another version of pml_symm, to be measured beside it",
+    )
 
 
 def _add_soak(commands: argparse._SubParsersAction) -> None:

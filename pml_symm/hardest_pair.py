@@ -54,14 +54,14 @@ class _Search(NamedTuple):
         same_members: whether rows and columns are points of the same classes.
         symmetric: whether they are the same points, too.
         rank: which candidate is selected, 1 for the hardest.
-        step: how many classes a tile has on a side.
+        steps: how many row classes and column classes a tile has.
         keep_products: whether a gradient will want them.
     """
 
     same_members: bool
     symmetric: bool
     rank: int
-    step: int
+    steps: tuple[int, int]
     keep_products: bool
 
 
@@ -98,7 +98,7 @@ def hardest_pair(
         same_members,
         symmetric,
         rank,
-        _step(rows, columns),
+        _steps(rows, columns, same_members),
         needs_gradient and torch.is_grad_enabled(),
     )
     constants = columns.axis, columns.two_weights, ceiling
@@ -151,9 +151,9 @@ class _HardestPair(torch.autograd.Function):
         axis, (on_axis, on_source), ceiling = constants
         score = weights.new_zeros(R, C)
         selected = score.new_zeros(2, R, C, dtype=_smallest_dtype(max(K, L)))
-        at_a_time = min(K, max(1, _MOST_CANDIDATES // (L * search.step**2)))
+        room = min(search.steps[0], R) * min(search.steps[1], C) * L
+        at_a_time = min(K, max(1, _MOST_CANDIDATES // room))
         # New memory for every tile would cost more than its arithmetic.
-        room = min(search.step, R) * min(search.step, C) * L
         scratch = score.new_empty(room * (m + at_a_time))
 
         def search_tile(here: slice, there: slice, products: Tensor) -> None:
@@ -255,9 +255,9 @@ class _HardestPair(torch.autograd.Function):
             return w_k * w_l
 
         tiles = _tiles(search, tensors)
-        to_rows = to_columns = _zeros(tensors[0], search.step)
+        to_rows = to_columns = _zeros(tensors[0], search.steps[0])
         if not search.same_members:
-            to_columns = _zeros(tensors[3], search.step)
+            to_columns = _zeros(tensors[3], search.steps[1])
         for ((here, own), (there, theirs)), products in zip(tiles, kept, strict=True):
             to_products = send(here, there, products).view(len(own), len(theirs))
             if search.same_members and not search.symmetric:
@@ -315,20 +315,22 @@ def _through_twin(
 
     if search.symmetric:
         gradient = gradient - gradient.diagonal().diag()
-    _, derivatives = torch.func.vjp(scores, *(x for x in tensors if x is not None))
+    derivatives = torch.func.vjp(scores, *(x for x in tensors if x is not None))[1]
     found = iter(derivatives(gradient))
     return [next(found) if there else None for there in given]
 
 
-def _step(rows: Points, columns: Points) -> int:
-    """How many classes a tile has on a side."""
+def _steps(rows: Points, columns: Points, same_members: bool) -> tuple[int, int]:
+    """How many row classes and column classes a tile has."""
     device = rows.members.device.type
-    num_candidates = rows.weights.shape[1] * columns.weights.shape[1]
-    num_members = max(rows.weights.shape[2], columns.weights.shape[2])
-    step = max(
-        isqrt(_CANDIDATES[device] // num_candidates), _MEMBERS[device] // num_members
-    )
-    return max(1, min(step, isqrt(_MOST_CANDIDATES // num_candidates)))
+    candidates = rows.weights.shape[1] * columns.weights.shape[1]
+    members = max(rows.weights.shape[2], columns.weights.shape[2])
+    side = max(isqrt(_CANDIDATES[device] // candidates), _MEMBERS[device] // members)
+    side = max(1, min(side, isqrt(_MOST_CANDIDATES // candidates)))
+    if same_members:
+        return side, side
+    num_columns = min(side, len(columns.members))
+    return max(side, _CANDIDATES[device] // (candidates * num_columns)), num_columns
 
 
 _Part = tuple[slice, Tensor]
@@ -336,9 +338,10 @@ _Part = tuple[slice, Tensor]
 
 def _tiles(search: _Search, tensors: Sequence[Any]) -> list[tuple[_Part, _Part]]:
     """Row classes and column classes, each with its members."""
-    rows = _parts(tensors[0], search.step)
+    rows = _parts(tensors[0], search.steps[0])
     if not search.same_members:
-        return [(row, column) for row in rows for column in _parts(tensors[3], search.step)]
+        columns = _parts(tensors[3], search.steps[1])
+        return [(row, column) for row in rows for column in columns]
     tiles = [(row, column) for i, row in enumerate(rows) for column in rows[i:]]
     if not search.symmetric:
         return tiles

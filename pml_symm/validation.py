@@ -65,7 +65,9 @@ def check_embeddings(embeddings: Tensor, name: str = "embeddings") -> None:
     """Raise unless embeddings is a floating tensor of shape (batch, embedding size)."""
     if not isinstance(embeddings, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(embeddings).__name__}")
-    if not torch.compiler.is_compiling() and torch._C._functorch.is_batchedtensor(embeddings):
+    if not torch.compiler.is_compiling() and torch._C._functorch.is_batchedtensor(
+        embeddings
+    ):
         raise NotImplementedError(
             f"{name} cannot be batched by torch.func.vmap: classes and their hardest points "
             "differ from batch to batch; call once for each batch"

@@ -230,8 +230,8 @@ def test_equal_candidates_send_the_gradient_of_one():
 
 @pytest.mark.usefixtures("_tiles")
 def test_both_ends_of_a_pair_have_one_winner():
-    # Both members of one class are as near to both of the other.
-    members = torch.tensor([[[3.0, 4.0], [3.0, -4.0]], [[1.0, 0.0], [1.0, 0.0]]])
+    # Two pairs of points are equal, and which comes first depends on the rows.
+    members = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]])
     points = class_points(members.repeat(2, 1, 1), 2.0, 1.0, "none")
     k, l = hardest_pair(points, points).selected  # noqa: E741
     others = ~torch.eye(4, dtype=torch.bool)
@@ -286,3 +286,14 @@ def test_derivatives(way):
     members = random(4, 2, 3)
     assert torch.autograd.gradcheck(score_of(way), members)
     assert torch.autograd.gradgradcheck(score_of(way), members)
+
+
+def test_diagonal_has_no_derivative_that_has_derivatives():
+    members = random(4, 2, 3)
+    points = class_points(members, 1.5, 0.8, "all")
+    weights = torch.randn(4, 4, dtype=DOUBLE)
+    term = (hardest_pair(points, points).score * weights).sum()
+    torch.testing.assert_close(
+        torch.autograd.grad(term, members, create_graph=True),
+        torch.autograd.grad(term, members),
+    )

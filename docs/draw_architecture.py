@@ -1,0 +1,130 @@
+"""Draws the figure of architecture.md: python docs/draw_architecture.py."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+
+FOLDER = Path(__file__).parent / "architecture"
+LEFT, CENTRE, RIGHT = 1.15, 3.65, 6.15
+WIDTH, HEIGHT = 2.1, 0.6
+SMALL = {"va": "center", "fontsize": 8.5}
+JOIN = {"solid_capstyle": "projecting"}
+DATA, SCORES, MADE, PML = "white", "#dbe8f6", "#fbe5d0", "#e6e6e6"
+
+
+class Box(NamedTuple):
+    """Where a step stands, its name in the code, what it does, and its colour."""
+
+    x: float
+    y: float
+    name: str
+    text: str
+    colour: str
+
+
+BOXES = {
+    "labels": Box(LEFT, 9.1, "labels", "or those of ref_emb", DATA),
+    "embeddings": Box(CENTRE, 9.1, "embeddings", "in float32 or better", DATA),
+    "groups": Box(LEFT, 8.05, "class_groups", "classes of one size together", SCORES),
+    "supports": Box(CENTRE, 8.05, "Scores.supports", "are dot products enough?", DATA),
+    "pairs": Box(LEFT, 7, "positive_pairs", "all, or indices_tuple's", SCORES),
+    "prepare": Box(CENTRE, 7, "Scores.prepare", "normalized, or rescaled", SCORES),
+    "pool": Box(RIGHT, 7, "SymmSynthesizer", "makes the points", MADE),
+    "values": Box(LEFT, 5.95, "Scores.pairwise", "$d(i, j)$ of positive pairs", SCORES),
+    "points": Box(CENTRE, 5.95, "class_points", "points as rows of weights", SCORES),
+    "matrix": Box(RIGHT, 5.95, "distance(pool)", "the matrix of all points", MADE),
+    "search": Box(CENTRE, 4.9, "hardest_pair", "group against group, by select", SCORES),
+    "choose": Box(RIGHT, 4.9, "class_pair_hardness", "hardest entry of the matrix", MADE),
+    "found": Box(CENTRE, 3.85, "H(u, v)", "and the points selected", DATA),
+    "back": Box(CENTRE, 2.8, "Scores.values", "the distance's values", SCORES),
+    "miner": Box(RIGHT, 2.8, "SymmMiner", "a synthetic point as its axis", SCORES),
+    "loss": Box(CENTRE, 1.75, "compute_loss", "the loss's formula", SCORES),
+    "tuple": Box(RIGHT, 1.75, "indices_tuple", "for a loss of PML's", PML),
+    "reducer": Box(CENTRE, 0.7, "reducer", "one number", PML),
+}
+DOWN = (
+    ("labels", "groups"),
+    ("embeddings", "supports"),
+    ("groups", "pairs"),
+    ("pairs", "values"),
+    ("prepare", "points"),
+    ("points", "search"),
+    ("search", "found"),
+    ("found", "back"),
+    ("back", "loss"),
+    ("loss", "reducer"),
+    ("pool", "matrix"),
+    ("matrix", "choose"),
+    ("miner", "tuple"),
+)
+
+
+def draw_box(axes: Axes, box: Box) -> None:
+    """A rounded box with a name from the code over plain words."""
+    axes.add_patch(
+        FancyBboxPatch(
+            (box.x - WIDTH / 2, box.y - HEIGHT / 2),
+            WIDTH,
+            HEIGHT,
+            boxstyle="round,pad=0,rounding_size=0.08",
+            facecolor=box.colour,
+            edgecolor="0.35",
+            linewidth=0.9,
+        )
+    )
+    style = {"ha": "center", "va": "center"}
+    axes.text(box.x, box.y + 0.13, box.name, family="monospace", fontsize=9.5, **style)
+    axes.text(box.x, box.y - 0.14, box.text, fontsize=8.5, color="0.2", **style)
+
+
+def draw_arrow(axes: Axes, *corners: tuple[float, float]) -> None:
+    """A line from corner to corner, with its head at the last one."""
+    *line, end = corners
+    axes.plot(*zip(*line, strict=True), color="0.3", linewidth=1.1, zorder=0, **JOIN)
+    style = {"arrowstyle": "-|>", "color": "0.3", "linewidth": 1.1, "shrinkA": 0}
+    axes.annotate("", end, line[-1], arrowprops=style | {"shrinkB": 0})
+
+
+def draw_data_flow() -> None:
+    """From labels and embeddings to the loss, and to what the miner returns."""
+    figure = Figure(figsize=(7.3, 9.2), dpi=150)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_xlim(0, 7.3)
+    axes.set_ylim(0.2, 9.6)
+    axes.set_axis_off()
+    for box in BOXES.values():
+        draw_box(axes, box)
+    half, side = HEIGHT / 2, WIDTH / 2
+    for start, end in DOWN:
+        first, second = BOXES[start], BOXES[end]
+        draw_arrow(axes, (first.x, first.y - half), (second.x, second.y + half))
+    y = {name: box.y for name, box in BOXES.items()}
+    left, right, lane = CENTRE - side, CENTRE + side, (LEFT + CENTRE) / 2
+    joins, leaves, enters = y["found"] + 0.12, y["found"] - 0.12, y["points"] + 0.12
+    for corners in (
+        [(CENTRE, y["supports"] - half), (CENTRE, y["prepare"] + half)],
+        [(right, y["supports"]), (RIGHT, y["supports"]), (RIGHT, y["pool"] + half)],
+        [(LEFT + side, y["groups"]), (lane, y["groups"]), (lane, enters), (left, enters)],
+        [(LEFT, y["values"] - half), (LEFT, y["loss"]), (left, y["loss"])],
+        [(RIGHT, y["choose"] - half), (RIGHT, joins), (right, joins)],
+        [(right, leaves), (RIGHT, leaves), (RIGHT, y["miner"] + half)],
+    ):
+        draw_arrow(axes, *corners)
+    axes.text(CENTRE + 0.08, (y["supports"] + y["prepare"]) / 2, "yes", **SMALL)
+    axes.text(lane + CENTRE - LEFT - 0.15, y["supports"] + 0.13, "no", **SMALL)
+    for height, colour, text in (
+        (1.0, SCORES, "pml_symm, points as weights"),
+        (0.7, MADE, "pml_symm, points made"),
+        (0.4, PML, "PML"),
+    ):
+        axes.plot(0.25, height, "s", color=colour, markeredgecolor="0.35", markersize=9)
+        axes.text(0.45, height, text, **SMALL)
+    figure.savefig(FOLDER / "data_flow.png")
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    draw_data_flow()
