@@ -19,10 +19,12 @@ from torch.nn.functional import max_pool2d
 
 from .point_weights import Points
 
-# A tile stays in a CPU's cache, but not at the price of matrix products of few rows ...
-_CANDIDATES = {"cpu": 1 << 18, "cuda": 1 << 26}
-_MEMBERS = {"cpu": 128, "cuda": 4096}
-# ... and never has more candidates in memory than this.
+# A tile stays in a CPU's cache, but not at the price of matrix products of few rows; other
+# devices want few and large operators.
+_CANDIDATES = {"cpu": 1 << 18}
+_MEMBERS = {"cpu": 128}
+_CANDIDATES_ELSEWHERE, _MEMBERS_ELSEWHERE = 1 << 26, 4096
+# For the memory's sake, no tile has more candidates at a time than this.
 _MOST_CANDIDATES = 1 << 24
 
 
@@ -323,14 +325,16 @@ def _through_twin(
 def _steps(rows: Points, columns: Points, same_members: bool) -> tuple[int, int]:
     """How many row classes and column classes a tile has."""
     device = rows.members.device.type
+    of_tile = _CANDIDATES.get(device, _CANDIDATES_ELSEWHERE)
     candidates = rows.weights.shape[1] * columns.weights.shape[1]
     members = max(rows.weights.shape[2], columns.weights.shape[2])
-    side = max(isqrt(_CANDIDATES[device] // candidates), _MEMBERS[device] // members)
+    least = _MEMBERS.get(device, _MEMBERS_ELSEWHERE) // members
+    side = max(isqrt(of_tile // candidates), least)
     side = max(1, min(side, isqrt(_MOST_CANDIDATES // candidates)))
     if same_members:
         return side, side
     num_columns = min(side, len(columns.members))
-    return max(side, _CANDIDATES[device] // (candidates * num_columns)), num_columns
+    return max(side, of_tile // (candidates * num_columns)), num_columns
 
 
 _Part = tuple[slice, Tensor]

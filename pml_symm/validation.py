@@ -69,7 +69,7 @@ def check_embeddings(embeddings: Tensor, name: str = "embeddings") -> None:
         embeddings
     ):
         raise NotImplementedError(
-            f"{name} cannot be batched by torch.func.vmap: classes and their hardest points "
+            f"{name} cannot be batched by torch.func.vmap: the hardest points of classes "
             "differ from batch to batch; call once for each batch"
         )
     if not embeddings.is_floating_point():
