@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import data, processes, trunks
-from .experiment import (
+from .data import datasets
+from .experiments.experiment import (
     ABLATIONS,
     DEMO_METHODS,
     PAPER_METHODS,
@@ -22,13 +22,15 @@ from .experiment import (
     of_methods,
     regimes,
 )
-from .methods import METHODS
-from .reality_check import LEARNING_RATES, reality_check
-from .report import report
-from .settings import Settings, Source
-from .soak import soak
-from .speed import speed
-from .visualize import visualize
+from .experiments.reality_check import LEARNING_RATES, reality_check
+from .experiments.soak import soak
+from .experiments.visualize import visualize
+from .methods.methods import METHODS
+from .models import trunks
+from .reporting.report import report
+from .speed.speed import speed
+from .training import processes
+from .training.settings import Settings, Source
 
 PRESETS = Path(__file__).parent / "presets"
 _COMMANDS: dict[str, Callable[..., str]] = {
@@ -211,7 +213,7 @@ def _add_runs(add: argparse.ArgumentParser, out: str, seeds: bool = True) -> Non
             _add_setting(add, name, kind, text)
     add.add_argument(
         "--dataset",
-        choices=data.NAMES,
+        choices=datasets.NAMES,
         default="glyphs",
         help="glyphs need no download; folder is any folder of class folders",
     )

@@ -1,0 +1,1 @@
+"""The datasets: glyphs that need no download, and photographs."""

@@ -1,0 +1,1 @@
+"""What trains many runs, and writes what they say."""

@@ -1,0 +1,99 @@
+"""A long run in one process: memory stays flat, and nothing is left behind."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from ..reporting import tables
+from ..reporting.machine import machine
+from ..training.settings import Settings
+from ..training.training import run
+
+WARM_UP = 0.2  # of the validations: until then caches and pools fill
+
+
+class Usage(NamedTuple):
+    """What a process holds.
+
+    Attributes:
+        step: after how many steps.
+        memory: resident, in MiB.
+        files: open handles.
+        threads: of Python and of libraries.
+    """
+
+    step: int
+    memory: float
+    files: int
+    threads: int
+
+
+def usage(step: int) -> Usage:
+    """What this process holds, as Linux tells it."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return Usage(
+        step,
+        pages * os.sysconf("SC_PAGE_SIZE") / 2**20,
+        len(os.listdir("/proc/self/fd")),
+        len(os.listdir("/proc/self/task")),
+    )
+
+
+def soak(
+    out: Path,
+    steps: int = 20_000,
+    test_interval: int = 500,
+    method: str = "Symm + N-pairs",
+    force: bool = False,
+) -> str:
+    """Train for long in this process, and see what it holds after each validation.
+
+    Args:
+        out: the folder to write to: the run, table.csv and table.md.
+        steps: batches to train on.
+        test_interval: validate every so many steps; divides steps.
+        method: a name in METHODS.
+        force: start again, whatever is there.
+
+    Returns:
+        The contents of table.md.
+
+    Raises:
+        ValueError: settings that do not fit, or a run that did not start anew: what it
+            held before is not known.
+    """
+    settings = Settings(method, 0, steps, test_interval)
+    folder = out / "run"
+    if folder.exists() and not force:
+        raise ValueError(f"{folder} is there already: choose another --out, or --force")
+    found: list[Usage] = []
+    run(
+        settings,
+        folder,
+        force,
+        after_epoch=lambda: found.append(usage((len(found) + 1) * test_interval)),
+    )
+    with (out / "table.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([Usage._fields, *found])
+    warm = found[int(WARM_UP * len(found)) :]
+    first, last = warm[0], warm[-1]
+    shown = [*found[:: max(1, len(found) // 8)][:-1], last]
+    rows = [["step", "memory, MiB", "open files", "threads"]]
+    rows += [
+        [f"{x.step:,}", f"{x.memory:,.0f}", str(x.files), str(x.threads)] for x in shown
+    ]
+    growth = 100 * (last.memory / first.memory - 1)
+    text = "\n\n".join(
+        [
+            f"{method}, {steps:,} steps of batch {settings.batch_size} in one process.",
+            tables.markdown(rows),
+            f"From step {first.step:,} on memory grew by {growth:+.2f} %, open files by "
+            f"{last.files - first.files:+d}, threads by {last.threads - first.threads:+d}.",
+            f"Machine: {machine()}.",
+        ]
+    )
+    (out / "table.md").write_text(text + "\n")
+    return text + "\n"

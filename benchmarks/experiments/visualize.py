@@ -1,0 +1,191 @@
+"""Pictures of an embedding while it trains: originals, and their mirror images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.animation import FuncAnimation, PillowWriter
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pytorch_metric_learning.samplers import MPerClassSampler
+from pytorch_metric_learning.trainers import BaseTrainer
+from sklearn.manifold import TSNE
+
+from pml_symm import SymmSynthesizer
+
+from ..data.glyphs import Glyphs
+from ..methods.methods import METHODS, Synthesis
+from ..models.trunks import make_trunk
+from ..training.trainers import make_trainer
+
+METHOD = "Symm + N-pairs"
+_LEARNING_RATE = 1e-3
+_WIDTH = 8
+
+
+class Snapshot(NamedTuple):
+    """All images of some classes, embedded, and their synthetic points.
+
+    Attributes:
+        step: how many batches the model has seen.
+        points: shape (N, D), originals first.
+        labels: shape (N,).
+        num_originals: how many of the points are originals.
+    """
+
+    step: int
+    points: np.ndarray
+    labels: np.ndarray
+    num_originals: int
+
+
+def visualize(
+    out: Path,
+    classes: int = 8,
+    steps: int = 120,
+    frames: int = 40,
+    maps: int = 3,
+    embedding_size: int = 64,
+    seed: int = 0,
+) -> str:
+    """Train twice, and draw an animation of two dimensions and t-SNE maps of more.
+
+    Args:
+        out: the folder to write to: embedding.gif, and tsne-STEP.png for each map.
+        classes: how many characters.
+        steps: batches to train on.
+        frames: of the animation.
+        maps: t-SNE maps, evenly over the training, the first before it.
+        embedding_size: D of the embedding that t-SNE maps.
+        seed: of characters, weights and batches.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ValueError: classes below 2, a number below 1, or more frames or maps than steps.
+    """
+    for name, number in (("steps", steps), ("embedding_size", embedding_size)):
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
+    if classes < 2:
+        raise ValueError(f"classes must be at least 2, got {classes}")
+    for name, number in (("frames", frames), ("maps", maps)):
+        if not 1 <= number <= steps:
+            raise ValueError(f"{name} must be from 1 to steps = {steps}, got {number}")
+    out.mkdir(parents=True, exist_ok=True)
+    _animate(_train(classes, steps, frames, 2, seed), out / "embedding.gif")
+    written = ["embedding.gif"]
+    for snapshot in _train(classes, steps, maps, embedding_size, seed):
+        path = out / f"tsne-{snapshot.step:05d}.png"
+        _draw_map(snapshot, path)
+        written.append(path.name)
+    return f"{', '.join(written)}\n"
+
+
+def _train(
+    classes: int, steps: int, number: int, embedding_size: int, seed: int
+) -> list[Snapshot]:
+    """So many snapshots, evenly over the training, with its start and its end."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    dataset = Glyphs(split="train", seed=seed, max_classes=classes)
+    images = torch.stack([dataset[row][0] for row in range(len(dataset))])
+    labels = torch.from_numpy(dataset.labels)
+    trunk, features = make_trunk("convnet", _WIDTH)
+    models = {"trunk": trunk, "embedder": torch.nn.Linear(features, embedding_size)}
+    loss, _ = METHODS[METHOD].make(Synthesis())
+    wanted = set(np.linspace(0, steps, number).round().astype(int).tolist())
+    snapshots: list[Snapshot] = []
+
+    @torch.no_grad()
+    def look(step: int) -> None:
+        if step not in wanted:
+            return
+        embeddings = models["embedder"](trunk.eval()(images))
+        trunk.train()
+        pool = SymmSynthesizer(pairing="ring")(embeddings, labels)
+        snapshots.append(
+            Snapshot(step, pool.embeddings.numpy(), pool.labels.numpy(), len(images))
+        )
+
+    def after_a_step(trainer: BaseTrainer) -> None:
+        look(trainer.get_global_iteration() + 1)
+
+    trainer = make_trainer(
+        "metric loss only",
+        {
+            "models": models,
+            "batch_size": 2 * classes,
+            "loss_funcs": {"metric_loss": loss},
+            "dataset": dataset,
+            "sampler": MPerClassSampler(
+                dataset.labels,
+                m=2,
+                batch_size=2 * classes,
+                length_before_new_iter=2 * classes * steps,
+            ),
+            "iterations_per_epoch": steps,
+            "data_device": torch.device("cpu"),
+            "dataloader_num_workers": 0,
+            "end_of_iteration_hook": after_a_step,
+        },
+        features,
+        classes,
+        {"trunk": _LEARNING_RATE, "embedder": _LEARNING_RATE},
+        None,
+        {},
+    )
+    look(0)
+    trainer.train(num_epochs=1)
+    return snapshots
+
+
+def _scatter(axes: Axes, snapshot: Snapshot, points: np.ndarray) -> None:
+    classes = np.unique(snapshot.labels, return_inverse=True)[1]
+    is_synthetic = np.arange(len(points)) >= snapshot.num_originals
+    for chosen, marker, size, name in (
+        (is_synthetic, "x", 14, "synthetic"),
+        (~is_synthetic, "o", 18, "original"),
+    ):
+        axes.scatter(
+            points[chosen, 0],
+            points[chosen, 1],
+            c=classes[chosen],
+            cmap="tab10",
+            marker=marker,
+            s=size,
+            linewidths=0.8,
+            alpha=0.9,
+            label=name,
+        )
+    axes.legend(loc="upper right", frameon=False)
+
+
+def _animate(snapshots: list[Snapshot], path: Path) -> None:
+    figure = Figure(figsize=(4.8, 4.8), layout="constrained", dpi=80)
+    axes = figure.subplots()
+
+    def draw(snapshot: Snapshot) -> list[Axes]:
+        axes.clear()
+        _scatter(axes, snapshot, snapshot.points)
+        limit = 1.1 * np.abs(snapshot.points).max()
+        axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+        axes.set_title(f"step {snapshot.step}")
+        return [axes]
+
+    animation = FuncAnimation(figure, draw, frames=snapshots, cache_frame_data=False)
+    animation.save(path, writer=PillowWriter(fps=8))
+
+
+def _draw_map(snapshot: Snapshot, path: Path) -> None:
+    perplexity = min(30, (len(snapshot.points) - 1) / 3)
+    found = TSNE(perplexity=perplexity, random_state=0).fit_transform(snapshot.points)
+    figure = Figure(figsize=(4.8, 4.8), layout="constrained", dpi=110)
+    axes = figure.subplots()
+    _scatter(axes, snapshot, found)
+    axes.set(xticks=[], yticks=[], title=f"t-SNE, step {snapshot.step}")
+    figure.savefig(path)

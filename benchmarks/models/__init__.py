@@ -1,0 +1,1 @@
+"""The trunks, and how they are pre-trained."""

@@ -1,0 +1,1 @@
+"""One run: what it depends on, and how it is trained, stopped and recorded."""

@@ -1,0 +1,71 @@
+"""Test embeddings of a few classes, kept with their images for the report's map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..data.files import written_whole
+
+NAME = "map.npz"
+_CLASSES = 24
+_PIXELS = 48
+
+
+class EmbeddingMap(NamedTuple):
+    """Embeddings and what they are of.
+
+    Attributes:
+        embeddings: shape (N, D), float32.
+        labels: shape (N,), int64.
+        images: shape (N, height, width) or (N, height, width, 3), uint8.
+    """
+
+    embeddings: np.ndarray
+    labels: np.ndarray
+    images: np.ndarray
+
+
+def save(path: Path, dataset: Dataset, embeddings: Tensor, labels: Tensor) -> None:
+    """Keep the first classes of a dataset.
+
+    Args:
+        path: of the file.
+        dataset: gives an image tensor, (channels, height, width), and a label.
+        embeddings: shape (N, D), of its images in their order.
+        labels: shape (N,), likewise.
+    """
+    classes = torch.unique(labels)[:_CLASSES]
+    rows = torch.where(torch.isin(labels, classes))[0].tolist()
+    images = np.stack([_small(dataset[row][0]) for row in rows])
+    with written_whole(path) as file:
+        np.savez_compressed(
+            file,
+            embeddings=embeddings[rows].float().cpu().numpy(),
+            labels=labels[rows].cpu().numpy(),
+            images=images,
+        )
+
+
+def load(path: Path) -> EmbeddingMap:
+    """What save wrote."""
+    with np.load(path, allow_pickle=False) as file:
+        return EmbeddingMap(file["embeddings"], file["labels"], file["images"])
+
+
+def _small(image: Any) -> np.ndarray:
+    """Shape (height, width) or (height, width, 3), uint8, of full contrast."""
+    largest = max(image.shape[1:])
+    if largest > _PIXELS:
+        scale = _PIXELS / largest
+        image = torch.nn.functional.interpolate(
+            image[None], scale_factor=scale, mode="area"
+        )[0]
+    low, high = torch.aminmax(image)
+    levels = (image - low) / (high - low).clamp_min(1e-6) * 255
+    return levels.byte().permute(1, 2, 0).squeeze(2).cpu().numpy()

@@ -1,0 +1,87 @@
+"""Archives cannot write outside their folder, and downloads leave all or nothing."""
+
+import contextlib
+import io
+import tarfile
+import zipfile
+
+import pytest
+
+from benchmarks.data import datasets
+from benchmarks.data.archives import download_and_unpack, unpack
+
+OUTSIDE = ["../evil.txt", "/elsewhere/evil.txt", "good/../../evil.txt"]
+
+
+def make_tar(path, members):
+    with tarfile.open(path, "w:gz") as file:
+        for name in members:
+            info = tarfile.TarInfo(name)
+            info.size = 4
+            file.addfile(info, io.BytesIO(b"text"))
+
+
+def make_zip(path, members):
+    with zipfile.ZipFile(path, "w") as file:
+        for name in members:
+            file.writestr(name, "text")
+
+
+@pytest.fixture(params=[make_tar, make_zip])
+def make(request):
+    return request.param
+
+
+def files_in(folder):
+    return sorted(str(x.relative_to(folder)) for x in folder.rglob("*") if x.is_file())
+
+
+def test_all_of_an_archive_is_unpacked(make, tmp_path):
+    make(tmp_path / "archive", ["a.txt", "folder/b.txt"])
+    download_and_unpack((tmp_path / "archive").as_uri(), tmp_path / "root")
+    assert files_in(tmp_path / "root") == ["a.txt", "folder/b.txt"]
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["archive", "root"]
+
+
+@pytest.mark.parametrize("member", OUTSIDE)
+def test_no_member_is_outside(make, member, tmp_path):
+    make(tmp_path / "archive", ["a.txt", member])
+    # An absolute name may also be taken for one inside, as tar does.
+    with contextlib.suppress(ValueError):
+        unpack(tmp_path / "archive", tmp_path / "deep" / "folder")
+    inside = {"a.txt", "elsewhere/evil.txt"}
+    assert set(files_in(tmp_path)) <= {"archive", *(f"deep/folder/{x}" for x in inside)}
+
+
+def test_a_link_to_the_outside_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "archive", "w") as file:
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, "../../elsewhere"
+        file.addfile(link)
+    with pytest.raises(ValueError, match=r"cannot be unpacked.*elsewhere"):
+        unpack(tmp_path / "archive", tmp_path / "root")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage"])
+def test_a_damaged_archive_leaves_nothing(make, damage, tmp_path):
+    path = tmp_path / "archive"
+    make(path, [f"{x}.txt" for x in range(50)])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if damage == "truncated" else b"<html>")
+    with pytest.raises(ValueError, match=r"cannot be unpacked|neither a tar nor a zip"):
+        download_and_unpack(path.as_uri(), tmp_path / "root")
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["archive"]
+
+
+def test_a_download_that_is_not_there_leaves_nothing(tmp_path):
+    with pytest.raises(OSError, match="No such file"):
+        download_and_unpack((tmp_path / "archive").as_uri(), tmp_path / "root")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_datasets_download_so(tmp_path, monkeypatch):
+    make_zip(tmp_path / "sop.zip", ["Stanford_Online_Products/Ebay_train.txt"])
+    kind = datasets.StanfordOnlineProducts
+    monkeypatch.setattr(kind, "DOWNLOAD_URL", (tmp_path / "sop.zip").as_uri())
+    kind(root=str(tmp_path / "root"), split="train", download=True)
+    assert files_in(tmp_path / "root") == ["Stanford_Online_Products/Ebay_train.txt"]

@@ -1,0 +1,150 @@
+"""The glyph dataset: what is in it, how it is split, and its cache."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from benchmarks.data import glyphs
+from benchmarks.data.glyphs import Drawings, Glyphs
+
+
+@pytest.fixture(scope="module")
+def drawings():
+    return glyphs.load(glyphs.default_root())
+
+
+def test_about_thirty_five_thousand_images_of_about_three_thousand_classes(drawings):
+    classes, sizes = np.unique(drawings.labels, return_counts=True)
+    assert 2500 < len(classes) < 3500
+    assert 30_000 < len(drawings.images) < 40_000
+    assert drawings.images.shape[1:] == (32, 32)
+    assert sizes.max() <= 16
+    assert sizes.min() >= glyphs.MIN_FACES
+    assert ord("A") in classes
+    # Latin A comes first; what looks the same is dropped.
+    assert ord("Α") not in classes  # noqa: RUF001
+
+
+def test_no_drawing_is_empty_and_none_belongs_to_two_classes(drawings):
+    assert drawings.images.any(axis=(1, 2)).all()
+    owners = {}
+    for image, label in zip(drawings.images, drawings.labels, strict=True):
+        assert owners.setdefault(image.tobytes(), label) == label
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Twenty classes of three images, so that drawing takes no time."""
+    generator = np.random.default_rng(0)
+    made = Drawings(
+        generator.integers(0, 256, (60, 32, 32), dtype=np.uint8),
+        np.repeat(np.arange(20), 3),
+    )
+    calls = []
+
+    def draw():
+        calls.append(1)
+        return made
+
+    monkeypatch.setattr(glyphs, "draw", draw)
+    return calls
+
+
+@pytest.mark.usefixtures("small")
+def test_splits_share_no_class_and_cover_all(tmp_path):
+    found = [set(Glyphs(tmp_path, split, seed=3).labels) for split in glyphs.SPLITS]
+    assert [len(x) for x in found] == [8, 2, 10]
+    assert set.union(*found) == set(range(20))
+    assert set(Glyphs(tmp_path, "train+val", seed=3).labels) == found[0] | found[1]
+
+
+@pytest.mark.usefixtures("small")
+def test_the_seed_chooses_the_split(tmp_path):
+    first, again, other = (set(Glyphs(tmp_path, seed=x).labels) for x in (0, 0, 1))
+    assert first == again != other
+
+
+@pytest.mark.usefixtures("small")
+def test_max_classes_keeps_whole_classes_of_the_split(tmp_path):
+    few, all_of_them = Glyphs(tmp_path, max_classes=3), Glyphs(tmp_path)
+    classes, sizes = np.unique(few.labels, return_counts=True)
+    assert set(classes) < set(all_of_them.labels)
+    assert sizes.tolist() == [3, 3, 3]
+
+
+@pytest.mark.usefixtures("small")
+def test_images_and_labels_come_in_batches(tmp_path):
+    images, labels = next(iter(DataLoader(Glyphs(tmp_path), batch_size=7)))
+    assert images.shape == (7, 1, 32, 32)
+    assert images.dtype == torch.float32
+    assert labels.dtype == torch.int64
+
+
+@pytest.mark.usefixtures("small")
+def test_transforms_are_applied(tmp_path):
+    dataset = Glyphs(tmp_path, transform=torch.flatten, target_transform=lambda x: -x)
+    image, label = dataset[0]
+    assert image.shape == (1024,)
+    assert label == -dataset.labels[0]
+
+
+def test_the_cache_is_used_again(small, tmp_path):
+    first, second = Glyphs(tmp_path), Glyphs(tmp_path)
+    assert len(small) == 1
+    assert torch.equal(first.images, second.images)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def _change_a_pixel(path):
+    with np.load(path) as file:
+        arrays = dict(file)
+    arrays["images"][0, 0, 0] ^= 1
+    np.savez_compressed(path, **arrays)
+
+
+def _drop_an_array(path):
+    with np.load(path) as file:
+        arrays = dict(file)
+    del arrays["labels"]
+    np.savez_compressed(path, **arrays)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [_truncate, _change_a_pixel, _drop_an_array, lambda path: path.write_bytes(b"")],
+    ids=["truncated", "changed", "incomplete", "empty"],
+)
+def test_a_damaged_cache_is_drawn_again(damage, small, tmp_path, caplog):
+    expected = Glyphs(tmp_path).images
+    (path,) = tmp_path.iterdir()
+    damage(path)
+    with caplog.at_level(logging.WARNING):
+        assert torch.equal(Glyphs(tmp_path).images, expected)
+    assert len(small) == 2
+    assert "is damaged and is drawn again" in caplog.text
+    Glyphs(tmp_path)
+    assert len(small) == 2
+
+
+def test_a_cache_that_cannot_be_written_says_where(small, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="file"):
+        Glyphs(tmp_path / "file" / "cache")
+
+
+@pytest.mark.parametrize("split", ["", "training", "train,val", "train+"])
+def test_an_unknown_split_is_refused(split, tmp_path):
+    with pytest.raises(ValueError, match="split must be made of train, val, test"):
+        Glyphs(tmp_path, split)
+
+
+def test_max_classes_below_one_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="max_classes must be at least 1, got 0"):
+        Glyphs(tmp_path, max_classes=0)

@@ -1,0 +1,98 @@
+"""Trunks trained on glyphs that nothing else sees."""
+
+import pytest
+import torch
+
+from benchmarks.data import datasets
+from benchmarks.data.glyphs import WITH_PRETRAINING, Glyphs, random_affine
+from benchmarks.experiments.experiment import REGIME_CLASSES, REGIME_STARTS, regimes
+from benchmarks.models import pretrain
+from benchmarks.training import training
+from benchmarks.training.settings import Settings
+
+
+def test_the_reserve_is_disjoint_from_every_split():
+    reserve = set(Glyphs(split="pretrain", seed=3, shares=WITH_PRETRAINING).labels)
+    *splits, _ = datasets.glyphs(seed=3, reserve=True)
+    everything = set(Glyphs(split="train+val+test", seed=3).labels)
+    for split in splits:
+        assert not reserve & set(split.labels)
+    assert reserve | set.union(*(set(x.labels) for x in splits)) == everything
+
+
+def test_training_classes_can_be_fewer_without_touching_the_test():
+    few, all_of_them = (datasets.glyphs(seed=0, train_classes=x) for x in (5, None))
+    assert len(set(few.train.labels)) == 5
+    assert (few.test.labels == all_of_them.test.labels).all()
+
+
+def test_a_trunk_is_trained_once_and_cached(tmp_path, monkeypatch):
+    state = pretrain.pretrained_trunk(2, seed=0, steps=2, root=tmp_path)
+    (path,) = tmp_path.iterdir()
+
+    def forbidden(*arguments):
+        raise AssertionError("trained again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain, "_train", forbidden)
+        torch.testing.assert_close(
+            pretrain.pretrained_trunk(2, seed=0, steps=2, root=tmp_path), state
+        )
+    path.write_bytes(b"damaged")
+    torch.testing.assert_close(
+        pretrain.pretrained_trunk(2, seed=0, steps=2, root=tmp_path), state
+    )
+
+
+def test_a_run_starts_from_it(tmp_path, monkeypatch):
+    asked = []
+
+    def trunk(width, seed):
+        asked.append((width, seed))
+        return pretrain._train(width, seed, 1)
+
+    monkeypatch.setattr(training, "pretrained_trunk", trunk)
+    settings = Settings(
+        *("N-pairs", 4, 2, 1),
+        batch_size=8,
+        width=2,
+        max_classes=4,
+        start="softmax",
+        reserve=True,
+        augment=True,
+    )
+    training.run(settings, tmp_path / "run")
+    assert asked == [(2, 4)]
+
+
+def test_affine_moves_a_little():
+    torch.manual_seed(0)
+    image = torch.zeros(1, 32, 32)
+    image[0, 12:20, 12:20] = 1
+    moved = random_affine(image)
+    assert moved.shape == image.shape
+    assert not torch.equal(moved, image)
+    assert 0.5 < float(moved.sum() / image.sum()) < 2
+
+
+def test_the_plan_of_the_regimes():
+    variants = regimes(["N-pairs", "Symm + N-pairs"])
+    assert len(variants) == 2 * len(REGIME_STARTS) * len(REGIME_CLASSES)
+    for label, variant in variants.items():
+        assert variant.settings["reserve"]
+        if variant.base is not None:
+            assert variants[variant.base].settings == variant.settings
+            assert label.endswith(variant.base.removeprefix("N-pairs"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"start": "imagenet"}, "start must be scratch or softmax, got 'imagenet'"),
+        ({"start": "softmax"}, "needs reserve"),
+        ({"train_classes": 3}, "train_classes must be at least batch_size / m = 64"),
+    ],
+)
+def test_bad_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Settings("N-pairs", 0, **settings)

@@ -1,0 +1,198 @@
+"""python -m benchmarks report: what is in the file, and how it behaves in a browser."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.reporting.report import read
+from benchmarks.training import embedding_map
+from benchmarks.training.settings import Settings
+from benchmarks.training.training import run
+
+ROOT = Path(__file__).parents[3]
+TINY = ["--steps", "4", "--test-interval", "2", "--batch-size", "8", "--width", "2"]
+SPEED = ROOT / "docs" / "speed" / "speed.csv"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "demo"
+    arguments = ["demo", "--out", str(out), *TINY, "--max-classes", "30"]
+    assert main([*arguments, "--seeds", "0", "1"]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def page(runs, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    assert main(["report", str(runs), "--out", str(path), "--speed", str(SPEED)]) == 0
+    return path
+
+
+def test_variants_and_their_bases(runs):
+    experiment = read(runs)
+    assert experiment.name == "demo"
+    assert experiment.bases["Symm + Triplet"] == "Triplet"
+    assert experiment.bases["Triplet"] is None
+    assert [len(x) for x in experiment.variants.values()] == [2, 2, 2, 2]
+    assert set(experiment.maps) == set(experiment.variants)
+
+
+def test_variants_of_an_ablation_are_told_apart(tmp_path):
+    arguments = ["ablate", "pairing", "--out", str(tmp_path), "--seeds", "0"]
+    arguments += ["--steps", "2", "--test-interval", "2", "--width", "2"]
+    assert main([*arguments, "--batch-size", "16", "--max-classes", "8"]) == 0
+    experiment = read(tmp_path / "pairing")
+    assert experiment.bases == {
+        "Triplet, m = 2": None,
+        "Symm + Triplet, m = 2, pairing = all": "Triplet, m = 2",
+        "Triplet, m = 4": None,
+        "Symm + Triplet, m = 4, pairing = all": "Triplet, m = 4",
+        "Symm + Triplet, m = 4, pairing = ring": "Triplet, m = 4",
+        "Triplet, m = 8": None,
+        "Symm + Triplet, m = 8, pairing = all": "Triplet, m = 8",
+        "Symm + Triplet, m = 8, pairing = ring": "Triplet, m = 8",
+    }
+
+
+def test_a_map_holds_embeddings_and_images(runs):
+    data = embedding_map.load(runs / "symm+triplet-seed0" / embedding_map.NAME)
+    assert len(data.embeddings) == len(data.labels) == len(data.images)
+    assert data.images.dtype == np.uint8 and data.images.shape[1:] == (32, 32)
+    assert len(np.unique(data.labels)) == 24
+    assert data.images.max() == 255 and data.images.min() == 0
+
+
+def test_it_needs_no_network(page):
+    text = page.read_text()
+    # Of what plotly.js can do, nothing here loads anything.
+    own = text.replace(re.search(r"<script>/\*.*?</script>", text, re.S)[0], "")
+    assert not re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?https?:""", own)
+    for plot in re.findall(
+        r'class="plot".*?<script type="application/json">(.*?)</sc', own
+    ):
+        assert json.loads(plot)["data"]
+
+
+def test_plots_have_text_alternatives(page):
+    text = page.read_text()
+    plots = text.count('class="plot"')
+    assert plots == text.count('role="img" aria-label=') == text.count("<details>")
+    # Differences, three curves, the map, and speed.
+    assert plots == 6
+
+
+def test_runs_that_were_not_tested_are_left_out(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = Settings("N-pairs", 0, 2, 2, 8, width=2, max_classes=8, touch_test=False)
+    run(settings, tmp_path / "runs" / "search" / "n-pairs")
+    assert main(["report"]) == 2
+    assert "no finished runs in runs" in capsys.readouterr().err
+    assert main(["report", "runs/search"]) == 2
+    assert "runs/search holds no runs" in capsys.readouterr().err
+
+
+def test_no_runs(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report"]) == 2
+    assert "no finished runs in runs" in capsys.readouterr().err
+    assert main(["report", "elsewhere"]) == 2
+    assert "elsewhere holds no runs" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.browser
+class TestInChromium:
+    @pytest.fixture(scope="class")
+    def browser(self):
+        sync_api = pytest.importorskip("playwright.sync_api")
+        path = shutil.which("chromium")
+        if path is None:
+            pytest.skip("Chromium is not installed; make test-browser installs it")
+        with sync_api.sync_playwright() as playwright:
+            flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+            browser = playwright.chromium.launch(executable_path=path, args=flags)
+            yield browser
+            browser.close()
+
+    @pytest.fixture(
+        params=[("light", 1280), ("dark", 1280), ("light", 360)],
+        ids=lambda x: f"{x[0]}, {x[1]} wide",
+    )
+    def shown(self, browser, page, request):
+        scheme, width = request.param
+        tab = browser.new_page(
+            color_scheme=scheme, viewport={"width": width, "height": 800}
+        )
+        problems = []
+        tab.on("console", lambda x: problems.append(x.text) if x.type == "error" else None)
+        tab.on("pageerror", lambda x: problems.append(str(x)))
+        tab.on("requestfailed", lambda x: problems.append(x.url))
+        tab.goto(page.as_uri())
+        tab.wait_for_selector("body[data-ready=true]", timeout=60_000)
+        yield tab
+        assert problems == []
+        tab.close()
+
+    def test_tables_sort(self, shown):
+        table = shown.locator("table.sortable").first
+        header = table.locator("thead th").nth(1)
+
+        def column():
+            cells = table.locator("tbody tr td:nth-child(2)").all_text_contents()
+            return [float(x.split()[0]) for x in cells]
+
+        header.locator("button").click()
+        assert header.get_attribute("aria-sort") == "descending"
+        assert column() == sorted(column(), reverse=True)
+        header.locator("button").press("Enter")
+        assert header.get_attribute("aria-sort") == "ascending"
+        assert column() == sorted(column())
+
+    def test_a_point_shows_its_image(self, shown):
+        section = shown.locator(".map")
+        section.scroll_into_view_if_needed()
+        image = section.locator(".hovered")
+        assert not image.is_visible()
+        plot = section.locator(".plot")
+        # Where the first point is on the screen, as plotly places it.
+        x, y = plot.evaluate(
+            """plot => {
+                const { xaxis, yaxis } = plot._fullLayout, { x, y } = plot.data[0];
+                const box = plot.getBoundingClientRect();
+                return [box.left + xaxis._offset + xaxis.d2p(plot._fullData[0].x[0]),
+                        box.top + yaxis._offset + yaxis.d2p(plot._fullData[0].y[0])];
+            }"""
+        )
+        shown.mouse.move(x - 30, y)
+        shown.mouse.move(x, y, steps=5)
+        image.wait_for(state="visible", timeout=5_000)
+        assert image.get_attribute("src").startswith("data:image/png;base64,")
+        assert image.evaluate("x => x.naturalWidth") == 32
+
+    def test_mirror_images_can_be_switched_off(self, shown):
+        section = shown.locator(".map")
+        visible = "plot => plot.data[1].visible !== false"
+        plot = section.locator(".plot")
+        assert plot.evaluate(visible)
+        section.locator("input[type=checkbox]").uncheck()
+        assert not plot.evaluate(visible)
+        section.locator("input[type=checkbox]").check()
+        assert plot.evaluate(visible)
+
+    def test_nothing_is_wider_than_the_window(self, shown):
+        width = shown.evaluate("document.documentElement.scrollWidth")
+        assert width <= shown.viewport_size["width"]
+
+    def test_text_can_be_read_on_its_ground(self, shown):
+        light = shown.evaluate(
+            """() => [getComputedStyle(document.body).color,
+                      document.querySelector(".plot")._fullLayout.font.color]"""
+        )
+        is_dark = shown.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+        assert (light[1] == "#eee") == is_dark

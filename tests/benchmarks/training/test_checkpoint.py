@@ -1,0 +1,164 @@
+"""A run that is stopped goes on to the same end, with the same records."""
+
+import sqlite3
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from benchmarks.training import checkpoint, training
+from benchmarks.training.records import read
+from benchmarks.training.settings import Settings
+
+# One method for each thing that is kept from step to step.
+METHODS = [
+    "Symm + N-pairs",
+    "SymmMiner + Triplet",
+    "Margin",  # a loss with parameters
+    "N-pairs, offline hard",  # a sampler that knows the model
+    "DAML + Triplet",
+    "HDML + N-pairs",
+]
+
+
+def settings_of(method):
+    return Settings(
+        *(method, 0, 6, 2),
+        batch_size=8,
+        width=2,
+        max_classes=8,
+        halve_after=3,
+    )
+
+
+def rows(database):
+    """Every row of every table, without the ids and the times."""
+    with sqlite3.connect(database) as connection:
+        connection.row_factory = sqlite3.Row
+        tables = [
+            row["name"]
+            for row in connection.execute(
+                "SELECT name FROM sqlite_master WHERE type='table' "
+                "AND name NOT IN ('experiment_ids', 'sqlite_sequence')"
+            )
+        ]
+        hidden = {"id", "experiment_id", "seconds_per_step", "result"}
+        return {
+            table: [
+                {key: row[key] for key in row.keys() if key not in hidden}  # noqa: SIM118
+                for row in connection.execute(f"SELECT * FROM [{table}] ORDER BY id")
+            ]
+            for table in tables
+        }
+
+
+class Stop(BaseException):
+    """As a signal would."""
+
+
+def stop_at_the_end(settings, folder, monkeypatch):
+    """Train everything, and stop before the result is recorded."""
+
+    def stop(*arguments):
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.records, "finish", stop)
+        with pytest.raises(Stop):
+            training.run(settings, folder)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_stopped_and_resumed_is_as_never_stopped(method, tmp_path, monkeypatch):
+    settings = settings_of(method)
+    whole = training.run(settings, tmp_path / "whole" / "run")
+    folder = tmp_path / "stopped" / "run"
+    real, calls = training.StepTimer.__call__, []
+
+    def stop(self, trainer):
+        real(self, trainer)
+        calls.append(trainer.get_global_iteration())
+        # In the midst of the second epoch, then of the third.
+        if len(calls) in (4, 8):
+            raise Stop
+
+    monkeypatch.setattr(training.StepTimer, "__call__", stop)
+    for _ in range(2):
+        with pytest.raises(Stop):
+            training.run(settings, folder)
+    resumed = training.run(settings, folder)
+    assert calls[-1] == 5
+    for result in (whole, resumed):
+        del result["seconds_per_step"]
+    assert resumed == whole
+    for name in ("records.db", "run/records/logs.db"):
+        assert rows(tmp_path / "stopped" / name) == rows(tmp_path / "whole" / name)
+    assert not (folder / checkpoint.NAME).exists()
+
+
+def test_rows_after_the_checkpoint_are_not_doubled(tmp_path, monkeypatch):
+    settings, folder = settings_of("Symm + Triplet"), tmp_path / "run"
+    whole = training.run(settings, tmp_path / "whole" / "run")
+    real, calls = checkpoint.save, []
+
+    def stop(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise Stop  # the records of the epoch are written, its checkpoint is not
+        real(*arguments)
+
+    monkeypatch.setattr(checkpoint, "save", stop)
+    with pytest.raises(Stop):
+        training.run(settings, folder)
+    resumed = training.run(settings, folder)
+    assert resumed["val"] == whole["val"]
+    assert rows(tmp_path / "records.db") == rows(tmp_path / "whole" / "records.db")
+
+
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_the_last_good_checkpoint_is_used(damaged, tmp_path, monkeypatch, caplog):
+    settings, folder = settings_of("N-pairs"), tmp_path / "run"
+    whole = training.run(settings, tmp_path / "whole" / "run")
+    stop_at_the_end(settings, folder, monkeypatch)
+    for name in (checkpoint.NAME, checkpoint.PREVIOUS)[:damaged]:
+        path = folder / name
+        path.write_bytes(path.read_bytes()[:1000])
+    assert training.run(settings, folder)["test"] == whole["test"]
+    assert "is damaged, the one before is used" in caplog.text
+    assert ("goes on after step 4" in caplog.text) == (damaged == 1)
+    assert rows(tmp_path / "records.db") == rows(tmp_path / "whole" / "records.db")
+
+
+def test_a_stopped_run_with_other_settings_is_kept(tmp_path, monkeypatch):
+    settings, folder = settings_of("N-pairs"), tmp_path / "run"
+    stop_at_the_end(settings, folder, monkeypatch)
+    with pytest.raises(ValueError, match=r"width was 2, is 3.*--force"):
+        training.run(Settings("N-pairs", 0, 6, 2, batch_size=8, width=3), folder)
+    assert read(tmp_path / "records.db", "run") is None
+
+
+def test_a_run_goes_on_with_as_many_processes(tmp_path, monkeypatch):
+    settings, folder = settings_of("N-pairs"), tmp_path / "run"
+    stop_at_the_end(settings, folder, monkeypatch)
+    state = checkpoint.load(folder / checkpoint.NAME)
+    state["own"]["processes"] = 2
+    torch.save(state, folder / checkpoint.NAME)
+    with pytest.raises(ValueError, match=r"stopped with 2 processes .* got 1; --force"):
+        training.run(settings, folder)
+    assert checkpoint.load(folder / checkpoint.NAME) is not None
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / checkpoint.NAME
+    torch.save({"epoch": 1}, path)
+
+    parts = "models", "optimizers", "lr_schedulers", "loss_funcs", "mining_funcs"
+    trainer = SimpleNamespace(epoch=2, **{part: {} for part in parts})
+
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(path, trainer, {})
+    assert checkpoint.load(path) == {"epoch": 1}

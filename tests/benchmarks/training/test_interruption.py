@@ -1,0 +1,289 @@
+"""Runs that are killed, stopped by signals, or out of disk lose and invent nothing."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.training import checkpoint, interruption, training
+from benchmarks.training.records import read
+from benchmarks.training.settings import Settings
+from tests.benchmarks.training.test_checkpoint import METHODS, rows, settings_of
+
+ROOT = Path(__file__).parents[3]
+
+
+def command(out, *more, steps=200, interval=5, prefix=("-m", "benchmarks")):
+    return [
+        *(sys.executable, *prefix, "compare", "--out", str(out), "--seeds", "0"),
+        *("--methods", "Symm + N-pairs", "--batch-size", "8", "--width", "2"),
+        *("--max-classes", "8", "--steps", str(steps), "--test-interval", str(interval)),
+        *more,
+    ]
+
+
+def start(arguments, **options):
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "TQDM_DISABLE": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+    return subprocess.Popen(
+        arguments,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+
+
+def finish(arguments):
+    process = start(arguments)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    return output
+
+
+def found_in(out, name="symm+n-pairs-seed0"):
+    result = read(out / "records.db", name)
+    assert result is not None
+    del result["seconds_per_step"]
+    return result
+
+
+def is_same_end(out, whole):
+    assert found_in(out) == found_in(whole)
+    for name in ("records.db", "symm+n-pairs-seed0/records/logs.db"):
+        assert rows(out / name) == rows(whole / name)
+    left = {x.name for x in (out / "symm+n-pairs-seed0").iterdir()}
+    assert left == {"settings.json", "records", "tensorboard", "models", "map.npz"}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What the command finds when nothing happens."""
+    out = tmp_path_factory.mktemp("whole")
+    finish(command(out))
+    return out
+
+
+def wait_for(condition, process, seconds=120):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments(whole, tmp_path):
+    moments = random.Random(0)
+    kills = 0
+    while kills < 20:
+        process = start(command(tmp_path))
+        folder = tmp_path / "symm+n-pairs-seed0"
+        wait_for((folder / "records").exists, process)
+        # Half of these while it trains, the others while it sets up.
+        time.sleep(moments.choice((0.02, 0.5)) * moments.random())
+        process.kill()
+        process.communicate()
+        kills += process.returncode == -signal.SIGKILL
+        assert read(tmp_path / "records.db", folder.name) is None
+    finish(command(tmp_path))
+    is_same_end(tmp_path, whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_signals_save_and_exit(number, jobs, whole, tmp_path):
+    process = start(command(tmp_path, "--jobs", jobs), start_new_session=True)
+    folder = tmp_path / "symm+n-pairs-seed0"
+    wait_for((folder / checkpoint.NAME).exists, process)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does
+    else:
+        process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, output
+    assert "stopped; the same command goes on where it was" in output
+    assert "Traceback" not in output
+    finish(command(tmp_path))
+    is_same_end(tmp_path, whole)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("stop_at", [1, 3, 4])
+def test_stopped_between_two_steps(method, stop_at, tmp_path, monkeypatch):
+    settings = settings_of(method)  # of two steps an epoch
+    result = training.run(settings, tmp_path / "whole" / "run")
+    real, calls = training.StepTimer.__call__, []
+
+    def ask_to_stop(self, trainer):
+        real(self, trainer)
+        calls.append(1)
+        if len(calls) == stop_at:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(training.StepTimer, "__call__", ask_to_stop)
+    with pytest.raises(interruption.Interrupted):
+        training.run(settings, tmp_path / "run")
+    monkeypatch.setattr(training.StepTimer, "__call__", real)
+    resumed = training.run(settings, tmp_path / "run")
+    for found in (result, resumed):
+        del found["seconds_per_step"]
+    assert resumed == result
+    for name in ("records.db", "run/records/logs.db"):
+        assert rows(tmp_path / name) == rows(tmp_path / "whole" / name)
+
+
+def test_a_signal_in_the_last_evaluation_is_not_lost(tmp_path, monkeypatch):
+    settings = settings_of("N-pairs")
+    real = training.records.finish
+
+    def ask_to_stop(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        real(*arguments)
+
+    monkeypatch.setattr(training.records, "finish", ask_to_stop)
+    with pytest.raises(interruption.Interrupted):
+        training.run(settings, tmp_path / "run")
+    assert read(tmp_path / "records.db", "run") is not None
+
+
+def test_a_second_signal_does_not_wait():
+    before = signal.getsignal(signal.SIGINT)
+    with interruption.requests() as request:
+        signal.raise_signal(signal.SIGINT)
+        assert request.number == signal.SIGINT
+        with pytest.raises(interruption.Interrupted):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_full_disk_stops_with_an_error_and_keeps_the_checkpoint(whole, tmp_path):
+    process = start(command(tmp_path))
+    folder = tmp_path / "symm+n-pairs-seed0"
+    wait_for((folder / checkpoint.PREVIOUS).exists, process)
+    process.kill()
+    process.communicate()
+    newest = max(x["epoch"] for x in kept(folder))
+
+    def no_room():
+        # No file may grow beyond this: as on a disk that is full, writing fails.
+        limit = (folder / checkpoint.PREVIOUS).stat().st_size // 2
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    process = start(command(tmp_path), preexec_fn=no_room)
+    output, _ = process.communicate()
+    assert process.returncode == 2, output
+    assert "error: " in output and "Traceback" not in output
+    assert max(x["epoch"] for x in kept(folder)) == newest
+    assert not list(folder.glob("tmp*"))
+    finish(command(tmp_path))
+    is_same_end(tmp_path, whole)
+
+
+def kept(folder):
+    names = checkpoint.NAME, checkpoint.PREVIOUS
+    return [x for x in map(checkpoint.load, (folder / name for name in names)) if x]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    for out in (tmp_path / "file" / "out", Path("/proc/out")):
+        process = start(command(out))
+        output, _ = process.communicate()
+        assert process.returncode == 2, output
+        assert f"{out}" in output and "Traceback" not in output
+
+
+def test_two_commands_share_database_and_cache(whole, tmp_path):
+    cache = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    out = tmp_path / "out"
+    processes = [
+        subprocess.Popen(
+            [*command(out, steps=10), "--seeds", seed],
+            cwd=ROOT,
+            env=cache,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for seed in "12"
+    ]
+    for process in processes:
+        output, _ = process.communicate()
+        assert process.returncode == 0, output
+    names = [f"symm+n-pairs-seed{seed}" for seed in "12"]
+    shared = [found_in(out, name) for name in names]
+    for seed, result in zip((1, 2), shared, strict=True):
+        settings = Settings("Symm + N-pairs", seed, 10, 5, 8, width=2, max_classes=8)
+        alone = training.run(settings, tmp_path / "alone" / names[seed - 1])
+        assert result["test"] == alone["test"]
+    assert len(list((tmp_path / "cache").rglob("*.npz"))) == 1
+
+
+class TestSeveralProcesses:
+    """torchrun -m benchmarks."""
+
+    prefix = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
+
+    def arguments(self, out, *more, **options):
+        prefix = (*self.prefix, "-m", "benchmarks")
+        return command(out, *more, steps=20, prefix=prefix, **options)
+
+    def test_train_one_run_and_log_once(self, tmp_path):
+        output = finish(self.arguments(tmp_path))
+        assert output.count("Written to") == output.count("| Symm + N-pairs |") == 1
+        result = found_in(tmp_path)
+        assert result["val"]["step"] == [5, 10, 15, 20]
+        assert result["synthetic_ratio"]["step"]
+        of_epochs = rows(tmp_path / "records.db")["synthetic_queries_val"]
+        assert [row["~iteration~"] for row in of_epochs] == [1, 2, 3, 4]
+        # The same command shows what is there.
+        assert "| Symm + N-pairs |" in finish(self.arguments(tmp_path))
+
+    def test_stopped_and_resumed(self, tmp_path):
+        def arguments(out):
+            prefix = (*self.prefix, "-m", "benchmarks")
+            return command(out, steps=400, interval=100, prefix=prefix)
+
+        finish(arguments(tmp_path / "whole"))
+        process = start(arguments(tmp_path / "stopped"))
+        folder = tmp_path / "stopped" / "symm+n-pairs-seed0"
+        wait_for((folder / checkpoint.NAME).exists, process)
+        process.terminate()  # which torchrun passes on
+        process.communicate(timeout=120)
+        assert process.returncode != 0
+        finish(arguments(tmp_path / "stopped"))
+        is_same_end(tmp_path / "stopped", tmp_path / "whole")
+
+    def test_errors_are_told_once_and_end_all(self, tmp_path):
+        more = "--methods", "DAML + N-pairs"
+        process = start(self.arguments(tmp_path, *more))
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode != 0
+        assert output.count("error: DAML trains in one process") == 1
+
+    def test_batches_must_be_divisible(self, tmp_path):
+        prefix = [x if x != "2" else "3" for x in self.prefix]
+        arguments = command(tmp_path, prefix=(*prefix, "-m", "benchmarks"))
+        process = start(arguments)
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode != 0
+        assert "batch_size must be a multiple of the 3 processes, got 8" in output
+
+
+def test_settings_are_written_before_training(whole):
+    written = json.loads((whole / "symm+n-pairs-seed0" / "settings.json").read_text())
+    assert written["method"] == "Symm + N-pairs"
