@@ -238,7 +238,7 @@ def run_all(
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
-    if jobs > 1 and processes.count() > 1:
+    if jobs > 1 and processes.world_size() > 1:
         raise ValueError(f"jobs must be 1 where several processes train, got {jobs}")
     if jobs == 1:
         results = []
