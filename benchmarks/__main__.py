@@ -206,7 +206,7 @@ def _add_runs(add: argparse.ArgumentParser, out: str, seeds: bool = True) -> Non
         ("width", int, "channels of the trunk's first block"),
         ("learning_rate", float, "of Adam"),
         ("head_factor", float, "the embedder's learning rate in units of the trunk's"),
-        ("halve_after", int, "halve the learning rates every so many steps"),
+        ("lr_step_size", int, "halve the learning rates every so many steps"),
         ("max_classes", int, "use so many classes of each split only"),
     ):
         if seeds or name != "learning_rate":

@@ -26,7 +26,7 @@ class Settings:
         width: channels of the trunk's first block.
         learning_rate: Adam's.
         head_factor: the embedder's learning rate in units of the trunk's.
-        halve_after: halve the learning rates every so many steps, or None.
+        lr_step_size: halve the learning rates every so many steps, or None.
         dataset: a name in datasets.NAMES.
         trunk: a name in trunks.NAMES.
         pretrained: whether a trunk of torchvision starts with ImageNet weights.
@@ -51,7 +51,7 @@ class Settings:
     width: int = 16
     learning_rate: float = 1e-3
     head_factor: float = 1.0
-    halve_after: int | None = None
+    lr_step_size: int | None = None
     dataset: str = "glyphs"
     trunk: str = "convnet"
     pretrained: bool = True
@@ -94,8 +94,8 @@ class Settings:
             raise ValueError(
                 f"head_factor must be a finite positive number, got {self.head_factor}"
             )
-        if self.halve_after is not None and self.halve_after < 1:
-            raise ValueError(f"halve_after must be at least 1, got {self.halve_after}")
+        if self.lr_step_size is not None and self.lr_step_size < 1:
+            raise ValueError(f"lr_step_size must be at least 1, got {self.lr_step_size}")
         for name, names in (("dataset", datasets.NAMES), ("trunk", trunks.NAMES)):
             if getattr(self, name) not in names:
                 raise ValueError(

@@ -310,7 +310,7 @@ class _Run:
                 "trunk": settings.learning_rate,
                 "embedder": settings.learning_rate * settings.head_factor,
             },
-            settings.halve_after,
+            settings.lr_step_size,
             self.method.trainer_options,
         )
         trainer.before_step = self._stop_if_asked

@@ -27,7 +27,7 @@ def settings_of(method):
         batch_size=8,
         width=2,
         max_classes=8,
-        halve_after=3,
+        lr_step_size=3,
     )
 
 
