@@ -214,7 +214,7 @@ class _Run:
             "the training split", len(np.unique(self.datasets.train.labels))
         )
         self.models, features = _models(settings)
-        self.loss, self.miner = self.method.make(settings.synthesis)
+        self.loss, self.miner = self.method.make(settings)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.synthetic_queries: dict[str, list] = {"step": [], "recall_at_1": []}
         if processes.is_first():
