@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pytorch_metric_learning import datasets as pml_datasets
@@ -162,7 +162,8 @@ PHOTOGRAPHS = {
 }
 """Name -> dataset of photographs."""
 
-NAMES = ("glyphs", *PHOTOGRAPHS)
+Name = Literal["glyphs", "cub", "cars", "sop", "folder"]
+"""Glyphs, or a name in PHOTOGRAPHS."""
 
 
 class Photographs(Dataset):

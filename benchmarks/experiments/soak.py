@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from ..reporting import tables
 from ..reporting.machine import machine
 from ..training.settings import Settings
 from ..training.training import run
+from .command import Command, MethodName
 
 WARM_UP = 0.2  # of the validations: until then caches and pools fill
 
@@ -42,42 +44,56 @@ def usage(step: int) -> Usage:
     )
 
 
-def soak(
-    out: Path,
-    steps: int = 20_000,
-    test_interval: int = 500,
-    method: str = "Symm + N-pairs",
-    force: bool = False,
-) -> str:
-    """Train for long in this process, and see what it holds after each validation.
+@dataclass(frozen=True, kw_only=True)
+class Soak(Command):
+    """Train for long in one process, and write what it holds after each validation.
 
-    Args:
-        out: the folder to write to: the run, table.csv and table.md.
+    Memory, open files, threads: they stay flat, or something leaks. Needs Linux.
+
+    Attributes:
         steps: batches to train on.
         test_interval: validate every so many steps; divides steps.
-        method: a name in METHODS.
+        method: what to train.
         force: start again, whatever is there.
-
-    Returns:
-        The contents of table.md.
-
-    Raises:
-        ValueError: settings that do not fit, or a run that did not start anew: what it
-            held before is not known.
     """
-    settings = Settings(method, 0, steps, test_interval)
-    folder = out / "run"
-    if folder.exists() and not force:
-        raise ValueError(f"{folder} is there already: choose another --out, or --force")
-    found: list[Usage] = []
-    run(
-        settings,
-        folder,
-        force,
-        after_epoch=lambda: found.append(usage((len(found) + 1) * test_interval)),
-    )
-    with (out / "table.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([Usage._fields, *found])
+
+    out: Path = Path("runs/soak")
+    steps: int = 20_000
+    test_interval: int = 500
+    method: MethodName = "Symm + N-pairs"
+    force: bool = False
+
+    def run(self) -> str:
+        """Train, and write the run, table.csv and table.md.
+
+        Returns:
+            The contents of table.md.
+
+        Raises:
+            ValueError: settings that do not fit, or a run that did not start anew: what
+                it held before is not known.
+        """
+        settings = Settings(
+            self.method, 0, steps=self.steps, test_interval=self.test_interval
+        )
+        folder = self.out / "run"
+        if folder.exists() and not self.force:
+            raise ValueError(f"{folder} is there already: choose another --out, or --force")
+        found: list[Usage] = []
+        run(
+            settings,
+            folder,
+            self.force,
+            after_epoch=lambda: found.append(usage((len(found) + 1) * self.test_interval)),
+        )
+        with (self.out / "table.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([Usage._fields, *found])
+        text = _report(settings, found)
+        (self.out / "table.md").write_text(text)
+        return text
+
+
+def _report(settings: Settings, found: list[Usage]) -> str:
     warm = found[int(WARM_UP * len(found)) :]
     first, last = warm[0], warm[-1]
     shown = [*found[:: max(1, len(found) // 8)][:-1], last]
@@ -86,14 +102,12 @@ def soak(
         [f"{x.step:,}", f"{x.memory:,.0f}", str(x.files), str(x.threads)] for x in shown
     ]
     growth = 100 * (last.memory / first.memory - 1)
-    text = "\n\n".join(
-        [
-            f"{method}, {steps:,} steps of batch {settings.batch_size} in one process.",
-            tables.markdown(rows),
-            f"From step {first.step:,} on memory grew by {growth:+.2f} %, open files by "
-            f"{last.files - first.files:+d}, threads by {last.threads - first.threads:+d}.",
-            f"Machine: {machine()}.",
-        ]
-    )
-    (out / "table.md").write_text(text + "\n")
-    return text + "\n"
+    parts = [
+        f"{settings.method}, {settings.steps:,} steps of batch {settings.batch_size} in "
+        "one process.",
+        tables.markdown(rows),
+        f"From step {first.step:,} on memory grew by {growth:+.2f} %, open files by "
+        f"{last.files - first.files:+d}, threads by {last.threads - first.threads:+d}.",
+        f"Machine: {machine()}.",
+    ]
+    return "\n\n".join(parts) + "\n"

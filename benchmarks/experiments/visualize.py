@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +22,7 @@ from ..data.glyphs import Glyphs
 from ..methods.methods import METHODS, Synthesis
 from ..models.trunks import make_trunk
 from ..training.trainers import make_trainer
+from .command import Command
 
 METHOD = "Symm + N-pairs"
 _LEARNING_RATE = 1e-3
@@ -42,52 +45,65 @@ class Snapshot(NamedTuple):
     num_originals: int
 
 
-def visualize(
-    out: Path,
-    classes: int = 8,
-    steps: int = 120,
-    frames: int = 40,
-    maps: int = 3,
-    embedding_size: int = 64,
-    seed: int = 0,
-) -> str:
-    """Train twice, and draw an animation of two dimensions and t-SNE maps of more.
+@dataclass(frozen=True, kw_only=True)
+class Visualize(Command):
+    """Draw originals and synthetic points while an embedding trains.
 
-    Args:
-        out: the folder to write to: embedding.gif, and tsne-STEP.png for each map.
+    Train Symm + N-pairs on a few characters twice, and draw both kinds of points in the
+    colours of their classes: an animated GIF of a 2-d embedding, and t-SNE maps of one
+    with more dimensions.
+
+    Attributes:
         classes: how many characters.
         steps: batches to train on.
         frames: of the animation.
         maps: t-SNE maps, evenly over the training, the first before it.
-        embedding_size: D of the embedding that t-SNE maps.
+        embedding_size: dimensions of the embedding that t-SNE maps.
         seed: of characters, weights and batches.
-
-    Returns:
-        What was written.
-
-    Raises:
-        ValueError: classes below 2, a number below 1, or more frames or maps than steps.
     """
-    for name, number in (("steps", steps), ("embedding_size", embedding_size)):
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
-    if classes < 2:
-        raise ValueError(f"classes must be at least 2, got {classes}")
-    for name, number in (("frames", frames), ("maps", maps)):
-        if not 1 <= number <= steps:
-            raise ValueError(f"{name} must be from 1 to steps = {steps}, got {number}")
-    out.mkdir(parents=True, exist_ok=True)
-    _animate(_train(classes, steps, frames, 2, seed), out / "embedding.gif")
-    written = ["embedding.gif"]
-    for snapshot in _train(classes, steps, maps, embedding_size, seed):
-        path = out / f"tsne-{snapshot.step:05d}.png"
-        _draw_map(snapshot, path)
-        written.append(path.name)
-    return f"{', '.join(written)}\n"
+
+    out: Path = Path("runs/visualize")
+    classes: int = 8
+    steps: int = 120
+    frames: int = 40
+    maps: int = 3
+    embedding_size: int = 64
+    seed: int = 0
+
+    def run(self) -> str:
+        """Train twice, and write embedding.gif, and tsne-STEP.png for each map.
+
+        Returns:
+            What was written.
+
+        Raises:
+            ValueError: classes below 2, a number below 1, or more frames or maps than
+                steps.
+        """
+        for name in ("steps", "embedding_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.classes < 2:
+            raise ValueError(f"classes must be at least 2, got {self.classes}")
+        for name in ("frames", "maps"):
+            if not 1 <= getattr(self, name) <= self.steps:
+                raise ValueError(
+                    f"{name} must be from 1 to steps = {self.steps}, got "
+                    f"{getattr(self, name)}"
+                )
+        self.out.mkdir(parents=True, exist_ok=True)
+        train = partial(_train, self.classes, self.steps, self.seed)
+        _animate(train(self.frames, 2), self.out / "embedding.gif")
+        written = ["embedding.gif"]
+        for snapshot in train(self.maps, self.embedding_size):
+            path = self.out / f"tsne-{snapshot.step:05d}.png"
+            _draw_map(snapshot, path)
+            written.append(path.name)
+        return f"{', '.join(written)}\n"
 
 
 def _train(
-    classes: int, steps: int, number: int, embedding_size: int, seed: int
+    classes: int, steps: int, seed: int, number: int, embedding_size: int
 ) -> list[Snapshot]:
     """So many snapshots, evenly over the training, with its start and its end."""
     torch.manual_seed(seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from pytorch_metric_learning import losses, miners
 from pytorch_metric_learning.distances import DotProductSimilarity
@@ -49,7 +49,7 @@ class AllNormalizedAngularLoss(losses.AngularLoss):
 Loss = Callable[..., losses.BaseMetricLossFunction]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Synthesis:
     """What the paper's ablations vary; only Symm methods look at it.
 
@@ -57,15 +57,15 @@ class Synthesis:
         alpha: similarity ratio of SymmSynthesizer.
         beta: norm ratio of SymmSynthesizer.
         pairing: of SymmSynthesizer.
-        hardness: of the Symm loss; "hardest", or k for the k-th hardest.
-        candidates: of SymmNPairsLoss and SymmAngularLoss; "all" or "official".
+        hardness: "hardest", or k for the k-th hardest candidate.
+        candidates: of SymmNPairsLoss and SymmAngularLoss.
     """
 
     alpha: float = 2.0
     beta: float = 1.0
-    pairing: str = "all"
-    hardness: str | int = "hardest"
-    candidates: str = "all"
+    pairing: Literal["all", "ring", "none"] = "all"
+    hardness: int | str = "hardest"
+    candidates: Literal["all", "official"] = "all"
 
     def loss_arguments(self) -> dict[str, Any]:
         """Of a Symm loss; candidates only where they are not the usual ones."""

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 from torch import nn
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RESIZED, CROPPED = 255, 227  # pixels, as in the paper
 
-NAMES = ("convnet", "googlenet", "resnet50")
+Name = Literal["convnet", "googlenet", "resnet50"]
 
 
-def make_trunk(name: str, width: int, pretrained: bool = True) -> tuple[nn.Module, int]:
+def make_trunk(name: Name, width: int, pretrained: bool = True) -> tuple[nn.Module, int]:
     """A trunk, and how many features it gives.
 
     Args:
-        name: in NAMES; "convnet" is for glyphs.
+        name: "convnet" is for glyphs.
         width: channels of the convnet's first block.
         pretrained: with ImageNet weights, which torchvision downloads once.
 
@@ -27,8 +27,8 @@ def make_trunk(name: str, width: int, pretrained: bool = True) -> tuple[nn.Modul
     """
     if name == "convnet":
         return small_convnet(width), 64 * width
-    if name not in NAMES:
-        raise ValueError(f"trunk must be one of {', '.join(NAMES)}, got {name!r}")
+    if name not in get_args(Name):
+        raise ValueError(f"trunk must be one of {', '.join(get_args(Name))}, got {name!r}")
     models = _torchvision().models
     weights = "DEFAULT" if pretrained else None
     if name == "resnet50":

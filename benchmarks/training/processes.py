@@ -39,13 +39,13 @@ def joined() -> Iterator[None]:
         distributed.destroy_process_group()
 
 
-def count() -> int:
+def world_size() -> int:
     """How many processes train together."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def number() -> int:
-    """Which of them this is, from 0."""
+def rank() -> int:
+    """Which of them this is, from 0 to world_size() - 1."""
     if distributed.is_initialized():
         return distributed.get_rank()
     return int(os.environ.get("RANK", "0"))
@@ -53,12 +53,12 @@ def number() -> int:
 
 def is_first() -> bool:
     """Whether this is the one that evaluates, records and writes."""
-    return number() == 0
+    return rank() == 0
 
 
 def from_first(make: Callable[[], T]) -> T:
     """What make returns, or raises, in the first process, in all of them."""
-    if count() == 1:
+    if world_size() == 1:
         return make()
     answer: list[Any] = [None, None]
     if is_first():
@@ -74,7 +74,7 @@ def from_first(make: Callable[[], T]) -> T:
 
 def any_of_them(flag: bool) -> bool:
     """Whether the flag is set in any process."""
-    if count() == 1:
+    if world_size() == 1:
         return flag
     device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
     flags = torch.tensor(int(flag), device=device)

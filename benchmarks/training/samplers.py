@@ -111,24 +111,24 @@ class OwnPart(Sampler[int]):
         batch_size: of all parts together.
 
     Raises:
-        ValueError: batch_size is no multiple of the number of processes.
+        ValueError: batch_size is no multiple of the world size.
     """
 
     def __init__(self, sampler: Sampler[int], batch_size: int) -> None:
-        if batch_size % processes.count():
+        if batch_size % processes.world_size():
             raise ValueError(
-                f"batch_size must be a multiple of the {processes.count()} processes, got "
-                f"{batch_size}"
+                f"batch_size must be a multiple of the {processes.world_size()} processes, "
+                f"got {batch_size}"
             )
         self.sampler, self.batch_size = sampler, batch_size
 
     def __len__(self) -> int:
-        return len(self.sampler) // processes.count()  # type: ignore[arg-type]
+        return len(self.sampler) // processes.world_size()  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[int]:
         rows = processes.from_first(lambda: list(self.sampler))
-        size = self.batch_size // processes.count()
-        first = processes.number() * size
+        size = self.batch_size // processes.world_size()
+        first = processes.rank() * size
         for start in range(first, len(rows), self.batch_size):
             yield from rows[start : start + size]
 

@@ -2,47 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
 
 from ..data import datasets
 from ..methods.methods import METHODS, Synthesis
 from ..models import trunks
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a run depends on.
+@dataclass(frozen=True, kw_only=True)
+class CommonSettings:
+    """What all runs of a command share.
 
     Attributes:
-        method: a name in METHODS.
-        seed: of the weights, the batches and the split of the classes.
-        steps: how many batches to train on.
+        steps: batches to train on.
         test_interval: validate every so many steps; divides steps.
-        batch_size: images a batch.
-        m: images a class in a batch.
-        embedding_size: D.
-        width: channels of the trunk's first block.
-        learning_rate: Adam's.
+        batch_size: images in a batch.
+        m: images of a class in a batch.
+        embedding_size: dimensions of the embedding.
+        width: channels of the convnet's first block.
+        learning_rate: of Adam.
         head_factor: the embedder's learning rate in units of the trunk's.
-        halve_after: halve the learning rates every so many steps, or None.
-        dataset: a name in datasets.NAMES.
-        trunk: a name in trunks.NAMES.
-        pretrained: whether a trunk of torchvision starts with ImageNet weights.
-        start: "scratch", or "softmax" for a convnet of models/pretrain.py.
-        reserve: keep a third of the glyphs out of all splits; "softmax" needs it.
-        train_classes: cap on the classes of the training split alone, for glyphs.
-        augment: move training glyphs a little, at random.
-        fold: which quarter of the training and validation classes validates; None for
-            the usual split.
-        touch_test: whether to evaluate on the test split at the end.
-        max_classes: cap on the classes of every split, or None for all of them.
-        alpha, beta, pairing, hardness, candidates: as Synthesis has them.
+        lr_step_size: halve the learning rates every so many steps.
+        max_classes: use so many classes of each split only.
+        dataset: glyphs need no download; folder is any folder of class folders.
+        trunk: convnet for glyphs; the others come from torchvision.
+        pretrained: start torchvision's trunks with ImageNet weights.
     """
 
-    method: str
-    seed: int
     steps: int = 300
     test_interval: int = 50
     batch_size: int = 128
@@ -51,28 +39,40 @@ class Settings:
     width: int = 16
     learning_rate: float = 1e-3
     head_factor: float = 1.0
-    halve_after: int | None = None
-    dataset: str = "glyphs"
-    trunk: str = "convnet"
+    lr_step_size: int | None = None
+    max_classes: int | None = None
+    dataset: datasets.Name = "glyphs"
+    trunk: trunks.Name = "convnet"
     pretrained: bool = True
-    start: str = "scratch"
+
+
+@dataclass(frozen=True)
+class Settings(Synthesis, CommonSettings):
+    """What a run depends on, checked.
+
+    Attributes:
+        method: a name in METHODS.
+        seed: of the weights, the batches and the split of the classes.
+        start: of the trunk; "softmax" for a convnet of models/pretrain.py.
+        reserve: keep a third of the glyphs out of all splits; "softmax" needs it.
+        train_classes: cap on the classes of the training split alone, for glyphs.
+        augment: move training glyphs a little, at random.
+        fold: which quarter of the training and validation classes validates; None for
+            the usual split.
+        touch_test: whether to evaluate on the test split at the end.
+    """
+
+    method: str
+    seed: int
+    _: KW_ONLY
+    start: Literal["scratch", "softmax"] = "scratch"
     reserve: bool = False
     train_classes: int | None = None
     augment: bool = False
     fold: int | None = None
     touch_test: bool = True
-    max_classes: int | None = None
-    alpha: float = 2.0
-    beta: float = 1.0
-    pairing: str = "all"
-    hardness: str | int = "hardest"
-    candidates: str = "all"
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(
-                f"method must be one of {', '.join(METHODS)}, got {self.method!r}"
-            )
         if self.steps < 1 or self.test_interval < 1 or self.steps % self.test_interval:
             raise ValueError(
                 "steps must be a multiple of test_interval, both at least 1, got "
@@ -83,24 +83,14 @@ class Settings:
                 "batch_size must be a multiple of m, both at least 1, got "
                 f"{self.batch_size} and {self.m}"
             )
-        for name in ("embedding_size", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.learning_rate < float("inf"):
-            raise ValueError(
-                f"learning_rate must be a finite positive number, got {self.learning_rate}"
-            )
-        if not 0 < self.head_factor < float("inf"):
-            raise ValueError(
-                f"head_factor must be a finite positive number, got {self.head_factor}"
-            )
-        if self.halve_after is not None and self.halve_after < 1:
-            raise ValueError(f"halve_after must be at least 1, got {self.halve_after}")
-        for name, names in (("dataset", datasets.NAMES), ("trunk", trunks.NAMES)):
-            if getattr(self, name) not in names:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(names)}, got {getattr(self, name)!r}"
-                )
+        for name in ("embedding_size", "width", "lr_step_size"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
+        for name in ("learning_rate", "head_factor"):
+            number = getattr(self, name)
+            if not 0 < number < float("inf"):
+                raise ValueError(f"{name} must be a finite positive number, got {number}")
         if self.fold is not None and self.fold not in range(datasets.FOLDS):
             raise ValueError(
                 f"fold must be from 0 to {datasets.FOLDS - 1}, got {self.fold}"
@@ -110,7 +100,7 @@ class Settings:
                 "the trunk of glyphs must be convnet, and that of photographs another "
                 f"one, got dataset={self.dataset!r} and trunk={self.trunk!r}"
             )
-        METHODS[self.method].make(self.synthesis)  # for its errors
+        METHODS[self.method].make(self)  # for its errors
         if self.start not in ("scratch", "softmax"):
             raise ValueError(f"start must be scratch or softmax, got {self.start!r}")
         if self.start == "softmax" and not self.reserve:
@@ -118,13 +108,6 @@ class Settings:
         for name in ("max_classes", "train_classes"):
             if getattr(self, name) is not None:
                 self.check_num_classes(name, getattr(self, name))
-
-    @property
-    def synthesis(self) -> Synthesis:
-        """What the Symm methods look at."""
-        return Synthesis(
-            self.alpha, self.beta, self.pairing, self.hardness, self.candidates
-        )
 
     def check_num_classes(self, name: str, number: int) -> None:
         """Raise ValueError unless so many classes fill a batch."""
@@ -135,17 +118,18 @@ class Settings:
             )
 
 
-class Source(NamedTuple):
+@dataclass(frozen=True)
+class Source:
     """Where a dataset of photographs is; it changes nothing that is measured.
 
     Attributes:
-        root: its folder.
-        download: whether to fetch it if it is not there.
-        workers: processes that load images; 0 for none of their own.
-        skip_bad_images: leave bad images out, and say which.
+        data_root: its folder.
+        download: fetch it if that folder is empty.
+        workers: processes that load images for a run; 0 for none of their own.
+        skip_bad_images: leave out images that cannot be read, and record which.
     """
 
-    root: Path | None = None
+    data_root: Path | None = None
     download: bool = False
     workers: int = 0
     skip_bad_images: bool = False
@@ -154,7 +138,7 @@ class Source(NamedTuple):
         """The dataset that the settings name.
 
         Raises:
-            ValueError: photographs without root, or not all there.
+            ValueError: photographs without data_root, or not all there.
             ImportError: photographs without torchvision.
         """
         if settings.dataset == "glyphs":
@@ -166,11 +150,11 @@ class Source(NamedTuple):
                 settings.reserve,
                 settings.fold,
             )
-        if self.root is None:
+        if self.data_root is None:
             raise ValueError(f"--data-root must say where {settings.dataset} is")
         return datasets.photographs(
             settings.dataset,
-            self.root,
+            self.data_root,
             settings.seed,
             settings.max_classes,
             self.download,

@@ -127,7 +127,7 @@ def make_trainer(
     features: int,
     num_classes: int,
     learning_rates: dict[str, float],
-    halve_after: int | None,
+    lr_step_size: int | None,
     options: dict[str, Any],
 ) -> BaseTrainer:
     """A trainer, with an Adam optimizer for everything that has parameters.
@@ -139,7 +139,7 @@ def make_trainer(
         num_classes: of the training split.
         learning_rates: Adam's, of "trunk" and of "embedder"; other parts have the
             embedder's.
-        halve_after: halve the learning rates every so many steps, or None.
+        lr_step_size: halve the learning rates every so many steps, or None.
         options: of the trainer, as the method has them.
     """
     kind = TRAINERS[name](parts, features, num_classes, **options)
@@ -154,10 +154,10 @@ def make_trainer(
     }
     schedulers = {
         f"{name}_scheduler_by_iteration": torch.optim.lr_scheduler.StepLR(
-            optimizer, halve_after, gamma=0.5
+            optimizer, lr_step_size, gamma=0.5
         )
         for name, optimizer in optimizers.items()
-        if halve_after is not None
+        if lr_step_size is not None
     }
     return kind(
         optimizers={f"{name}_optimizer": x for name, x in optimizers.items()},

@@ -156,10 +156,10 @@ def _start(settings: Settings, folder: Path, force: bool) -> _Start:
         folder.mkdir(parents=True)
         written.write_text(json.dumps(asdict(settings), indent=1))
     else:
-        if last["own"]["processes"] != processes.count():
+        if last["own"]["processes"] != processes.world_size():
             raise ValueError(
                 f"{folder} was stopped with {last['own']['processes']} processes and can "
-                f"go on with as many, got {processes.count()}; --force starts it again"
+                f"go on with as many, got {processes.world_size()}; --force starts it again"
             )
         steps = last["epoch"] * settings.test_interval + last["iteration"]
         records.trim(database, folder.name, last["epoch"], steps)
@@ -214,7 +214,7 @@ class _Run:
             "the training split", len(np.unique(self.datasets.train.labels))
         )
         self.models, features = _models(settings)
-        self.loss, self.miner = self.method.make(settings.synthesis)
+        self.loss, self.miner = self.method.make(settings)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.synthetic_queries: dict[str, list] = {"step": [], "recall_at_1": []}
         if processes.is_first():
@@ -270,7 +270,7 @@ class _Run:
     def _make_trainer(self, features: int, workers: int) -> BaseTrainer:
         settings, models, loss, miner = self.settings, self.models, self.loss, self.miner
         sampler: Any = self.sampler
-        if processes.count() > 1:
+        if processes.world_size() > 1:
             _check_can_share(self.method, loss)
             on = None
             if self.device.type == "cuda":
@@ -292,7 +292,7 @@ class _Run:
             self.method.trainer,
             {
                 "models": models,
-                "batch_size": settings.batch_size // processes.count(),
+                "batch_size": settings.batch_size // processes.world_size(),
                 "loss_funcs": {"metric_loss": loss},
                 "mining_funcs": {} if miner is None else {"tuple_miner": miner},
                 "dataset": self.datasets.train,
@@ -310,7 +310,7 @@ class _Run:
                 "trunk": settings.learning_rate,
                 "embedder": settings.learning_rate * settings.head_factor,
             },
-            settings.halve_after,
+            settings.lr_step_size,
             self.method.trainer_options,
         )
         trainer.before_step = self._stop_if_asked
@@ -351,7 +351,7 @@ class _Run:
         return {
             "synthetic_queries": self.synthetic_queries,
             "seconds": self.timer.seconds,
-            "processes": processes.count(),
+            "processes": processes.world_size(),
             # PML's sampler shuffles them in place.
             "classes": [int(x) for x in self.sampler.labels],
         }
@@ -363,7 +363,7 @@ class _Run:
             self._refresh()
             go_on = self._validate(trainer)
             state = checkpoint.save(self.folder / checkpoint.NAME, trainer, self._own())
-            return go_on, state if processes.count() > 1 else None
+            return go_on, state if processes.world_size() > 1 else None
 
         go_on, state = processes.from_first(validate_and_save)
         if state is not None:
@@ -504,7 +504,7 @@ def _synthetic_ratio(
     """The share of synthetic negatives over the steps, empty for who makes none."""
     # As record-keeper names the tables of modules, and of modules in others.
     group = "metric_loss" if is_loss else "tuple_miner"
-    if is_loss and processes.count() > 1:
+    if is_loss and processes.world_size() > 1:
         group += f"_{DistributedLossWrapper.__name__}__modules_loss"
     table = f"{group}_{type(source).__name__}"
     if not hasattr(source, "synthetic_ratio") or not record_keeper.table_exists(table):

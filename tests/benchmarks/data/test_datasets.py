@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.__main__ import main, options_of
+from benchmarks.__main__ import main, parse
 from benchmarks.data import bad_images, datasets
 from benchmarks.models import trunks
 
@@ -293,11 +293,11 @@ def test_settings_that_do_not_fit_the_dataset(tmp_path, capsys):
 
 
 def test_a_preset_goes_after_flags_and_before_defaults():
-    options = options_of(["compare", "--preset", "paper", "--steps", "10"])
-    assert options["steps"] == 10
-    assert options["trunk"] == "googlenet"
-    assert options["learning_rate"] == 1e-4
-    assert options["seeds"] == [0, 1, 2]
+    command = parse(["compare", "--preset", "paper", "--steps", "10"])
+    assert command.settings.steps == 10
+    assert command.settings.trunk == "googlenet"
+    assert command.settings.learning_rate == 1e-4
+    assert command.seeds == (0, 1, 2)
 
 
 def test_the_convnet_gives_what_it_says():

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.data import datasets
-from benchmarks.experiments import experiment
+from benchmarks.experiments import runs
 from benchmarks.training.records import read
 from benchmarks.training.settings import Settings
 
@@ -70,7 +70,7 @@ def test_only_the_chosen_rate_is_tested(tmp_path, capsys):
 
 
 def test_a_dry_run_writes_nothing(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(experiment, "run", None)
+    monkeypatch.setattr(runs, "run", None)
     out = tmp_path / "out"
     arguments = ["reality-check", "--out", str(out), "--methods", "N-pairs", "--dry-run"]
     assert main(arguments) == 0

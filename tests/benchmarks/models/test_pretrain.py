@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.data import datasets
 from benchmarks.data.glyphs import WITH_PRETRAINING, Glyphs, random_affine
-from benchmarks.experiments.experiment import REGIME_CLASSES, REGIME_STARTS, regimes
+from benchmarks.experiments.variants import REGIME_CLASSES, REGIME_STARTS, regimes
 from benchmarks.models import pretrain
 from benchmarks.training import training
 from benchmarks.training.settings import Settings
@@ -53,7 +53,10 @@ def test_a_run_starts_from_it(tmp_path, monkeypatch):
 
     monkeypatch.setattr(training, "pretrained_trunk", trunk)
     settings = Settings(
-        *("N-pairs", 4, 2, 1),
+        "N-pairs",
+        4,
+        steps=2,
+        test_interval=1,
         batch_size=8,
         width=2,
         max_classes=4,

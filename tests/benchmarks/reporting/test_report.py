@@ -89,7 +89,16 @@ def test_plots_have_text_alternatives(page):
 
 def test_runs_that_were_not_tested_are_left_out(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    settings = Settings("N-pairs", 0, 2, 2, 8, width=2, max_classes=8, touch_test=False)
+    settings = Settings(
+        "N-pairs",
+        0,
+        steps=2,
+        test_interval=2,
+        batch_size=8,
+        width=2,
+        max_classes=8,
+        touch_test=False,
+    )
     run(settings, tmp_path / "runs" / "search" / "n-pairs")
     assert main(["report"]) == 2
     assert "no finished runs in runs" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """A run that is stopped goes on to the same end, with the same records."""
 
 import sqlite3
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -23,11 +24,14 @@ METHODS = [
 
 def settings_of(method):
     return Settings(
-        *(method, 0, 6, 2),
+        method,
+        0,
+        steps=6,
+        test_interval=2,
         batch_size=8,
         width=2,
         max_classes=8,
-        halve_after=3,
+        lr_step_size=3,
     )
 
 
@@ -133,7 +137,7 @@ def test_a_stopped_run_with_other_settings_is_kept(tmp_path, monkeypatch):
     settings, folder = settings_of("N-pairs"), tmp_path / "run"
     stop_at_the_end(settings, folder, monkeypatch)
     with pytest.raises(ValueError, match=r"width was 2, is 3.*--force"):
-        training.run(Settings("N-pairs", 0, 6, 2, batch_size=8, width=3), folder)
+        training.run(replace(settings, width=3), folder)
     assert read(tmp_path / "records.db", "run") is None
 
 

@@ -227,7 +227,15 @@ def test_two_commands_share_database_and_cache(whole, tmp_path):
     names = [f"symm+n-pairs-seed{seed}" for seed in "12"]
     shared = [found_in(out, name) for name in names]
     for seed, result in zip((1, 2), shared, strict=True):
-        settings = Settings("Symm + N-pairs", seed, 10, 5, 8, width=2, max_classes=8)
+        settings = Settings(
+            "Symm + N-pairs",
+            seed,
+            steps=10,
+            test_interval=5,
+            batch_size=8,
+            width=2,
+            max_classes=8,
+        )
         alone = training.run(settings, tmp_path / "alone" / names[seed - 1])
         assert result["test"] == alone["test"]
     assert len(list((tmp_path / "cache").rglob("*.npz"))) == 1

@@ -1,0 +1,199 @@
+"""The commands of python -m benchmarks, by name; each is a dataclass of its options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import tyro
+
+from .experiments.command import Command, MethodNames
+from .experiments.experiment import Experiment
+from .experiments.reality_check import RealityCheck
+from .experiments.soak import Soak
+from .experiments.variants import (
+    ABLATIONS,
+    DEMO_METHODS,
+    PAPER_METHODS,
+    SYNTHETICS_METHODS,
+    Variant,
+    of_methods,
+    regimes,
+)
+from .experiments.visualize import Visualize
+from .methods.methods import METHODS, Synthesis
+from .reporting.report import report
+from .speed.speed import speed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(Experiment):
+    """Train any methods, test them on unseen classes, and write tables and figures.
+
+    Each method is compared with its base loss, paired by seed.
+
+    Attributes:
+        methods: what to train.
+        synthesis: what the Symm methods look at.
+    """
+
+    out: Path = Path("runs/compare")
+    methods: Annotated[MethodNames, tyro.conf.arg(help_behavior_hint="(default: all)")] = (
+        tuple(METHODS)
+    )
+    synthesis: Synthesis = field(default_factory=Synthesis)
+
+    def shared(self) -> dict[str, Any]:
+        """Fields of Settings that all runs have."""
+        return {**super().shared(), **vars(self.synthesis)}
+
+    def variants(self) -> Mapping[str, Variant]:
+        """The methods."""
+        return of_methods(self.methods)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo(Compare):
+    """Compare base losses with Symm on the embedded glyphs, in a few minutes."""
+
+    out: Path = Path("runs/demo")
+    methods: MethodNames = DEMO_METHODS
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperTable(Compare):
+    """Compare the methods of the paper's Tables 1 to 3, beside its numbers.
+
+    The paper's setting for photographs is --preset paper.
+    """
+
+    out: Path = Path("runs/paper-table")
+    methods: MethodNames = PAPER_METHODS
+    published: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthetics(Compare):
+    """Do synthetic points keep their class, and how often do they win.
+
+    Recall@1 of synthetic points that ask for originals, and the share of selected
+    negatives that are synthetic, over training.
+    """
+
+    out: Path = Path("runs/synthetics")
+    methods: MethodNames = SYNTHETICS_METHODS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regimes(Experiment):
+    """When does Symm help: starts of the trunk, and numbers of classes.
+
+    Base against Symm on glyphs, with the trunk from scratch or pre-trained with softmax on
+    classes that nothing else sees, and with 100, 400 or all training classes.
+
+    Attributes:
+        methods: what to train.
+    """
+
+    out: Path = Path("runs/regimes")
+    methods: MethodNames = DEMO_METHODS
+
+    def variants(self) -> Mapping[str, Variant]:
+        """The methods over the regimes."""
+        return regimes(self.methods)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablate(Experiment):
+    """Vary one thing of the synthesis, as the paper's ablations do.
+
+    Each value is compared with the base loss, paired by seed. Each ablation has a folder of
+    its own in the output folder.
+
+    Attributes:
+        ablation: what to vary.
+    """
+
+    ablation: Annotated[
+        tyro.conf.Positional[str],
+        tyro.conf.arg(constructor=tyro.extras.literal_type_from_choices(ABLATIONS)),
+    ]
+    out: Path = Path("runs/ablate")
+
+    @property
+    def destination(self) -> Path:
+        """The ablation's own folder."""
+        return self.out / self.ablation
+
+    def variants(self) -> Mapping[str, Variant]:
+        """The values of what is varied."""
+        return ABLATIONS[self.ablation]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed(Command):
+    """Measure what the losses cost, against PML's own.
+
+    Time forward and backward passes of the losses and the miner against PML's own losses,
+    against the same losses on synthetic points that are made, and against the floor: a
+    product of the batch with itself and one more.
+
+    Attributes:
+        batches: batch sizes.
+        embedding_size: dimensions.
+        seconds: how long to repeat each comparison.
+        device: where.
+        baseline: a checkout with another version of pml_symm, to be measured beside it.
+    """
+
+    out: Path = Path("runs/speed")
+    batches: tuple[int, ...] = (128, 512, 2048, 8192)
+    embedding_size: int = 512
+    seconds: float = 5.0
+    device: Literal["cpu", "cuda"] = "cpu"
+    baseline: Path | None = None
+
+    def run(self) -> str:
+        """Measure, and write speed.csv, speed.md and speed.png."""
+        return speed(**vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Command):
+    """Write one HTML file of all runs, which needs no network.
+
+    Tables that sort, base against Symm, learning curves, shares of synthetic negatives,
+    speed, and an interactive t-SNE map of test embeddings.
+
+    Attributes:
+        out: the file.
+        runs: output folders of the other commands; none: all in runs.
+        speed: a speed.csv; none: runs/speed/speed.csv.
+    """
+
+    out: Path = Path("runs/report.html")
+    runs: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[RUN ...]")
+    ] = ()
+    speed: Path | None = None
+
+    def run(self) -> str:
+        """Write the file."""
+        return report(**vars(self))
+
+
+COMMANDS: dict[str, Callable[..., Command]] = {
+    "demo": Demo,
+    "compare": Compare,
+    "paper-table": PaperTable,
+    "synthetics": Synthetics,
+    "regimes": Regimes,
+    "ablate": Ablate,
+    "reality-check": RealityCheck,
+    "visualize": Visualize,
+    "speed": Speed,
+    "soak": Soak,
+    "report": Report,
+}

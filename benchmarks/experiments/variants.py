@@ -1,0 +1,116 @@
+"""What an experiment compares: the rows of its table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..methods.methods import METHODS
+
+PAPER_METHODS = (
+    *("Triplet", "Triplet, semi-hard", "DAML + Triplet", "HDML + Triplet"),
+    *("Symm + Triplet", "Symm + Triplet, semi-hard"),
+    *("N-pairs", "DAML + N-pairs", "HDML + N-pairs", "Symm + N-pairs"),
+    *("Angular", "Symm + Angular", "Lifted", "Symm + Lifted"),
+)
+SYNTHETICS_METHODS = ("Symm + Triplet", "Symm + N-pairs", "Symm + Angular", "Symm + Lifted")
+DEMO_METHODS = ("N-pairs", "Symm + N-pairs", "Triplet", "Symm + Triplet")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of a table.
+
+    Attributes:
+        method: a name in METHODS.
+        settings: fields of Settings that it has of its own.
+        base: the name of the variant that it is compared with, if it is in the table.
+    """
+
+    method: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    base: str | None = None
+
+
+def of_methods(methods: Sequence[str]) -> dict[str, Variant]:
+    """Methods as they are, each compared with its base.
+
+    >>> of_methods(["Symm + N-pairs"])["Symm + N-pairs"].base
+    'N-pairs'
+    """
+    return {name: Variant(name, {}, METHODS[name].base) for name in methods}
+
+
+def _one_setting(method: str, name: str, values: Sequence[Any]) -> dict[str, Variant]:
+    base = METHODS[method].base
+    assert base is not None
+    variants = {base: Variant(base)}
+    for value in values:
+        label = f"{method}, {name} = {value}"
+        variants[label] = Variant(method, {name: value}, base)
+    return variants
+
+
+def _synthesis() -> dict[str, Variant]:
+    variants = {}
+    for base in ("Triplet", "N-pairs", "Lifted"):
+        originals = f"{base}, hardest originals"
+        variants[base] = Variant(base)
+        variants[originals] = Variant(originals, base=base)
+        variants[f"Symm + {base}"] = Variant(f"Symm + {base}", base=originals)
+    return variants
+
+
+def _pairings() -> dict[str, Variant]:
+    variants = {}
+    for m, pairings in ((2, ("all",)), (4, ("all", "ring")), (8, ("all", "ring"))):
+        base = f"Triplet, m = {m}"
+        variants[base] = Variant("Triplet", {"m": m})
+        for pairing in pairings:
+            label = f"Symm + Triplet, m = {m}, pairing = {pairing}"
+            variants[label] = Variant("Symm + Triplet", {"m": m, "pairing": pairing}, base)
+    return variants
+
+
+ABLATIONS: dict[str, dict[str, Variant]] = {
+    "similarity": _one_setting("Symm + N-pairs", "alpha", (1.5, 2.0, 2.5)),
+    "norm": _one_setting("Symm + N-pairs", "beta", (0.5, 1.0, 1.5)),
+    "hardness": _one_setting("Symm + N-pairs", "hardness", ("hardest", 2, 4, 8, 16)),
+    "candidates": _one_setting("Symm + N-pairs", "candidates", ("all", "official")),
+    "pairing": _pairings(),
+    "synthesis": _synthesis(),
+}
+"""Name -> the variants of one of the paper's ablations, or of the control, synthesis."""
+
+
+REGIME_STARTS: dict[str, dict[str, Any]] = {
+    "from scratch": {"start": "scratch"},
+    # Fine-tuned at a low rate, with the head at ten times it.
+    "pre-trained": {"start": "softmax", "learning_rate": 1e-4, "head_factor": 10.0},
+}
+REGIME_CLASSES = {"100 classes": 100, "400 classes": 400, "all classes": None}
+
+
+def regimes(methods: Sequence[str] = DEMO_METHODS) -> dict[str, Variant]:
+    """Methods over where the trunk starts and how many classes there are.
+
+    Args:
+        methods: names in METHODS; each Symm method is compared with its base.
+    """
+    variants = {}
+    for start, of_start in REGIME_STARTS.items():
+        for classes, number in REGIME_CLASSES.items():
+            settings = {
+                **of_start,
+                "train_classes": number,
+                "augment": True,
+                "reserve": True,
+            }
+            where = f", {start}, {classes}"
+            for method in methods:
+                base = METHODS[method].base
+                variants[method + where] = Variant(
+                    method, settings, None if base is None else base + where
+                )
+    return variants
