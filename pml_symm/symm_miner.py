@@ -207,12 +207,16 @@ class SymmMiner(BaseMiner):
                 ceiling,
             )
         if labels is groups.row_labels:
-            # Each row has as many negatives: no mask to search, a third of the memory.
+            # Each row has as many negatives: no mask to search. Each of these tensors is as
+            # large as what is returned, so none is kept for longer than it is needed.
+            point = selected.column_point()
+            del selected
             other = other_classes(groups.num_classes, labels.device)[groups.class_of]
+            num_others = other.shape[1]
+            point = point.gather(1, other).flatten()
+            del other
             row = torch.arange(len(labels), device=labels.device)
-            row = row.repeat_interleave(other.shape[1])
-            point = selected.column_point().gather(1, other).flatten()
-            del other  # as large as what is made next
+            row = row.repeat_interleave(num_others)
         else:
             keep = labels.unsqueeze(1) != groups.labels
             if ceiling is not None:
