@@ -40,7 +40,7 @@ def draw_mirror() -> None:
     axes.plot([source[0], image[0]], [source[1], image[1]], ":", color="0.4")
     for point, marker, colour, text, shift in (
         (source, "o", "C0", "source $x_k$", (-0.05, 0.07)),
-        (axis, "o", "C0", "axis $x_l$", (0.06, 0.0)),
+        (axis, "o", "C0", "axis $x_l$", (0.06, -0.07)),
         (image, "X", "C3", "mirror image $x'_{kl} = 2r - x_k$", (-0.4, -0.13)),
         (projection, ".", "0.3", "projection $r$", (0.07, -0.07)),
     ):
@@ -59,7 +59,7 @@ def draw_sixteen() -> None:
     distance = torch.cdist(pool.embeddings, pool.embeddings)
     distance[pool.labels.unsqueeze(1) == pool.labels] = torch.inf
     hardest = divmod(int(distance.argmin()), len(distance))
-    figure, axes = axes_of(5, 4)
+    figure, axes = axes_of(6, 4)
     first, second = (torch.where(pool.labels == label)[0].tolist() for label in (0, 1))
     for i in first:
         for j in second:
@@ -83,7 +83,8 @@ def draw_sixteen() -> None:
     for marker, text in (("o", "originals"), ("X", "mirror images")):
         axes.plot([], [], marker, color="0.4", label=text)
     axes.plot([], [], "C3-", linewidth=2.2, label="the hardest of sixteen pairs")
-    axes.legend(frameon=False, loc="lower left")
+    # Outside the axes, where it hides no point.
+    figure.legend(frameon=False, loc="outside right center")
     figure.savefig(FOLDER / "sixteen.png")
 
 

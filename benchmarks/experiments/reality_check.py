@@ -166,14 +166,8 @@ def _rows(
     for method, runs in tested.items():
         rate = chosen[method]
         cells = [
-            _interval([100 * run["test"][metric] for run in runs]) for metric in METRICS
+            tables.mean_and_interval(tables.percentages(runs, metric)) for metric in METRICS
         ]
         mean = f"{100 * statistics.mean(validation[method][rate]):.1f}"
         rows.append([method, f"{rate:g}", mean, *cells])
     return rows
-
-
-def _interval(values: Sequence[float]) -> str:
-    mean = statistics.mean(values)
-    half = tables.half_interval(values)
-    return f"{mean:.1f} [{mean - half:.1f}, {mean + half:.1f}]"

@@ -40,7 +40,8 @@ def curves(
     lines = {
         label: (
             runs[0][name][steps_key],
-            np.array([_numbers(run[name][values_key]) for run in runs]),
+            # As numbers: record-keeper has None where nothing was recorded at a step.
+            np.array([run[name][values_key] for run in runs], dtype=float),
         )
         for label, runs in results.items()
         if runs[0][name][steps_key]
@@ -100,8 +101,3 @@ def _draw(
     if axes.lines:
         axes.legend(frameon=False, fontsize="small")
     figure.savefig(path)
-
-
-def _numbers(values: Sequence[float | None]) -> list[float]:
-    # record-keeper writes None where a statistic was not recorded at a step.
-    return [float("nan") if value is None else value for value in values]

@@ -7,7 +7,6 @@ import csv
 import html
 import io
 import json
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -18,6 +17,7 @@ import plotly.graph_objects as go
 import torch
 from PIL import Image
 from plotly.offline import get_plotlyjs
+from scipy.stats import ttest_rel
 from sklearn.manifold import TSNE
 
 from pml_symm import SymmSynthesizer
@@ -216,16 +216,21 @@ def _differences(experiment: Experiment) -> str | None:
         return None
     figure = go.Figure()
     for metric, title in tables.COMPARED.items():
-        means, halves = [], []
-        for label in labels:
-            base = experiment.variants[str(experiment.bases[label])]
-            values = tables.differences(experiment.variants[label], base, metric)
-            means.append(statistics.mean(values))
-            halves.append(tables.half_interval(values))
+        intervals = np.array(
+            [
+                ttest_rel(
+                    tables.percentages(experiment.variants[label], metric),
+                    tables.percentages(
+                        experiment.variants[str(experiment.bases[label])], metric
+                    ),
+                ).confidence_interval()
+                for label in labels
+            ]
+        )
         figure.add_scatter(
-            x=means,
+            x=intervals.mean(axis=1),
             y=labels,
-            error_x={"type": "data", "array": halves},
+            error_x={"type": "data", "array": np.ptp(intervals, axis=1) / 2},
             mode="markers",
             name=title,
             marker={"size": 9},

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import t as student_t
+from scipy.stats import ttest_1samp, ttest_rel
 
 Results = Mapping[str, Sequence[Mapping[str, Any]]]
 """Variant -> what training.run returned, one for each seed, in the order of the seeds."""
@@ -61,49 +61,42 @@ def mean_and_spread(values: Sequence[float], digits: int = 1) -> str:
     return f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
-def differences(
-    runs: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]], metric: str
-) -> list[float]:
-    """Points of a metric on the test classes, runs minus base, paired by their order."""
-    pairs = zip(runs, base, strict=True)
-    return [100 * x["test"][metric] - 100 * y["test"][metric] for x, y in pairs]
+def percentages(runs: Sequence[Mapping[str, Any]], metric: str) -> list[float]:
+    """A metric on the test classes, of each run."""
+    return [100 * run["test"][metric] for run in runs]
 
 
-def paired_difference(points: Sequence[float]) -> str:
-    """Mean difference over the same seeds, with its 95 % interval and what it says.
+def mean_and_interval(values: Sequence[float]) -> str:
+    """Mean with Student's 95 % interval, of two values or more.
 
-    >>> paired_difference([1.0, 1.1, 1.0])
+    >>> mean_and_interval([1.0, 2.0, 3.0])
+    '2.0 [-0.5, 4.5]'
+    """
+    low, high = ttest_1samp(values, 0).confidence_interval()
+    return f"{statistics.mean(values):.1f} [{low:.1f}, {high:.1f}]"
+
+
+def paired_difference(values: Sequence[float], base: Sequence[float]) -> str:
+    """Mean of values minus base, with its 95 % interval and what it says.
+
+    >>> paired_difference([81.0, 82.1, 83.0], [80.0, 81.0, 82.0])
     '+1.03 [+0.89, +1.18] (wins)'
-    >>> paired_difference([1.0, -2.0])
+    >>> paired_difference([81.0, 79.0], [80.0, 81.0])
     '-0.50 [-19.56, +18.56] (ties)'
     """
-    mean = statistics.mean(points)
-    if len(points) == 1:
+    mean = statistics.mean(values) - statistics.mean(base)
+    if len(values) == 1:
         return f"{mean:+.2f} (one seed: says nothing)"
-    half = half_interval(points)
-    low, high = mean - half, mean + half
+    low, high = ttest_rel(values, base).confidence_interval()
     verdict = "wins" if low > 0 else "loses" if high < 0 else "ties"
     return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] ({verdict})"
-
-
-def half_interval(values: Sequence[float]) -> float:
-    """Half of Student's 95 % interval of the mean of two values or more.
-
-    >>> f"{half_interval([1.0, 2.0, 3.0]):.2f}"
-    '2.48'
-    """
-    spread = statistics.stdev(values) / len(values) ** 0.5
-    return student_t.ppf(0.975, len(values) - 1) * spread
 
 
 def accuracy_rows(results: Results) -> list[list[str]]:
     """A header and a row a method: percentages, and milliseconds a training step."""
     rows = [["method", *COLUMNS.values(), "ms/step"]]
     for method, runs in results.items():
-        cells = [
-            mean_and_spread([100 * run["test"][metric] for run in runs])
-            for metric in COLUMNS
-        ]
+        cells = [mean_and_spread(percentages(runs, metric)) for metric in COLUMNS]
         milliseconds = [1000 * run["seconds_per_step"] for run in runs]
         rows.append([method, *cells, mean_and_spread(milliseconds, 0)])
     return rows
@@ -126,7 +119,9 @@ def difference_rows(
         base = bases.get(label)
         if base is not None and base in results:
             cells = [
-                paired_difference(differences(runs, results[base], metric))
+                paired_difference(
+                    percentages(runs, metric), percentages(results[base], metric)
+                )
                 for metric in metrics
             ]
             rows.append([label, base, *cells])
@@ -144,7 +139,7 @@ def published_rows(results: Results, dataset: str) -> list[list[str]]:
     rows = [["R@1", f"here, {dataset}", *(f"paper, {titles[i]}" for i in places)]]
     for label, runs in results.items():
         if label in PUBLISHED:
-            here = mean_and_spread([100 * run["test"]["recall_at_1"] for run in runs])
+            here = mean_and_spread(percentages(runs, "recall_at_1"))
             rows.append([label, here, *(f"{PUBLISHED[label][i]:.1f}" for i in places)])
     return rows
 
