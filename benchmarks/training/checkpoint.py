@@ -20,8 +20,6 @@ NAME = "checkpoint.pt"  # after an epoch
 PREVIOUS = "checkpoint.previous.pt"  # the one before
 WITHIN = "within-epoch.pt"  # of a run that was stopped between two steps
 _PARTS = ("models", "optimizers", "lr_schedulers", "loss_funcs", "mining_funcs")
-# Of trainers that keep something of their own from step to step: HDML.
-_NUMBERS = ("last_average", "_sum", "_count", "_of_epoch")
 
 
 def save(
@@ -59,7 +57,8 @@ def _state(
             part: {name: x.state_dict() for name, x in getattr(trainer, part).items()}
             for part in _PARTS
         },
-        "numbers": {x: getattr(trainer, x) for x in _NUMBERS if hasattr(trainer, x)},
+        # What a trainer keeps from step to step, beside what PML's keep.
+        "trainer": trainer.state_dict() if hasattr(trainer, "state_dict") else None,
         "own": own,
         "torch": torch.get_rng_state(),
         "numpy": {**numpy_state, "state": {**numpy_state["state"], "key": key}},
@@ -97,8 +96,8 @@ def restore_modules(state: dict[str, Any], trainer: BaseTrainer) -> None:
     for part in _PARTS:
         for name, saved in state["parts"][part].items():
             getattr(trainer, part)[name].load_state_dict(saved)
-    for name, value in state["numbers"].items():
-        setattr(trainer, name, value)
+    if state["trainer"] is not None:
+        trainer.load_state_dict(state["trainer"])
 
 
 def restore_random(state: dict[str, Any]) -> None:
