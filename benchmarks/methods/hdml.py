@@ -134,6 +134,21 @@ class HardnessAwareMetricLearning(TrainWithClassifier):
             return 0.0
         return math.exp(-self.alpha / self.last_average)
 
+    def state_dict(self) -> dict[str, Any]:
+        """What is kept from step to step, beside what PML's trainers keep."""
+        return {
+            "last_average": self.last_average,
+            "sum": self._sum,
+            "count": self._count,
+            "of_epoch": self._of_epoch,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what state_dict gave."""
+        self.last_average = state["last_average"]
+        self._sum, self._count = state["sum"], state["count"]
+        self._of_epoch = state["of_epoch"]
+
     def _keep_average(self, loss: float) -> None:
         if self.epoch != self._of_epoch and self._count > 0:
             self.last_average = self._sum / self._count

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import pickle
-import random
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pytorch_metric_learning.trainers import BaseTrainer
 
 from ..data.files import written_whole
+from . import random_state
 
 LOGGER = logging.getLogger(__name__)
 
@@ -20,13 +19,11 @@ NAME = "checkpoint.pt"  # after an epoch
 PREVIOUS = "checkpoint.previous.pt"  # the one before
 WITHIN = "within-epoch.pt"  # of a run that was stopped between two steps
 _PARTS = ("models", "optimizers", "lr_schedulers", "loss_funcs", "mining_funcs")
-# Of trainers that keep something of their own from step to step: HDML.
-_NUMBERS = ("last_average", "_sum", "_count", "_of_epoch")
 
 
 def save(
     path: Path, trainer: BaseTrainer, own: dict[str, Any], iteration: int | None = None
-) -> dict[str, Any]:
+) -> None:
     """Write what a trainer needs to go on, all of it or nothing.
 
     Args:
@@ -34,23 +31,7 @@ def save(
         trainer: at the end of an epoch, or between two of its steps.
         own: the caller's, of plain Python values.
         iteration: how many steps of the epoch are done; None at its end.
-
-    Returns:
-        What was written.
     """
-    state = _state(trainer, own, iteration)
-    with written_whole(path) as file:
-        torch.save(state, file)
-        if path.exists():
-            path.replace(path.with_name(PREVIOUS))
-    return state
-
-
-def _state(
-    trainer: BaseTrainer, own: dict[str, Any], iteration: int | None
-) -> dict[str, Any]:
-    numpy_state: dict[str, Any] = np.random.get_state(legacy=False)
-    key = torch.from_numpy(numpy_state["state"]["key"].astype(np.int64))
     state = {
         # How many are complete, and how much of the next one.
         "epoch": trainer.epoch if iteration is None else trainer.epoch - 1,
@@ -59,15 +40,15 @@ def _state(
             part: {name: x.state_dict() for name, x in getattr(trainer, part).items()}
             for part in _PARTS
         },
-        "numbers": {x: getattr(trainer, x) for x in _NUMBERS if hasattr(trainer, x)},
+        # What a trainer keeps from step to step, beside what PML's keep.
+        "trainer": trainer.state_dict() if hasattr(trainer, "state_dict") else None,
         "own": own,
-        "torch": torch.get_rng_state(),
-        "numpy": {**numpy_state, "state": {**numpy_state["state"], "key": key}},
-        "python": random.getstate(),
+        "random": random_state.get(),
     }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    return state
+    with written_whole(path) as file:
+        torch.save(state, file)
+        if path.exists():
+            path.replace(path.with_name(PREVIOUS))
 
 
 def load_latest(folder: Path) -> dict[str, Any] | None:
@@ -92,22 +73,10 @@ def remove(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def restore_modules(state: dict[str, Any], trainer: BaseTrainer) -> None:
-    """Everything but the random states, which the caller may still disturb."""
+def restore(state: dict[str, Any], trainer: BaseTrainer) -> None:
+    """Everything but the random state, which the caller may still disturb."""
     for part in _PARTS:
         for name, saved in state["parts"][part].items():
             getattr(trainer, part)[name].load_state_dict(saved)
-    for name, value in state["numbers"].items():
-        setattr(trainer, name, value)
-
-
-def restore_random(state: dict[str, Any]) -> None:
-    """The random states, right before the next epoch."""
-    torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
-    key = state["numpy"]["state"]["key"].numpy().astype(np.uint32)
-    np.random.set_state(
-        {**state["numpy"], "state": {**state["numpy"]["state"], "key": key}}
-    )
-    random.setstate(state["python"])
+    if state["trainer"] is not None:
+        trainer.load_state_dict(state["trainer"])

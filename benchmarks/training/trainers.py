@@ -16,7 +16,7 @@ from pytorch_metric_learning.trainers import (
 from torch import nn
 
 from ..methods.hdml import HardnessAwareMetricLearning
-from . import checkpoint
+from . import checkpoint, random_state
 
 
 def _mlp(sizes: list[int]) -> nn.Sequential:
@@ -109,8 +109,8 @@ class StepwiseMixin:
             self.get_batch()  # type: ignore[attr-defined]
             return
         if self._within is not None:
-            checkpoint.restore_modules(self._within, self)
-            checkpoint.restore_random(self._within)
+            checkpoint.restore(self._within, self)
+            random_state.restore(self._within["random"])
             self._within = None
         self.before_step(self)
         super().forward_and_backward()  # type: ignore[misc]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 import shutil
 import signal
 import statistics
@@ -33,7 +32,7 @@ from ..data.datasets import Splits
 from ..methods.methods import METHODS, Method
 from ..models import trunks
 from ..models.pretrain import pretrained_trunk
-from . import checkpoint, embedding_map, interruption, processes, records
+from . import checkpoint, embedding_map, interruption, processes, random_state, records
 from .samplers import SAMPLERS, HardClassSampler, OwnPart
 from .settings import Settings, Source
 from .trainers import make_trainer
@@ -206,9 +205,7 @@ class _Run:
         self.settings, self.folder, self.start = settings, folder, start
         self.request, self.after_epoch = request, after_epoch
         self.method = METHODS[settings.method]
-        random.seed(settings.seed)
-        np.random.seed(settings.seed)
-        torch.manual_seed(settings.seed)
+        random_state.seed(settings.seed)
         self.datasets: Splits = processes.from_first(lambda: source.splits(settings))
         settings.check_num_classes(
             "the training split", len(np.unique(self.datasets.train.labels))
@@ -356,22 +353,19 @@ class _Run:
             "classes": [int(x) for x in self.sampler.labels],
         }
 
-    def _end_epoch(self, trainer: BaseTrainer) -> object:
+    def _end_epoch(self, trainer: BaseTrainer) -> None:
         """PML's hook: validate and save, in the first process."""
 
-        def validate_and_save() -> tuple[object, dict[str, Any] | None]:
+        def validate_and_save() -> dict[str, Any]:
             self._refresh()
-            go_on = self._validate(trainer)
-            state = checkpoint.save(self.folder / checkpoint.NAME, trainer, self._own())
-            return go_on, state if processes.world_size() > 1 else None
+            self._validate(trainer)
+            checkpoint.save(self.folder / checkpoint.NAME, trainer, self._own())
+            return random_state.get()
 
-        go_on, state = processes.from_first(validate_and_save)
-        if state is not None:
-            # Evaluating drew random numbers, in the first process alone.
-            checkpoint.restore_random(state)
+        # Evaluating drew random numbers, in the first process alone.
+        random_state.restore(processes.from_first(validate_and_save))
         self.after_epoch()
         self.check_request()
-        return go_on
 
     def _stop_if_asked(self, trainer: BaseTrainer) -> None:
         """Save and stop between two steps."""
@@ -397,12 +391,12 @@ class _Run:
         done = 0
         if state is not None:
             done = state["epoch"]
-            checkpoint.restore_modules(state, self.trainer)
+            checkpoint.restore(state, self.trainer)
             self.synthetic_queries.update(state["own"]["synthetic_queries"])
             self.timer.seconds.extend(state["own"]["seconds"])
             self.sampler.labels = state["own"]["classes"]
             self._refresh()
-            checkpoint.restore_random(state)
+            random_state.restore(state["random"])
         if within is not None:
             self.timer.seconds[:] = within["own"]["seconds"]
             self.trainer.go_on_within(within)

@@ -96,3 +96,11 @@ def test_negatives_get_harder_as_the_loss_falls():
     assert 0 < trainer.strength < before < 1
     trainer.last_average = 0
     assert trainer.strength == 0
+
+
+def test_its_state_is_what_the_next_steps_depend_on():
+    trainer, other = make_trainer(), make_trainer()
+    trainer.train(num_epochs=2)
+    other.load_state_dict(trainer.state_dict())
+    assert other.strength == trainer.strength < 1
+    assert other.state_dict() == trainer.state_dict() != make_trainer().state_dict()

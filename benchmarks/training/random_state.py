@@ -1,0 +1,40 @@
+"""The state of every random number generator that a run draws from."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def seed(number: int) -> None:
+    """Start all of them from one number."""
+    random.seed(number)
+    np.random.seed(number)
+    torch.manual_seed(number)
+
+
+def get() -> dict[str, Any]:
+    """Their states, of plain values and tensors."""
+    of_numpy: dict[str, Any] = np.random.get_state(legacy=False)
+    # torch.load takes no arrays where it takes no code.
+    of_numpy["state"]["key"] = of_numpy["state"]["key"].tolist()
+    state = {
+        "python": random.getstate(),
+        "numpy": of_numpy,
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def restore(state: dict[str, Any]) -> None:
+    """Put back what get gave."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
