@@ -20,7 +20,7 @@ def share(parts: dict[str, Any]) -> dict[str, Any]:
     """The arguments of MetricLossOnly, so that each process has its part of a batch.
 
     Args:
-        parts: for one process that has the whole batch.
+        parts: for one process that has the whole batch, with modules on their device.
 
     Raises:
         ValueError: a loss has parameters, or the batch cannot be divided.
@@ -51,7 +51,7 @@ def share(parts: dict[str, Any]) -> dict[str, Any]:
 
 def _data_parallel(model: nn.Module, device: torch.device) -> DistributedDataParallel:
     return DistributedDataParallel(
-        model.to(device),
+        model,
         device_ids=[torch.cuda.current_device()] if device.type == "cuda" else None,
         # Statistics of batches stay each process's own: else those that do not evaluate
         # would wait for ever.

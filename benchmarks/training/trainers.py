@@ -101,6 +101,8 @@ def make_trainer(
         raise ValueError(f"{method.trainer} trains in one process, not in several")
     kind = TRAINERS[method.trainer](parts, **method.trainer_options)
     modules = {**parts["models"], **parts["loss_funcs"]}
+    for module in modules.values():
+        module.to(parts["data_device"])
     optimizers = {
         name: torch.optim.Adam(
             parameters, lr=learning_rate * (1 if name == "trunk" else head_factor)
