@@ -18,8 +18,8 @@ from tqdm import tqdm
 from ..reporting import tables
 from ..training import interruption, processes
 from ..training.records import DATABASE, read
+from ..training.run import run
 from ..training.settings import CommonSettings, Settings, Source
-from ..training.training import run
 from .command import Command
 
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from ..reporting import tables
 from ..reporting.machine import machine
+from ..training.run import run
 from ..training.settings import Settings
-from ..training.training import run
 from .command import Command, MethodName
 
 WARM_UP = 0.2  # of the validations: until then caches and pools fill

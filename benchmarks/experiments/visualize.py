@@ -113,7 +113,8 @@ def _train(
     labels = torch.from_numpy(dataset.labels)
     trunk, features = make_trunk("convnet", _WIDTH)
     models = {"trunk": trunk, "embedder": torch.nn.Linear(features, embedding_size)}
-    loss, _ = METHODS[METHOD].make(Synthesis())
+    method = METHODS[METHOD]
+    loss, _ = method.make(Synthesis())
     wanted = set(np.linspace(0, steps, number).round().astype(int).tolist())
     snapshots: list[Snapshot] = []
 
@@ -132,7 +133,6 @@ def _train(
         look(trainer.get_global_iteration() + 1)
 
     trainer = make_trainer(
-        "metric loss only",
         {
             "models": models,
             "batch_size": 2 * classes,
@@ -149,11 +149,8 @@ def _train(
             "dataloader_num_workers": 0,
             "end_of_iteration_hook": after_a_step,
         },
-        features,
-        classes,
-        {"trunk": _LEARNING_RATE, "embedder": _LEARNING_RATE},
-        None,
-        {},
+        method,
+        _LEARNING_RATE,
     )
     look(0)
     trainer.train(num_epochs=1)

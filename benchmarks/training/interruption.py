@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from . import processes
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -42,9 +44,9 @@ class Request:
         self.number = number
 
     def check(self) -> None:
-        """Raise Interrupted if a signal has asked to stop."""
-        if self.number is not None:
-            raise Interrupted(self.number)
+        """Raise Interrupted if a signal has asked any process to stop; all call this."""
+        if processes.any_of_them(self.number is not None):
+            raise Interrupted(self.number or signal.SIGTERM)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_metric_learning import losses
 from pytorch_metric_learning.trainers import (
@@ -16,7 +17,9 @@ from pytorch_metric_learning.trainers import (
 from torch import nn
 
 from ..methods.hdml import HardnessAwareMetricLearning
-from . import checkpoint, random_state
+from ..methods.methods import Method
+from . import data_parallel, processes
+from .stepwise import StepwiseMixin
 
 
 def _mlp(sizes: list[int]) -> nn.Sequential:
@@ -26,19 +29,15 @@ def _mlp(sizes: list[int]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def _metric_loss_only(
-    parts: dict[str, Any], features: int, num_classes: int
-) -> type[BaseTrainer]:
+def _metric_loss_only(parts: dict[str, Any]) -> type[BaseTrainer]:
     return MetricLossOnly
 
 
 def _daml(
-    parts: dict[str, Any],
-    features: int,
-    num_classes: int,
-    tuple_loss: Callable[[], losses.BaseMetricLossFunction],
+    parts: dict[str, Any], tuple_loss: Callable[[], losses.BaseMetricLossFunction]
 ) -> type[BaseTrainer]:
-    parts["models"]["generator"] = _mlp([3 * features, 512, features])
+    features = parts["models"]["embedder"].in_features
+    parts["models"] |= {"generator": _mlp([3 * features, 512, features])}
     parts["loss_funcs"] |= {
         "synth_loss": tuple_loss(),
         "g_adv_loss": losses.TripletMarginLoss(margin=0.1),
@@ -53,15 +52,14 @@ def _daml(
 
 def _hdml(
     parts: dict[str, Any],
-    features: int,
-    num_classes: int,
     tuple_loss: Callable[[], losses.BaseMetricLossFunction],
     alpha: float,
 ) -> type[BaseTrainer]:
-    size = parts["models"]["embedder"].out_features
+    embedder = parts["models"]["embedder"]
+    num_classes = len(np.unique(parts["dataset_labels"]))
     parts["models"] |= {
-        "generator": _mlp([size, 512, features]),
-        "classifier": nn.Linear(features, num_classes),
+        "generator": _mlp([embedder.out_features, 512, embedder.in_features]),
+        "classifier": nn.Linear(embedder.in_features, num_classes),
     }
     parts["loss_funcs"] |= {
         "synth_loss": tuple_loss(),
@@ -79,78 +77,38 @@ TRAINERS: dict[str, Callable[..., type[BaseTrainer]]] = {
 """Name -> a function that adds what the trainer needs to its parts, and gives its class."""
 
 
-class StepwiseMixin:
-    """Comes before a PML trainer: it can stop between two steps, and go on there.
-
-    The epoch that was stopped is gone through again from its start without training, so
-    that its batches are the same, until the step where it stopped.
-
-    Attributes:
-        before_step: called with the trainer before each step; may raise to stop.
-    """
-
-    before_step: Callable[[BaseTrainer], None] = staticmethod(lambda trainer: None)
-    _within: dict[str, Any] | None = None
-
-    def go_on_within(self, state: dict[str, Any]) -> None:
-        """Train from where checkpoint.save wrote this, in the epoch that is next."""
-        self._within = state
-
-    @property
-    def is_repeating(self) -> bool:
-        """Whether the current step has been trained already."""
-        within = self._within
-        return within is not None and self.iteration < within["iteration"]  # type: ignore[attr-defined]
-
-    def forward_and_backward(self) -> None:
-        """PML's step."""
-        if self.is_repeating:
-            self.zero_losses()  # type: ignore[attr-defined]
-            self.get_batch()  # type: ignore[attr-defined]
-            return
-        if self._within is not None:
-            checkpoint.restore(self._within, self)
-            random_state.restore(self._within["random"])
-            self._within = None
-        self.before_step(self)
-        super().forward_and_backward()  # type: ignore[misc]
-
-    def step_lr_schedulers(self, end_of_epoch: bool = False) -> None:
-        """PML's, but for steps that are repeated."""
-        if not self.is_repeating:
-            super().step_lr_schedulers(end_of_epoch)  # type: ignore[misc]
-
-
 def make_trainer(
-    name: str,
     parts: dict[str, Any],
-    features: int,
-    num_classes: int,
-    learning_rates: dict[str, float],
-    lr_step_size: int | None,
-    options: dict[str, Any],
-) -> BaseTrainer:
+    method: Method,
+    learning_rate: float,
+    head_factor: float = 1.0,
+    lr_step_size: int | None = None,
+) -> StepwiseMixin:
     """A trainer, with an Adam optimizer for everything that has parameters.
 
     Args:
-        name: in TRAINERS.
-        parts: arguments of PML's BaseTrainer, without optimizers.
-        features: what the trunk gives.
-        num_classes: of the training split.
-        learning_rates: Adam's, of "trunk" and of "embedder"; other parts have the
-            embedder's.
+        parts: arguments of PML's BaseTrainer and of StepwiseMixin, without optimizers,
+            for all processes together. The method may add to its dictionaries.
+        method: says which trainer, and with which options.
+        learning_rate: Adam's, of the trunk.
+        head_factor: the learning rate of everything else in units of the trunk's.
         lr_step_size: halve the learning rates every so many steps, or None.
-        options: of the trainer, as the method has them.
+
+    Raises:
+        ValueError: several processes cannot train this.
     """
-    kind = TRAINERS[name](parts, features, num_classes, **options)
-    kind = type(f"Stepwise{kind.__name__}", (StepwiseMixin, kind), {})
+    if processes.world_size() > 1 and method.trainer != "metric loss only":
+        raise ValueError(f"{method.trainer} trains in one process, not in several")
+    kind = TRAINERS[method.trainer](parts, **method.trainer_options)
     modules = {**parts["models"], **parts["loss_funcs"]}
+    for module in modules.values():
+        module.to(parts["data_device"])
     optimizers = {
         name: torch.optim.Adam(
-            module.parameters(), lr=learning_rates.get(name, learning_rates["embedder"])
+            parameters, lr=learning_rate * (1 if name == "trunk" else head_factor)
         )
         for name, module in modules.items()
-        if any(True for _ in module.parameters())
+        if (parameters := list(module.parameters()))
     }
     schedulers = {
         f"{name}_scheduler_by_iteration": torch.optim.lr_scheduler.StepLR(
@@ -159,7 +117,10 @@ def make_trainer(
         for name, optimizer in optimizers.items()
         if lr_step_size is not None
     }
-    return kind(
+    if processes.world_size() > 1:
+        parts = data_parallel.share(parts)
+    stepwise = type(f"Stepwise{kind.__name__}", (StepwiseMixin, kind), {})
+    return stepwise(
         optimizers={f"{name}_optimizer": x for name, x in optimizers.items()},
         lr_schedulers=schedulers,
         **parts,

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.reporting.tables import difference_rows
-from benchmarks.training import training
+from benchmarks.training import run
 from benchmarks.training.records import read
 from benchmarks.training.settings import Settings
 
@@ -69,7 +69,7 @@ def forbid(monkeypatch):
     def train(*arguments):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(training, "_Run", train)
+    monkeypatch.setattr(run, "_Run", train)
 
 
 def test_finished_runs_are_not_trained_again(finished, monkeypatch):
@@ -99,7 +99,7 @@ def test_a_finished_run_with_other_settings_is_kept(finished, monkeypatch, capsy
 
 def test_a_stopped_demo_goes_on_where_it_was(finished, tmp_path, monkeypatch, capsys):
     arguments = ["demo", "--out", str(tmp_path), *TINY, *TWO]
-    real, calls = training._Run, []
+    real, calls = run._Run, []
 
     def stop_in_the_third(*arguments):
         calls.append(1)
@@ -107,7 +107,7 @@ def test_a_stopped_demo_goes_on_where_it_was(finished, tmp_path, monkeypatch, ca
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(training, "_Run", stop_in_the_third)
+    monkeypatch.setattr(run, "_Run", stop_in_the_third)
     assert main(arguments) == 130
     assert "the same command goes on where it was" in capsys.readouterr().err
     assert main(arguments) == 0
@@ -150,7 +150,7 @@ def test_bad_settings_are_refused_before_anything_is_written(
 def test_a_batch_of_more_classes_than_there_are_is_refused(tmp_path):
     settings = Settings("N-pairs", 0, batch_size=4000)
     with pytest.raises(ValueError, match=r"training split must be .* = 2000 classes"):
-        training.run(settings, tmp_path / "run")
+        run.run(settings, tmp_path / "run")
 
 
 def test_an_unknown_method_is_refused_with_the_choices(capsys):

@@ -11,7 +11,8 @@ from benchmarks.__main__ import main
 from benchmarks.experiments.variants import ABLATIONS
 from benchmarks.methods.methods import METHODS, Synthesis
 from benchmarks.reporting.tables import published_rows
-from benchmarks.training import records, training
+from benchmarks.training import records
+from benchmarks.training.run import run
 from benchmarks.training.settings import Settings
 
 TINY = shlex.split("--steps 4 --test-interval 2 --batch-size 8 --width 2 --max-classes 8")
@@ -22,7 +23,7 @@ def test_every_method_trains(name, tmp_path):
     settings = Settings(
         name, 0, steps=4, test_interval=2, batch_size=8, width=2, max_classes=4
     )
-    result = training.run(settings, tmp_path / "run")
+    result = run(settings, tmp_path / "run")
     assert 0 < result["test"]["recall_at_1"] <= 1
     assert result["val"]["step"] == [2, 4]
     queries = result["synthetic_queries"]

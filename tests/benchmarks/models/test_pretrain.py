@@ -7,7 +7,8 @@ from benchmarks.data import datasets
 from benchmarks.data.glyphs import WITH_PRETRAINING, Glyphs, random_affine
 from benchmarks.experiments.variants import REGIME_CLASSES, REGIME_STARTS, regimes
 from benchmarks.models import pretrain
-from benchmarks.training import training
+from benchmarks.training import networks
+from benchmarks.training.run import run
 from benchmarks.training.settings import Settings
 
 
@@ -51,7 +52,7 @@ def test_a_run_starts_from_it(tmp_path, monkeypatch):
         asked.append((width, seed))
         return pretrain._train(width, seed, 1)
 
-    monkeypatch.setattr(training, "pretrained_trunk", trunk)
+    monkeypatch.setattr(networks, "pretrained_trunk", trunk)
     settings = Settings(
         "N-pairs",
         4,
@@ -64,7 +65,7 @@ def test_a_run_starts_from_it(tmp_path, monkeypatch):
         reserve=True,
         augment=True,
     )
-    training.run(settings, tmp_path / "run")
+    run(settings, tmp_path / "run")
     assert asked == [(2, 4)]
 
 

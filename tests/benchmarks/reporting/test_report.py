@@ -11,8 +11,8 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.reporting.report import read
 from benchmarks.training import embedding_map
+from benchmarks.training.run import run
 from benchmarks.training.settings import Settings
-from benchmarks.training.training import run
 
 ROOT = Path(__file__).parents[3]
 TINY = ["--steps", "4", "--test-interval", "2", "--batch-size", "8", "--width", "2"]

@@ -7,9 +7,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks.training import checkpoint, training
+from benchmarks.training import checkpoint, records
 from benchmarks.training.records import read
+from benchmarks.training.run import run
 from benchmarks.training.settings import Settings
+from benchmarks.training.step_timer import StepTimer
 
 # One method for each thing that is kept from step to step.
 METHODS = [
@@ -67,17 +69,17 @@ def stop_at_the_end(settings, folder, monkeypatch):
         raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.records, "finish", stop)
+        patch.setattr(records, "finish", stop)
         with pytest.raises(Stop):
-            training.run(settings, folder)
+            run(settings, folder)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_stopped_and_resumed_is_as_never_stopped(method, tmp_path, monkeypatch):
     settings = settings_of(method)
-    whole = training.run(settings, tmp_path / "whole" / "run")
+    whole = run(settings, tmp_path / "whole" / "run")
     folder = tmp_path / "stopped" / "run"
-    real, calls = training.StepTimer.__call__, []
+    real, calls = StepTimer.__call__, []
 
     def stop(self, trainer):
         real(self, trainer)
@@ -86,11 +88,11 @@ def test_stopped_and_resumed_is_as_never_stopped(method, tmp_path, monkeypatch):
         if len(calls) in (4, 8):
             raise Stop
 
-    monkeypatch.setattr(training.StepTimer, "__call__", stop)
+    monkeypatch.setattr(StepTimer, "__call__", stop)
     for _ in range(2):
         with pytest.raises(Stop):
-            training.run(settings, folder)
-    resumed = training.run(settings, folder)
+            run(settings, folder)
+    resumed = run(settings, folder)
     assert calls[-1] == 5
     for result in (whole, resumed):
         del result["seconds_per_step"]
@@ -102,7 +104,7 @@ def test_stopped_and_resumed_is_as_never_stopped(method, tmp_path, monkeypatch):
 
 def test_rows_after_the_checkpoint_are_not_doubled(tmp_path, monkeypatch):
     settings, folder = settings_of("Symm + Triplet"), tmp_path / "run"
-    whole = training.run(settings, tmp_path / "whole" / "run")
+    whole = run(settings, tmp_path / "whole" / "run")
     real, calls = checkpoint.save, []
 
     def stop(*arguments):
@@ -113,8 +115,8 @@ def test_rows_after_the_checkpoint_are_not_doubled(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoint, "save", stop)
     with pytest.raises(Stop):
-        training.run(settings, folder)
-    resumed = training.run(settings, folder)
+        run(settings, folder)
+    resumed = run(settings, folder)
     assert resumed["val"] == whole["val"]
     assert rows(tmp_path / "records.db") == rows(tmp_path / "whole" / "records.db")
 
@@ -122,12 +124,12 @@ def test_rows_after_the_checkpoint_are_not_doubled(tmp_path, monkeypatch):
 @pytest.mark.parametrize("damaged", [1, 2])
 def test_the_last_good_checkpoint_is_used(damaged, tmp_path, monkeypatch, caplog):
     settings, folder = settings_of("N-pairs"), tmp_path / "run"
-    whole = training.run(settings, tmp_path / "whole" / "run")
+    whole = run(settings, tmp_path / "whole" / "run")
     stop_at_the_end(settings, folder, monkeypatch)
     for name in (checkpoint.NAME, checkpoint.PREVIOUS)[:damaged]:
         path = folder / name
         path.write_bytes(path.read_bytes()[:1000])
-    assert training.run(settings, folder)["test"] == whole["test"]
+    assert run(settings, folder)["test"] == whole["test"]
     assert "is damaged, the one before is used" in caplog.text
     assert ("goes on after step 4" in caplog.text) == (damaged == 1)
     assert rows(tmp_path / "records.db") == rows(tmp_path / "whole" / "records.db")
@@ -137,7 +139,7 @@ def test_a_stopped_run_with_other_settings_is_kept(tmp_path, monkeypatch):
     settings, folder = settings_of("N-pairs"), tmp_path / "run"
     stop_at_the_end(settings, folder, monkeypatch)
     with pytest.raises(ValueError, match=r"width was 2, is 3.*--force"):
-        training.run(replace(settings, width=3), folder)
+        run(replace(settings, width=3), folder)
     assert read(tmp_path / "records.db", "run") is None
 
 
@@ -148,7 +150,7 @@ def test_a_run_goes_on_with_as_many_processes(tmp_path, monkeypatch):
     state["own"]["processes"] = 2
     torch.save(state, folder / checkpoint.NAME)
     with pytest.raises(ValueError, match=r"stopped with 2 processes .* got 1; --force"):
-        training.run(settings, folder)
+        run(settings, folder)
     assert checkpoint.load(folder / checkpoint.NAME) is not None
 
 

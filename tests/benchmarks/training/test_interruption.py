@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.training import checkpoint, interruption, training
+from benchmarks.training import checkpoint, interruption, records
 from benchmarks.training.records import read
+from benchmarks.training.run import run
 from benchmarks.training.settings import Settings
+from benchmarks.training.step_timer import StepTimer
 from tests.benchmarks.training.test_checkpoint import METHODS, rows, settings_of
 
 ROOT = Path(__file__).parents[3]
@@ -125,8 +127,8 @@ def test_signals_save_and_exit(number, jobs, whole, tmp_path):
 @pytest.mark.parametrize("stop_at", [1, 3, 4])
 def test_stopped_between_two_steps(method, stop_at, tmp_path, monkeypatch):
     settings = settings_of(method)  # of two steps an epoch
-    result = training.run(settings, tmp_path / "whole" / "run")
-    real, calls = training.StepTimer.__call__, []
+    result = run(settings, tmp_path / "whole" / "run")
+    real, calls = StepTimer.__call__, []
 
     def ask_to_stop(self, trainer):
         real(self, trainer)
@@ -134,11 +136,11 @@ def test_stopped_between_two_steps(method, stop_at, tmp_path, monkeypatch):
         if len(calls) == stop_at:
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(training.StepTimer, "__call__", ask_to_stop)
+    monkeypatch.setattr(StepTimer, "__call__", ask_to_stop)
     with pytest.raises(interruption.Interrupted):
-        training.run(settings, tmp_path / "run")
-    monkeypatch.setattr(training.StepTimer, "__call__", real)
-    resumed = training.run(settings, tmp_path / "run")
+        run(settings, tmp_path / "run")
+    monkeypatch.setattr(StepTimer, "__call__", real)
+    resumed = run(settings, tmp_path / "run")
     for found in (result, resumed):
         del found["seconds_per_step"]
     assert resumed == result
@@ -148,15 +150,15 @@ def test_stopped_between_two_steps(method, stop_at, tmp_path, monkeypatch):
 
 def test_a_signal_in_the_last_evaluation_is_not_lost(tmp_path, monkeypatch):
     settings = settings_of("N-pairs")
-    real = training.records.finish
+    real = records.finish
 
     def ask_to_stop(*arguments):
         signal.raise_signal(signal.SIGTERM)
         real(*arguments)
 
-    monkeypatch.setattr(training.records, "finish", ask_to_stop)
+    monkeypatch.setattr(records, "finish", ask_to_stop)
     with pytest.raises(interruption.Interrupted):
-        training.run(settings, tmp_path / "run")
+        run(settings, tmp_path / "run")
     assert read(tmp_path / "records.db", "run") is not None
 
 
@@ -236,7 +238,7 @@ def test_two_commands_share_database_and_cache(whole, tmp_path):
             width=2,
             max_classes=8,
         )
-        alone = training.run(settings, tmp_path / "alone" / names[seed - 1])
+        alone = run(settings, tmp_path / "alone" / names[seed - 1])
         assert result["test"] == alone["test"]
     assert len(list((tmp_path / "cache").rglob("*.npz"))) == 1
 

@@ -1,0 +1,166 @@
+"""Validation and test of a run's models, with PML's testers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from pytorch_metric_learning.testers import GlobalEmbeddingSpaceTester
+from pytorch_metric_learning.trainers import BaseTrainer
+from pytorch_metric_learning.utils.inference import FaissKMeans
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from pml_symm import AccuracyCalculator, SymmSynthesizer
+
+from ..data.datasets import Splits
+from . import embedding_map
+from .recorder import Recorder
+
+RETRIEVAL = (
+    "recall_at_1",
+    "recall_at_2",
+    "recall_at_4",
+    "recall_at_8",
+    "r_precision",
+    "mean_average_precision_at_r",
+)
+CLUSTERING = ("NMI", "F1")
+_CURVES = ("recall_at_1", "mean_average_precision_at_r")
+
+Models = Mapping[str, nn.Module]
+
+
+class Evaluator:
+    """Evaluates "trunk" and "embedder" of a run, and has it recorded.
+
+    Args:
+        datasets: the splits.
+        recorder: of the run.
+        folder: of the run; a test leaves an embedding map there.
+        synthesizer: whose points ask for originals in each validation, or None.
+        device: what to evaluate on.
+        workers: processes that load images.
+    """
+
+    def __init__(
+        self,
+        datasets: Splits,
+        recorder: Recorder,
+        folder: Path,
+        synthesizer: SymmSynthesizer | None,
+        device: torch.device,
+        workers: int,
+    ) -> None:
+        self._datasets, self._recorder, self._folder = datasets, recorder, folder
+        self._synthesizer = synthesizer
+        make_tester = partial(
+            GlobalEmbeddingSpaceTester,
+            batch_size=512,
+            dataloader_num_workers=workers,
+            data_device=device,
+        )
+        self._val_tester = make_tester(
+            end_of_testing_hook=self._end_validation,
+            accuracy_calculator=_accuracy_calculator(RETRIEVAL, device),
+        )
+        self._test_tester = make_tester(
+            end_of_testing_hook=self._end_test,
+            accuracy_calculator=_accuracy_calculator(RETRIEVAL + CLUSTERING, device),
+        )
+        self._validate = recorder.hooks.end_of_epoch_hook(
+            self._val_tester, {"val": datasets.val}, str(folder / "models")
+        )
+
+    def validate(self, trainer: BaseTrainer) -> None:
+        """Evaluate a trainer's models on the validation split, at an epoch's end."""
+        self._validate(trainer)
+
+    def test(self, models: Models, epoch: int) -> dict[str, float]:
+        """Metric -> value, on the test split.
+
+        Args:
+            models: with "trunk" and "embedder".
+            epoch: to record it at.
+        """
+        tester = self._test_tester
+        accuracies = tester.test(
+            {"test": self._datasets.test}, epoch, models["trunk"], models["embedder"]
+        )["test"]
+        return {
+            metric: float(accuracies[tester.accuracies_keyname(metric)])
+            for metric in RETRIEVAL + CLUSTERING
+        }
+
+    def embed(self, dataset: Dataset, models: Models) -> Tensor:
+        """Normalized embeddings of a dataset's images, in their order."""
+        embeddings, _ = self._val_tester.get_all_embeddings(
+            dataset, models["trunk"], models["embedder"]
+        )
+        return embeddings
+
+    def history(self) -> dict[str, list]:
+        """Metrics of all validations, over the epochs."""
+        tester = self._val_tester
+        history = self._recorder.hooks.get_accuracy_history(tester, "val", metrics=_CURVES)
+        return {
+            "epoch": history["epoch"],
+            **{name: history[tester.accuracies_keyname(name)] for name in _CURVES},
+        }
+
+    def _end_validation(self, tester: GlobalEmbeddingSpaceTester) -> None:
+        """PML's hook."""
+        self._recorder.hooks.end_of_testing_hook(tester)
+        if self._synthesizer is not None:
+            embeddings, labels = tester.embeddings_and_labels["val"]
+            recall = recall_of_synthetic(self._synthesizer, embeddings, labels[:, 0])
+            epoch = tester.all_accuracies["val"]["epoch"]
+            self._recorder.add_synthetic_queries(epoch, recall)
+
+    def _end_test(self, tester: GlobalEmbeddingSpaceTester) -> None:
+        """PML's hook."""
+        self._recorder.hooks.end_of_testing_hook(tester)
+        embeddings, labels = tester.embeddings_and_labels["test"]
+        embedding_map.save(
+            self._folder / embedding_map.NAME,
+            self._datasets.test,
+            embeddings,
+            labels[:, 0],
+        )
+
+
+def recall_of_synthetic(
+    synthesizer: SymmSynthesizer, embeddings: Tensor, labels: Tensor
+) -> float:
+    """recall@1 of synthetic points that ask for originals: do they keep their class?
+
+    Args:
+        synthesizer: makes the points.
+        embeddings: shape (N, D), the originals.
+        labels: shape (N,), likewise.
+    """
+    pool = synthesizer(embeddings, labels)
+    calculator = AccuracyCalculator(
+        recall_at=(1,), include=("recall_at_1",), device=embeddings.device
+    )
+    found = calculator.get_accuracy(
+        nn.functional.normalize(pool.synthetic),
+        pool.synthetic_labels,
+        embeddings,
+        labels,
+    )
+    return float(found["recall_at_1"])
+
+
+def _accuracy_calculator(
+    metrics: tuple[str, ...], device: torch.device
+) -> AccuracyCalculator:
+    return AccuracyCalculator(
+        include=metrics,
+        k="max_bin_count",
+        device=device,
+        # Some twelve images a class: faiss would warn about so few each time.
+        kmeans_func=FaissKMeans(niter=20, min_points_per_centroid=1),
+    )

@@ -1,0 +1,87 @@
+"""What a run records, with record-keeper and TensorBoard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pytorch_metric_learning.utils import logging_presets
+from pytorch_metric_learning.utils.distributed import DistributedLossWrapper
+from torch import nn
+
+from . import processes, records
+
+_SYNTHETIC_QUERIES = "synthetic_queries_val"
+
+
+class Recorder:
+    """Records a run by the hooks that PML has for it, and gives back the curves.
+
+    Args:
+        folder: of the run. Beside it is the database of all runs.
+        is_new: whether nothing of this run is recorded yet.
+
+    Attributes:
+        hooks: PML's, for trainers and testers.
+    """
+
+    def __init__(self, folder: Path, is_new: bool) -> None:
+        self._record_keeper, _, self._tensorboard = logging_presets.get_record_keeper(
+            str(folder / "records"),
+            str(folder / "tensorboard"),
+            global_db_path=str(folder.parent / records.DATABASE),
+            experiment_name=folder.name,
+            is_new_experiment=is_new,
+        )
+        self.hooks = logging_presets.HookContainer(
+            self._record_keeper,
+            primary_metric="recall_at_1",
+            save_models=False,
+            log_freq=10,
+        )
+
+    def save(self) -> None:
+        """Write what has been recorded since the last evaluation."""
+        self._record_keeper.save_records()
+
+    def add_synthetic_queries(self, epoch: int, recall_at_1: float) -> None:
+        """Record how many synthetic points found an original of their class."""
+        self._record_keeper.update_records(
+            {"recall_at_1": recall_at_1}, epoch, parent_name=_SYNTHETIC_QUERIES
+        )
+
+    def synthetic_queries(self) -> dict[str, list]:
+        """What was added, over the epochs."""
+        rows = self._rows(_SYNTHETIC_QUERIES)
+        return {
+            "epoch": rows.get("~iteration~", []),
+            "recall_at_1": rows.get("recall_at_1", []),
+        }
+
+    def synthetic_ratio(self, loss: nn.Module, miner: nn.Module | None) -> dict[str, list]:
+        """The share of synthetic negatives over the steps, empty for who makes none."""
+        source = loss if miner is None else miner
+        # As record-keeper names the tables of modules, and of modules in others.
+        group = "metric_loss" if miner is None else "tuple_miner"
+        if miner is None and processes.world_size() > 1:
+            group += f"_{DistributedLossWrapper.__name__}__modules_loss"
+        rows = self._rows(f"{group}_{type(source).__name__}")
+        if "synthetic_ratio" not in rows:
+            return {"step": [], "ratio": []}
+        return {"step": rows["~iteration~"], "ratio": rows["synthetic_ratio"]}
+
+    def finish(self, result: dict[str, Any], step: int) -> None:
+        """Record what the run found; from then on it is finished.
+
+        Args:
+            result: as run returns it.
+            step: the run's last.
+        """
+        records.finish(self._record_keeper, result, step)
+        self._tensorboard.close()
+
+    def _rows(self, table: str) -> dict[str, list]:
+        """Column -> values; none if there is no such table."""
+        if not self._record_keeper.table_exists(table):
+            return {}
+        return self._record_keeper.query(f"SELECT * FROM {table}", return_dict=True)

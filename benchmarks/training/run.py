@@ -1,0 +1,227 @@
+"""One training run, from its start to its end."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_metric_learning.trainers import BaseTrainer
+from pytorch_metric_learning.utils import common_functions as c_f
+
+from pml_symm import SymmSynthesizer
+
+from ..methods.methods import METHODS
+from . import checkpoint, interruption, processes, random_state
+from .evaluator import Evaluator
+from .networks import make_networks
+from .recorder import Recorder
+from .samplers import SAMPLERS, HardClassSampler
+from .settings import Settings, Source
+from .start import Start, prepare
+from .step_timer import StepTimer
+from .trainers import make_trainer
+
+
+def run(
+    settings: Settings,
+    folder: Path,
+    force: bool = False,
+    source: Source | None = None,
+    after_epoch: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Train and test once, or return what an earlier, finished run found.
+
+    A run that was stopped goes on to the same end: by SIGINT or SIGTERM, where it was;
+    otherwise, after its last validation. With torchrun, all of its processes call this
+    and train one run together; the first one evaluates, records and writes.
+
+    Args:
+        settings: what to train.
+        folder: of this run: its settings, checkpoint, records and TensorBoard log.
+            Beside it is records.db, record-keeper's database of all runs, which says
+            what a finished run found.
+        force: train from the start, whatever is there.
+        source: where a dataset of photographs is.
+        after_epoch: called when an epoch is validated and saved.
+
+    Returns:
+        {"settings": ..., "test": metrics on the unseen test classes, "seconds_per_step":
+        median, "val": metrics over the steps, "synthetic_queries": recall@1 of synthetic
+        points that ask for originals of "val", likewise, "synthetic_ratio": likewise,
+        "skipped": files that were left out because they are bad}.
+
+    Raises:
+        ValueError: a run with other settings is there and force is not given, the
+            training split has too few classes for a batch, or several processes cannot
+            train this.
+        interruption.Interrupted: SIGINT or SIGTERM; the next call goes on.
+    """
+    start = processes.from_first(lambda: prepare(settings, folder, force))
+    if start.finished is not None:
+        return start.finished
+    with interruption.requests() as request:
+        training = _Run(settings, folder, source or Source(), start, request, after_epoch)
+        result = training.finish()
+        # Asked to stop in the last evaluation: this run is finished, others wait.
+        request.check()
+        return result
+
+
+class _Run:
+    """A run that has something to train.
+
+    The first process alone has a recorder and an evaluator.
+
+    Args:
+        settings: what to train.
+        folder: of this run.
+        source: where a dataset of photographs is.
+        start: where it starts.
+        request: whether to stop.
+        after_epoch: called when an epoch is validated and saved.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        source: Source,
+        start: Start,
+        request: interruption.Request,
+        after_epoch: Callable[[], None],
+    ) -> None:
+        self.settings, self.folder, self.start = settings, folder, start
+        self.request, self.after_epoch = request, after_epoch
+        method = METHODS[settings.method]
+        random_state.seed(settings.seed)
+        self.datasets = processes.from_first(lambda: source.splits(settings))
+        labels = self.datasets.train.labels
+        settings.check_num_classes("the training split", len(np.unique(labels)))
+        self.models = make_networks(settings)
+        self.loss, self.miner = method.make(settings)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        record_step = c_f.return_input
+        if processes.is_first():
+            self.recorder = Recorder(folder, start.is_new)
+            # In a ring every point of a class asks once.
+            synthesizer = SymmSynthesizer(settings.alpha, settings.beta, pairing="ring")
+            self.evaluator = Evaluator(
+                self.datasets,
+                self.recorder,
+                folder,
+                synthesizer if method.is_symm else None,
+                device,
+                source.workers,
+            )
+            record_step = self.recorder.hooks.end_of_iteration_hook
+        self.timer = StepTimer(record_step)
+        self.sampler = SAMPLERS[method.sampler](
+            labels,
+            m=settings.m,
+            batch_size=settings.batch_size,
+            length_before_new_iter=settings.batch_size * settings.test_interval,
+        )
+        self.trainer = make_trainer(
+            {
+                "models": self.models,
+                "batch_size": settings.batch_size,
+                "loss_funcs": {"metric_loss": self.loss},
+                "mining_funcs": {} if self.miner is None else {"tuple_miner": self.miner},
+                "dataset": self.datasets.train,
+                "dataset_labels": labels,
+                "sampler": self.sampler,
+                "iterations_per_epoch": settings.test_interval,
+                "data_device": device,
+                "dataloader_num_workers": source.workers,
+                "before_step": self._stop_if_asked,
+                "end_of_iteration_hook": self.timer,
+                "end_of_epoch_hook": self._end_epoch,
+            },
+            method,
+            settings.learning_rate,
+            settings.head_factor,
+            settings.lr_step_size,
+        )
+
+    def finish(self) -> dict[str, Any]:
+        """Train from the start to the end, test, and record what was found."""
+        state, within = self.start.state, self.start.within
+        done = 0
+        if state is not None:
+            done = state["epoch"]
+            checkpoint.restore(state, self.trainer)
+            self.timer.seconds[:] = state["own"]["seconds"]
+            self.sampler.labels = state["own"]["classes"]
+            self._refresh_sampler()
+            random_state.restore(state["random"])
+        if within is not None:
+            self.timer.seconds[:] = within["own"]["seconds"]
+            self.trainer.go_on_within(within)
+        epochs = self.settings.steps // self.settings.test_interval
+        self.trainer.train(start_epoch=done + 1, num_epochs=epochs)
+        return processes.from_first(lambda: self._test_and_record(epochs))
+
+    def _stop_if_asked(self, trainer: BaseTrainer) -> None:
+        """Save and stop between two steps."""
+        try:
+            self.request.check()
+        except interruption.Interrupted:
+            if processes.is_first():
+                self.recorder.save()
+                self._save(checkpoint.WITHIN, trainer, trainer.iteration)
+            raise
+
+    def _end_epoch(self, trainer: BaseTrainer) -> None:
+        """PML's hook: validate and save, in the first process."""
+
+        def validate_and_save() -> dict[str, Any]:
+            self._refresh_sampler()
+            self.evaluator.validate(trainer)
+            self._save(checkpoint.NAME, trainer)
+            return random_state.get()
+
+        # Evaluating drew random numbers, in the first process alone.
+        random_state.restore(processes.from_first(validate_and_save))
+        self.after_epoch()
+        self.request.check()
+
+    def _refresh_sampler(self) -> None:
+        """Tell a sampler that wants to know what the model confuses."""
+        if isinstance(self.sampler, HardClassSampler) and processes.is_first():
+            self.sampler.refresh(self.evaluator.embed(self.datasets.train, self.models))
+
+    def _save(self, name: str, trainer: BaseTrainer, iteration: int | None = None) -> None:
+        own = {
+            "seconds": self.timer.seconds,
+            "processes": processes.world_size(),
+            # PML's sampler shuffles them in place.
+            "classes": [int(x) for x in self.sampler.labels],
+        }
+        checkpoint.save(self.folder / name, trainer, own, iteration)
+
+    def _test_and_record(self, epochs: int) -> dict[str, Any]:
+        settings, test = self.settings, self.datasets.test
+        result = {
+            "settings": asdict(settings),
+            "test": self.evaluator.test(self.models, epochs) if settings.touch_test else {},
+            "test_classes": len(np.unique(test.labels)),
+            "test_images": len(test),
+            "seconds_per_step": statistics.median(self.timer.seconds or [float("nan")]),
+            "val": self._over_steps(self.evaluator.history()),
+            "synthetic_queries": self._over_steps(self.recorder.synthetic_queries()),
+            "synthetic_ratio": self.recorder.synthetic_ratio(self.loss, self.miner),
+            "skipped": self.datasets.skipped,
+        }
+        self.recorder.finish(result, settings.steps)
+        checkpoint.remove(self.folder)
+        return result
+
+    def _over_steps(self, history: dict[str, list]) -> dict[str, list]:
+        """What is kept over the epochs, over the steps."""
+        steps = [epoch * self.settings.test_interval for epoch in history.pop("epoch")]
+        return {"step": steps, **history}

@@ -1,0 +1,95 @@
+"""Where a run starts: at its beginning, where it was stopped, or not at all."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import checkpoint, processes, records
+from .settings import Settings
+
+LOGGER = logging.getLogger(__name__)
+
+
+class Start(NamedTuple):
+    """Where a run starts.
+
+    Attributes:
+        finished: what an earlier run found, if there is nothing to train.
+        state: checkpoint after the last complete epoch, if any.
+        within: checkpoint within the epoch that follows, if any.
+    """
+
+    finished: dict[str, Any] | None = None
+    state: dict[str, Any] | None = None
+    within: dict[str, Any] | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it starts at its beginning."""
+        return self.state is None and self.within is None
+
+
+def prepare(settings: Settings, folder: Path, force: bool) -> Start:
+    """See what is there of a run, and remove what it will not go on from.
+
+    Args:
+        settings: of the run.
+        folder: of the run; it is there afterwards.
+        force: start at the beginning, whatever is there.
+
+    Raises:
+        ValueError: a run with other settings is there, or it was stopped with another
+            number of processes.
+    """
+    database = folder.parent / records.DATABASE
+    written = folder / "settings.json"
+    state = within = None
+    if not force:
+        earlier = records.read(database, folder.name)
+        if earlier is not None:
+            _check_same(earlier["settings"], asdict(settings), folder)
+            LOGGER.info("%s is finished already", folder)
+            return Start(earlier)
+        if written.exists():
+            state = checkpoint.load_latest(folder)
+            within = checkpoint.load(folder / checkpoint.WITHIN)
+            epochs = 0 if state is None else state["epoch"]
+            if within is not None and within["epoch"] != epochs:
+                within = None  # from before the last epoch's end
+        if state is not None or within is not None:
+            _check_same(json.loads(written.read_text()), asdict(settings), folder)
+    last = within or state
+    if last is None:
+        if folder.exists():
+            shutil.rmtree(folder)
+        records.forget(database, folder.name)
+        folder.mkdir(parents=True)
+        written.write_text(json.dumps(asdict(settings), indent=1))
+    else:
+        if last["own"]["processes"] != processes.world_size():
+            raise ValueError(
+                f"{folder} was stopped with {last['own']['processes']} processes and can "
+                f"go on with as many, got {processes.world_size()}; --force starts it again"
+            )
+        steps = last["epoch"] * settings.test_interval + last["iteration"]
+        records.trim(database, folder.name, last["epoch"], steps)
+        LOGGER.warning("%s goes on after step %d", folder, steps)
+    return Start(None, state, within)
+
+
+def _check_same(earlier: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    differences = [
+        f"{name} was {earlier.get(name)}, is {now[name]}"
+        for name in now
+        if earlier.get(name) != now[name]
+    ]
+    if differences:
+        raise ValueError(
+            f"{folder} holds a run with other settings ({'; '.join(differences)}): "
+            "choose another --out, or --force to replace it"
+        )

@@ -1,0 +1,38 @@
+"""Trainers are put together: what they train is on their device, at its own rate."""
+
+import pytest
+import torch
+
+from benchmarks.methods.methods import METHODS, Synthesis
+from benchmarks.training.trainers import make_trainer
+
+
+@pytest.mark.parametrize("name", ["N-pairs", "Margin", "DAML + N-pairs", "HDML + N-pairs"])
+def test_everything_is_on_the_device_and_optimized(name):
+    method = METHODS[name]
+    loss, _ = method.make(Synthesis())
+    trainer = make_trainer(
+        {
+            "models": {"trunk": torch.nn.Linear(4, 3), "embedder": torch.nn.Linear(3, 2)},
+            "batch_size": 2,
+            "loss_funcs": {"metric_loss": loss},
+            "dataset": [],
+            "dataset_labels": [0, 0, 1, 1],
+            "data_device": torch.device("meta"),
+        },
+        method,
+        learning_rate=0.1,
+        head_factor=10,
+    )
+    modules = {**trainer.models, **trainer.loss_funcs}
+    parameters = {id(x) for module in modules.values() for x in module.parameters()}
+    optimized = {
+        id(x): group["lr"]
+        for optimizer in trainer.optimizers.values()
+        for group in optimizer.param_groups
+        for x in group["params"]
+    }
+    assert optimized.keys() == parameters
+    of_trunk = {id(x) for x in trainer.models["trunk"].parameters()}
+    assert all(rate == (0.1 if x in of_trunk else 1) for x, rate in optimized.items())
+    assert all(x.is_meta for module in modules.values() for x in module.parameters())
