@@ -27,8 +27,8 @@ test-browser: $(VENV)/.browser  ## Look at the report in headless Chromium
 docs: $(VENV)/.docs  ## Build the documentation's site in site/
 	$(RUN) mkdocs build --strict
 
-upstream: $(VENV)/.installed  ## Write it into a checkout of PML: make upstream PML=/path
-	$(RUN) upstream $(PML)
+upstream: $(VENV)/.installed  ## Write it into a checkout of PML: make upstream PML=/path [ONLY=miner]
+	$(RUN) upstream $(PML) $(if $(ONLY),--only $(ONLY))
 
 release: $(VENV)/.release  ## Build source and wheel, and check them
 	rm -rf dist

@@ -40,10 +40,36 @@ TEST_DEVICE = torch.device("cpu")
 """
 
 
-@pytest.fixture(scope="module")
-def generated(tmp_path_factory):
-    """A checkout, and what was written there."""
-    tmp_path = tmp_path_factory.mktemp("checkout")
+SAME_TUPLES = """
+import itertools
+import pml_symm
+import torch
+from pytorch_metric_learning.miners import SymmMiner
+
+def sets(mined):
+    groups = [mined] if len(mined) == 3 else [mined[:2], mined[2:]]
+    found = [set(zip(*(x.tolist() for x in group))) for group in groups]
+    assert [len(x) for x in found] == [len(group[0]) for group in groups]
+    return found
+
+assert not issubclass(SymmMiner, pml_symm.SymmMiner)
+torch.manual_seed(0)
+for size in (0, 1, 9, 30, 30):
+    labels = torch.randint(0, 6, (size,))
+    embeddings = torch.randn(size, 5, dtype=torch.float64)
+    for reference in ((), (torch.randn(20, 5).double(), torch.randint(0, 8, (20,)))):
+        for arguments in itertools.product(
+            ("hardest", 2, "semihard"), (None,), ("batch", "pool")
+        ):
+            small, whole = SymmMiner(*arguments), pml_symm.SymmMiner(*arguments)
+            assert sets(small(embeddings, labels, *reference)) == sets(
+                whole(embeddings, labels, *reference)
+            ), (size, arguments)
+print("the same")
+"""
+
+
+def checkout_of_installed(tmp_path):
     installed = Path(pytorch_metric_learning.__file__).parent
     shutil.copytree(
         installed,
@@ -58,14 +84,21 @@ def generated(tmp_path_factory):
     for page in ("losses", "miners"):
         (tmp_path / "docs" / f"{page}.md").write_text(PAGE)
     (tmp_path / "CONTENTS.md").write_text(CONTENTS)
-    return tmp_path, generate(tmp_path)
+    return tmp_path
 
 
-def run(checkout, *arguments):
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    """A checkout, and what was written there."""
+    checkout = checkout_of_installed(tmp_path_factory.mktemp("checkout"))
+    return checkout, generate(checkout)
+
+
+def run(checkout, *arguments, path="src"):
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=checkout,
-        env={"PYTHONPATH": "src", "PATH": ""},
+        env={"PYTHONPATH": path, "PATH": ""},
         capture_output=True,
         text=True,
     )
@@ -139,3 +172,45 @@ def test_not_a_checkout(tmp_path):
     found = run(Path(__file__).parents[1], "-m", "upstream", str(tmp_path))
     assert found.returncode == 2
     assert "must be a checkout of pytorch-metric-learning 2.x" in found.stderr
+
+
+def test_miner_alone(tmp_path):
+    checkout = checkout_of_installed(tmp_path)
+    before = contents(checkout)
+    written = generate(checkout, only="miner")
+    changed = contents(checkout)
+    assert {x for x in changed if changed[x] != before.get(x)} == set(written)
+    assert not any("loss" in str(path) for path in written)
+
+    sources = [x for x in written if x.parts[0] == "src" and x not in before]
+    assert sum(changed[x].count("\n") for x in sources) <= 300
+    for path in (x for x in written if x.suffix == ".py"):
+        assert not re.search("pml_symm|upstream|mypy|Symm[A-Z]\\w*Loss", changed[path]), (
+            path
+        )
+
+    found = run(checkout, "-m", "unittest", "discover", "-t", ".", "-s", "tests")
+    assert found.returncode == 0, found.stderr
+    assert int(re.search(r"Ran (\d+) tests", found.stderr)[1]) == 7
+    found = run(checkout, "-c", SAME_TUPLES, path=f"src:{Path(__file__).parents[1]}")
+    assert found.stdout == "the same\n", found.stderr
+
+    section = changed[Path("docs/miners.md")].split("## SymmMiner")[1]
+    assert "utils.symm.SymmSynthesizer(alpha=2.0, beta=1.0, pairing='all')" in section
+    assert "[**SymmMiner**]" in changed[Path("CONTENTS.md")]
+    assert generate(checkout, only="miner") == written
+    assert contents(checkout) == changed
+
+
+def test_miner_alone_not_after_the_losses(generated):
+    with pytest.raises(ValueError, match="only='miner' needs a checkout without"):
+        generate(generated[0], only="miner")
+
+
+def test_only_is_checked(tmp_path):
+    with pytest.raises(ValueError, match="only must be 'miner', got 'losses'"):
+        generate(tmp_path, only="losses")
+    root = Path(__file__).parents[1]
+    found = run(root, "-m", "upstream", str(tmp_path), "--only", "losses")
+    assert found.returncode == 2
+    assert "--only" in found.stderr

@@ -18,8 +18,14 @@ def main() -> int:
         "documentation. What an earlier call wrote is replaced.",
     )
     parser.add_argument("checkout", type=Path, help="folder of the checkout")
+    parser.add_argument(
+        "--only",
+        choices=["miner"],
+        help="the first contribution: SymmMiner and SymmSynthesizer, nothing else",
+    )
+    arguments = parser.parse_args()
     try:
-        written = generate(parser.parse_args().checkout)
+        written = generate(arguments.checkout, arguments.only)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -15,12 +15,15 @@ PAPER = "https://arxiv.org/pdf/2001.11658.pdf"
 SITE = "https://kevinmusgrave.github.io/pytorch-metric-learning"
 
 
-def write(checkout: Path, classes: Mapping[str, str]) -> list[Path]:
+def write(
+    checkout: Path, classes: Mapping[str, str], helpers: Mapping[str, str]
+) -> list[Path]:
     """Write a section for each class, and a row of CONTENTS.md.
 
     Args:
         checkout: folder of a checkout of PML.
         classes: name -> "losses" or "miners".
+        helpers: name -> the class of utils.symm that its section ends with.
 
     Returns:
         The files that were changed.
@@ -28,7 +31,10 @@ def write(checkout: Path, classes: Mapping[str, str]) -> list[Path]:
     contents = checkout / "CONTENTS.md"
     for name, package in classes.items():
         page = checkout / "docs" / f"{package}.md"
-        page.write_text(_with_section(page.read_text(), name, section(name, package)))
+        text = section(name, package)
+        if name in helpers:
+            text += "\n#" + section(helpers[name], "utils.symm")
+        page.write_text(_with_section(page.read_text(), name, text))
         contents.write_text(_with_row(contents.read_text(), name, package))
     return [
         contents,
@@ -85,7 +91,7 @@ def _signature(kind: type) -> str:
         x.name if x.default is x.empty else f"{x.name}={x.default!r}"
         for x in parameters.values()
     ]
-    takes_more = kind.__name__ != "SymmLoss"
+    takes_more = kind.__name__ not in ("SymmLoss", "SymmSynthesizer")
     return ", ".join([*shown, "**kwargs"] if takes_more else shown)
 
 

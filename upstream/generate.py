@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pml_symm
@@ -13,6 +14,7 @@ import pml_symm
 from . import documentation
 
 OWN = Path(pml_symm.__file__).parent
+SMALL = Path(__file__).parent / "small"
 TESTS = Path(__file__).parent / "tests"
 PACKAGE = "pytorch_metric_learning"
 
@@ -31,28 +33,49 @@ INTERNAL = "utils.symm"
 
 _NOT_TAKEN = ("__init__", "accuracy_calculator")
 
+_SMALL = ("symm_miner", "symm_synthesizer", "synthetic_batch")
+"""The modules of only="miner", from upstream/small where they are there."""
 
-def generate(checkout: Path) -> list[Path]:
+
+def generate(checkout: Path, only: str | None = None) -> list[Path]:
     """Write modules, exports, tests and documentation, formatted as PML wants it.
 
     Args:
         checkout: folder of a checkout of PML 2.x.
+        only: "miner" for SymmMiner and SymmSynthesizer alone, as upstream/small has
+            them; None for everything.
 
     Returns:
         The files that were written or changed, relative to it.
 
     Raises:
-        ValueError: it is no checkout of PML 2.x.
+        ValueError: it is no checkout of PML 2.x; an unknown only; only="miner" where
+            the losses are written already.
         OSError: it cannot be read or written.
     """
+    if only not in (None, "miner"):
+        raise ValueError(f"only must be 'miner', got {only!r}")
     source = checkout / "src" / PACKAGE
     version = source / "__init__.py"
     if not version.is_file() or '__version__ = "2.' not in version.read_text():
         raise ValueError(f"{checkout} must be a checkout of pytorch-metric-learning 2.x")
-    written = [*_modules(source), *_exports(source), *_tests(checkout)]
+    if only is not None and (source / "losses" / "symm_loss.py").exists():
+        raise ValueError(f"only={only!r} needs a checkout without the losses: {checkout}")
+    public = {
+        module: place
+        for module, place in PUBLIC.items()
+        if only is None or module in _SMALL
+    }
+    written = [
+        *_modules(source, only),
+        *_exports(source, public),
+        *_tests(checkout, only),
+    ]
     _format(written, checkout)
     written += documentation.write(
-        checkout, {name: where for where, name in PUBLIC.values()}
+        checkout,
+        {name: where for where, name in public.values()},
+        {"SymmMiner": "SymmSynthesizer"} if only else {},
     )
     return sorted(path.relative_to(checkout) for path in written)
 
@@ -61,7 +84,7 @@ def _place(module: str) -> str:
     return PUBLIC[module][0] if module in PUBLIC else INTERNAL
 
 
-def _modules(source: Path) -> list[Path]:
+def _modules(source: Path, only: str | None) -> list[Path]:
     folder = source / INTERNAL.replace(".", "/")
     folder.mkdir(exist_ok=True)
     exports = folder / "__init__.py"
@@ -71,8 +94,10 @@ def _modules(source: Path) -> list[Path]:
     )
     written = [exports]
     for path in sorted(OWN.glob("*.py")):
-        if path.stem in _NOT_TAKEN:
+        if path.stem in _NOT_TAKEN or (only and path.stem not in _SMALL):
             continue
+        if only and (SMALL / path.name).exists():
+            path = SMALL / path.name
         place = _place(path.stem)
         target = source / place.replace(".", "/") / path.name
         target.write_text(_translated(path.read_text(), place, source))
@@ -82,8 +107,9 @@ def _modules(source: Path) -> list[Path]:
 
 def _translated(text: str, place: str, source: Path) -> str:
     """A module's text with PML's relative imports and its own names in examples."""
+    text = re.sub(r"^# mypy: .*\n", "", text)
     text = re.sub(
-        r"^from \.(\w+) import",
+        r"^from (?:pml_symm)?\.(\w+) import",
         lambda m: f"from {_relative(place, f'{_place(m[1])}.{m[1]}')} import",
         text,
         flags=re.M,
@@ -145,16 +171,16 @@ def _public_place(name: str) -> str:
     return f"{PACKAGE}.{INTERNAL}"
 
 
-def _exports(source: Path) -> list[Path]:
+def _exports(source: Path, public: Mapping[str, tuple[str, str]]) -> list[Path]:
     written = []
-    for package in ("losses", "miners"):
+    for package in sorted({where for where, _ in public.values()}):
         path = source / package / "__init__.py"
         lines = [
             x for x in path.read_text().splitlines() if not x.startswith("from .symm_")
         ]
         lines += [
             f"from .{module} import {name}"
-            for module, (where, name) in PUBLIC.items()
+            for module, (where, name) in public.items()
             if where == package
         ]
         path.write_text("\n".join(lines) + "\n")
@@ -162,9 +188,11 @@ def _exports(source: Path) -> list[Path]:
     return written
 
 
-def _tests(checkout: Path) -> list[Path]:
+def _tests(checkout: Path, only: str | None) -> list[Path]:
     written = []
     for path in sorted(TESTS.rglob("test_*.py")):
+        if only and path.parent.name == "losses":
+            continue
         target = checkout / "tests" / path.relative_to(TESTS)
         shutil.copyfile(path, target)
         written.append(target)

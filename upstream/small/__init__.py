@@ -1,0 +1,1 @@
+"""The first contribution: SymmMiner and SymmSynthesizer alone, written for PML."""
