@@ -1,15 +1,19 @@
 """python -m benchmarks report: what is in the file, and how it behaves in a browser."""
 
+import html
 import json
 import re
 import shutil
+import sqlite3
+from collections import Counter
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.reporting.report import read
+from benchmarks.reporting.finished_runs import read
 from benchmarks.training import embedding_map
 from benchmarks.training.run import run
 from benchmarks.training.settings import Settings
@@ -17,6 +21,8 @@ from benchmarks.training.settings import Settings
 ROOT = Path(__file__).parents[3]
 TINY = ["--steps", "4", "--test-interval", "2", "--batch-size", "8", "--width", "2"]
 SPEED = ROOT / "docs" / "speed" / "speed.csv"
+MARKUP = "<script>alert(1)</script>"
+FOLDER_OF_MARKUP = "<img src=x onerror=alert(2)>"
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +93,60 @@ def test_plots_have_text_alternatives(page):
     assert plots == 6
 
 
+@pytest.fixture(scope="module")
+def page_of_markup(runs, tmp_path_factory):
+    """A report of runs whose folder, setting and loss are named by markup."""
+    folder = shutil.copytree(runs, tmp_path_factory.mktemp("runs") / FOLDER_OF_MARKUP)
+    with sqlite3.connect(folder / "records.db") as database:
+        database.execute(
+            "UPDATE results SET result = json_set(result, '$.settings.trunk', ?) "
+            "WHERE json_extract(result, '$.settings.seed') = 1",
+            (MARKUP,),
+        )
+    speed = folder / "speed.csv"
+    speed.write_text(SPEED.read_text().replace("N-pairs", MARKUP))
+    path = folder / "report.html"
+    assert main(["report", str(folder), "--out", str(path), "--speed", str(speed)]) == 0
+    return path
+
+
+class Texts(HTMLParser):
+    """What a page shows, and its scripts."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.shown, self.scripts, self.elements = [], [], Counter()
+        self.feed(page.read_text())
+
+    def handle_starttag(self, tag, attributes):
+        self.elements[tag] += 1
+
+    def handle_data(self, data):
+        (self.scripts if self.cdata_elem == "script" else self.shown).append(data)
+
+
+def test_names_are_shown_as_text(page, page_of_markup):
+    found = Texts(page_of_markup)
+    assert FOLDER_OF_MARKUP in found.shown
+    assert f"Symm + Triplet, trunk = {MARKUP}" in found.shown
+    assert MARKUP in found.shown
+    plain = Texts(page)
+    assert found.elements["img"] == plain.elements["img"]
+    # One run a label has no difference, and so no plot of it.
+    assert found.elements["script"] == plain.elements["script"] - 1
+    plots = [json.loads(x) for x in found.scripts if x.startswith('{"data"')]
+    names = [line["name"] for plot in plots for line in plot["data"]]
+    # Plotly takes tags in names for HTML.
+    assert not any("<" in name for name in names)
+    assert f"Triplet, trunk = {MARKUP}" in map(html.unescape, names)
+
+
+def test_the_folder_it_is_called_in_has_a_name(runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(runs)
+    assert main(["report", ".", "--out", str(tmp_path / "report.html")]) == 0
+    assert "<h2>demo</h2>" in (tmp_path / "report.html").read_text()
+
+
 def test_runs_that_were_not_tested_are_left_out(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = Settings(
@@ -146,6 +206,19 @@ class TestInChromium:
         tab.wait_for_selector("body[data-ready=true]", timeout=60_000)
         yield tab
         assert problems == []
+        tab.close()
+
+    def test_names_are_shown_as_text(self, browser, page_of_markup):
+        tab = browser.new_page()
+        dialogs = []
+        tab.on("dialog", lambda x: (dialogs.append(x.message), x.dismiss()))
+        tab.goto(page_of_markup.as_uri())
+        tab.wait_for_selector("body[data-ready=true]", timeout=60_000)
+        assert tab.locator("h2").first.text_content() == FOLDER_OF_MARKUP
+        legend = tab.locator(".legendtext").all_text_contents()
+        assert f"Triplet, trunk = {MARKUP}" in legend
+        assert f"{MARKUP}, Symm" in legend
+        assert dialogs == []
         tab.close()
 
     def test_tables_sort(self, shown):

@@ -1,0 +1,82 @@
+"""The finished runs of an output folder, by what they share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..methods.methods import METHODS, Synthesis
+from ..training import embedding_map, records
+
+# What only Symm methods look at: a base is the same without it.
+_SYNTHESIS = {field.name for field in fields(Synthesis)}
+
+
+class FinishedRuns(NamedTuple):
+    """The runs of an output folder that were tested.
+
+    Attributes:
+        name: of the folder.
+        variants: label -> what its runs found, by seed.
+        bases: label -> the variant that it is compared with, or None.
+        maps: label -> the folder of its first run, if that has a map.
+    """
+
+    name: str
+    variants: dict[str, list[dict[str, Any]]]
+    bases: dict[str, str | None]
+    maps: dict[str, Path]
+
+
+def read(folder: Path) -> FinishedRuns:
+    """What the database of an output folder holds; nothing, if there is none."""
+    found = {
+        name: result
+        for name, result in records.read_all(folder / records.DATABASE).items()
+        if result["test"]
+    }
+    every = [result["settings"] for result in found.values()]
+    varying = [
+        name
+        for name in (every[0] if every else {})
+        if name not in ("seed", "method", "learning_rate", "head_factor", "touch_test")
+        and len({json.dumps(x.get(name)) for x in every}) > 1
+    ]
+    variants: dict[str, list[dict[str, Any]]] = {}
+    maps: dict[str, Path] = {}
+    for name, result in found.items():
+        label = _label(result["settings"], varying)
+        variants.setdefault(label, []).append(result)
+        if (folder / name / embedding_map.NAME).exists():
+            maps.setdefault(label, folder / name)
+    for results in variants.values():
+        results.sort(key=lambda x: x["settings"]["seed"])
+    bases = {
+        label: _base(results[0]["settings"], varying, variants)
+        for label, results in variants.items()
+    }
+    # Resolved, since "." has no name.
+    return FinishedRuns(folder.resolve().name, variants, bases, maps)
+
+
+def _label(settings: Mapping[str, Any], varying: Iterable[str]) -> str:
+    is_symm = METHODS[settings["method"]].is_symm
+    parts = [
+        f"{name} = {settings[name]}"
+        for name in varying
+        if settings.get(name) is not None and (is_symm or name not in _SYNTHESIS)
+    ]
+    return ", ".join([settings["method"], *parts])
+
+
+def _base(
+    settings: Mapping[str, Any], varying: Iterable[str], labels: Iterable[str]
+) -> str | None:
+    method = METHODS[settings["method"]].base
+    if method is None:
+        return None
+    label = _label({**settings, "method": method}, varying)
+    return label if label in labels else None

@@ -1,0 +1,128 @@
+"""Plots of the report: each a Plotly figure, and the same as a table.
+
+Plotly takes tags in labels for HTML: labels are escaped, to be shown as they are.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import plotly.graph_objects as go
+from scipy.stats import ttest_rel
+
+from . import tables
+from .finished_runs import FinishedRuns
+
+_TIMES = ("PML ms", "Symm ms")
+
+
+class Plot(NamedTuple):
+    """A plot, and its values for those who cannot see it.
+
+    Attributes:
+        title: what it shows.
+        figure: data and layout, as plotly.js takes them.
+        rows: of the table of its values, the first of them the header.
+    """
+
+    title: str
+    figure: dict[str, Any]
+    rows: Sequence[Sequence[str]]
+
+
+def plot(title: str, figure: go.Figure, rows: Sequence[Sequence[str]]) -> Plot:
+    """A plot in the report's look."""
+    figure.update_layout(
+        margin={"l": 60, "r": 16, "t": 16, "b": 48},
+        legend={"orientation": "h", "y": -0.2},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+    )
+    return Plot(title, json.loads(figure.to_json()), rows)
+
+
+def difference_plot(runs: FinishedRuns) -> Plot | None:
+    """Base against the others, paired by seed, with 95 % intervals."""
+    bases = {
+        label: base
+        for label, base in runs.bases.items()
+        if base is not None and len(runs.variants[label]) == len(runs.variants[base]) > 1
+    }
+    if not bases:
+        return None
+    figure = go.Figure()
+    for metric, title in tables.COMPARED.items():
+        intervals = np.array(
+            [
+                ttest_rel(
+                    tables.percentages(runs.variants[label], metric),
+                    tables.percentages(runs.variants[base], metric),
+                ).confidence_interval()
+                for label, base in bases.items()
+            ]
+        )
+        figure.add_scatter(
+            x=intervals.mean(axis=1),
+            y=[html.escape(label) for label in bases],
+            error_x={"type": "data", "array": np.ptp(intervals, axis=1) / 2},
+            mode="markers",
+            name=title,
+            marker={"size": 9},
+        )
+    figure.add_vline(0, line={"dash": "dot", "color": "gray"})
+    figure.update_xaxes(title="points above the base, 95 % interval")
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    figure.update_layout(height=140 + 36 * len(bases))
+    rows = tables.difference_rows(runs.variants, bases)
+    return plot("Difference to the base loss, paired by seed", figure, rows)
+
+
+def curve_plot(runs: FinishedRuns, title: str, series: str, values: str) -> Plot | None:
+    """A mean over the seeds by step, a line for each variant that has it."""
+    figure = go.Figure()
+    rows = [["variant", "first, %", "last, %"]]
+    for label, results in runs.variants.items():
+        steps = results[0][series]["step"]
+        if not steps:
+            continue
+        shares = np.array([result[series][values] for result in results], dtype=float)
+        mean = 100 * shares.mean(axis=0)
+        figure.add_scatter(x=steps, y=mean.round(3), mode="lines", name=html.escape(label))
+        rows.append([label, f"{mean[0]:.1f}", f"{mean[-1]:.1f}"])
+    if len(rows) == 1:
+        return None
+    figure.update_xaxes(title="training step")
+    figure.update_yaxes(title="%")
+    figure.update_layout(height=420 + 16 * len(rows))  # room for the legend
+    return plot(f"{title}, mean over the seeds", figure, rows)
+
+
+def speed_plot(path: Path) -> Plot:
+    """Times of a speed.csv by batch, two samples a class."""
+    with path.open(newline="") as file:
+        lines = [line for line in csv.DictReader(file) if line["m"] == "2"]
+    figure = go.Figure()
+    rows = [["loss", "batch", "PML, ms", "Symm, ms"]]
+    rows += [
+        [x["loss"], x["batch"], *(f"{float(x[y]):.2f}" if x[y] else "" for y in _TIMES)]
+        for x in lines
+    ]
+    for loss in dict.fromkeys(line["loss"] for line in lines):
+        for column, dash in zip(_TIMES, ("dot", "solid"), strict=True):
+            own = [x for x in lines if x["loss"] == loss and x[column]]
+            if own:
+                figure.add_scatter(
+                    x=[int(x["batch"]) for x in own],
+                    y=[float(x[column]) for x in own],
+                    name=html.escape(f"{loss}, {column.split()[0]}"),
+                    line={"dash": dash},
+                )
+    figure.update_xaxes(type="log", title="batch")
+    figure.update_yaxes(type="log", title="ms, forward and backward")
+    return plot("Time of a loss, two samples a class", figure, rows)
