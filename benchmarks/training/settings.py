@@ -100,7 +100,12 @@ class Settings(Synthesis, CommonSettings):
                 "the trunk of glyphs must be convnet, and that of photographs another "
                 f"one, got dataset={self.dataset!r} and trunk={self.trunk!r}"
             )
-        METHODS[self.method].make(self)  # for its errors
+        try:
+            METHODS[self.method].make(self)  # for its errors
+        except TypeError as error:
+            raise ValueError(
+                f"candidates={self.candidates!r} does not fit {self.method}"
+            ) from error
         if self.start not in ("scratch", "softmax"):
             raise ValueError(f"start must be scratch or softmax, got {self.start!r}")
         if self.start == "softmax" and not self.reserve:

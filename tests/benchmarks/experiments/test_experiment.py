@@ -176,4 +176,6 @@ def test_a_setting_that_does_not_fit_the_method_is_refused(tmp_path, capsys):
     arguments = ["compare", "--out", str(tmp_path / "out"), "--candidates", "official"]
     assert main([*arguments, "--hardness", "2", "--methods", "Symm + N-pairs"]) == 2
     assert "candidates" in capsys.readouterr().err
+    assert main([*arguments, "--methods", "Symm + Lifted"]) == 2
+    assert "candidates='official' does not fit Symm + Lifted" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
