@@ -179,6 +179,7 @@ def test_a_full_disk_stops_with_an_error_and_keeps_the_checkpoint(whole, tmp_pat
     process.kill()
     process.communicate()
     newest = max(x["epoch"] for x in kept(folder))
+    (folder / "tmpkilled.pt").write_bytes(b"what a kill leaves of a checkpoint")
 
     def no_room():
         # No file may grow beyond this: as on a disk that is full, writing fails.
