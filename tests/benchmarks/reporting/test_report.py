@@ -1,5 +1,6 @@
 """python -m benchmarks report: what is in the file, and how it behaves in a browser."""
 
+import base64
 import html
 import json
 import re
@@ -13,7 +14,9 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.reporting.finished_runs import read
+from benchmarks.reporting import tables
+from benchmarks.reporting.finished_runs import FinishedRuns, read
+from benchmarks.reporting.plots import difference_plot
 from benchmarks.training import embedding_map
 from benchmarks.training.run import run
 from benchmarks.training.settings import Settings
@@ -139,6 +142,25 @@ def test_names_are_shown_as_text(page, page_of_markup):
     # Plotly takes tags in names for HTML.
     assert not any("<" in name for name in names)
     assert f"Triplet, trunk = {MARKUP}" in map(html.unescape, names)
+
+
+def test_differences_and_their_intervals():
+    def found(*recalls):
+        metrics = [dict.fromkeys(tables.COMPARED, recall) for recall in recalls]
+        return [{"test": x} for x in metrics]
+
+    def numbers(array):
+        # Plotly writes arrays in base 64.
+        return np.frombuffer(base64.b64decode(array["bdata"]), array["dtype"])
+
+    variants = {"base": found(0.80, 0.81, 0.82), MARKUP: found(0.81, 0.821, 0.83)}
+    runs = FinishedRuns("", variants, {"base": None, MARKUP: "base"}, {})
+    for line in difference_plot(runs).figure["data"]:
+        # Plotly takes tags in labels for HTML.
+        assert line["y"] == [html.escape(MARKUP)]
+        # As paired_difference has it: +1.03 [+0.89, +1.18].
+        assert numbers(line["x"]) == pytest.approx([1.03], abs=0.01)
+        assert numbers(line["error_x"]["array"]) == pytest.approx([0.145], abs=0.01)
 
 
 def test_the_folder_it_is_called_in_has_a_name(runs, tmp_path, monkeypatch):
