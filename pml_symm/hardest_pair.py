@@ -19,13 +19,12 @@ from torch.nn.functional import max_pool2d
 
 from .point_weights import Points
 
-# A tile stays in a CPU's cache, but not at the price of matrix products of few rows; other
-# devices want few and large operators.
+# For the memory's sake, no tile has more candidates at a time than this. A GPU wants such
+# large operators; on a CPU a tile stays in the cache, but not at the price of matrix
+# products of few rows.
+_MOST_CANDIDATES = 1 << 24
 _CANDIDATES = {"cpu": 1 << 18}
 _MEMBERS = {"cpu": 128}
-_CANDIDATES_ELSEWHERE, _MEMBERS_ELSEWHERE = 1 << 26, 4096
-# For the memory's sake, no tile has more candidates at a time than this.
-_MOST_CANDIDATES = 1 << 24
 
 
 class HardestPair(NamedTuple):
@@ -190,7 +189,7 @@ class _HardestPair(torch.autograd.Function):
                         found, (value, place + first * L), search.rank
                     )
                 found = value, place
-            value, place = value[:, -1], place[:, -1].to(_smallest_dtype(K * L + 1))
+            value, place = value[:, -1], place[:, -1].to(_smallest_dtype(K * L))
             k = torch.div(place, L, rounding_mode="floor")
             l = place - k * L
             if search.symmetric and here == there:
@@ -325,11 +324,10 @@ def _through_twin(
 def _steps(rows: Points, columns: Points, same_members: bool) -> tuple[int, int]:
     """How many row classes and column classes a tile has."""
     device = rows.members.device.type
-    of_tile = _CANDIDATES.get(device, _CANDIDATES_ELSEWHERE)
+    of_tile = _CANDIDATES.get(device, _MOST_CANDIDATES)
     candidates = rows.weights.shape[1] * columns.weights.shape[1]
     members = max(rows.weights.shape[2], columns.weights.shape[2])
-    least = _MEMBERS.get(device, _MEMBERS_ELSEWHERE) // members
-    side = max(isqrt(of_tile // candidates), least)
+    side = max(isqrt(of_tile // candidates), _MEMBERS.get(device, 0) // members)
     side = max(1, min(side, isqrt(_MOST_CANDIDATES // candidates)))
     if same_members:
         return side, side
@@ -405,7 +403,7 @@ def _largest_of_both(
 
 
 def _smallest_dtype(count: int) -> torch.dtype:
-    """The smallest integers that can number count things."""
-    if count <= 1 << 8:
+    """The smallest integers that hold a count, with which they are compared, too."""
+    if count < 1 << 8:
         return torch.uint8
     return torch.int32 if count < 1 << 31 else torch.int64

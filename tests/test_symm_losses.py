@@ -344,6 +344,14 @@ class TestSyntheticRatio:
         loss(*batch())
         assert not hasattr(loss, "synthetic_ratio")
 
+    def test_no_synthesis_in_large_classes(self):
+        # 256 originals, and nothing else: more than a byte counts.
+        loss = SymmTripletMarginLoss(
+            synthesizer=SymmSynthesizer(pairing="none"), collect_stats=True
+        )
+        loss(*batch(classes=2, m=256))
+        assert loss.synthetic_ratio == 0.0
+
     @pytest.mark.parametrize(
         "make",
         [
