@@ -224,9 +224,9 @@ class SymmMixin:
             row = groups.class_of[pairs.positive]
         if self.hardness == "semihard":
             # Each pair is a row of its own, where only what is less similar competes.
-            order = torch.argsort(classes if row is None else row, stable=True)
-            row_classes = order if row is None else row[order]
-            row = None if row is None else torch.argsort(order)
+            pair_classes = classes if row is None else row
+            row_classes, order = torch.sort(pair_classes, stable=True)
+            row = torch.argsort(order)
             rows = [
                 x.rows(index)
                 for x, index in zip(points, groups.split(row_classes), strict=True)
@@ -261,11 +261,15 @@ class SymmMixin:
     ) -> tuple[Tensor, Negatives]:
         """As compare, for distances that need the synthetic points themselves."""
         distance = self.distance  # type: ignore[attr-defined]
-        rows = torch.cat([group.flatten() for group in groups.groups])
+        rows = torch.cat([group.flatten() for group in groups.groups]).sort().values
         class_of = groups.class_of
         pool = self.synthesizer(ref_emb[rows], class_of[rows])
         matrix = distance(pool.embeddings)
-        values = distance(embeddings, ref_emb)[pairs.anchor, pairs.positive]
+        if embeddings is ref_emb:
+            first, second = (torch.searchsorted(rows, x) for x in pairs[:2])
+            values = matrix[first, second]
+        else:
+            values = distance(embeddings, ref_emb)[pairs.anchor, pairs.positive]
         classes = torch.arange(groups.num_classes, device=ref_emb.device)
         row_classes = pair_classes = class_of[pairs.positive]
         selected = class_pair_hardness(
