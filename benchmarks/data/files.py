@@ -34,3 +34,9 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a kill left of files that written_whole was writing to a folder."""
+    for path in folder.glob(f"{tempfile.gettempprefix()}*"):
+        path.unlink()

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..data.files import remove_unfinished
 from . import checkpoint, processes, records
 from .settings import Settings
 
@@ -76,8 +77,7 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
                 f"{folder} was stopped with {last['own']['processes']} processes and can "
                 f"go on with as many, got {processes.world_size()}; --force starts it again"
             )
-        for part in folder.glob(f"tmp*{Path(checkpoint.NAME).suffix}"):
-            part.unlink()  # of a checkpoint that was being written when the run was killed
+        remove_unfinished(folder)
         steps = last["epoch"] * settings.test_interval + last["iteration"]
         records.trim(database, folder.name, last["epoch"], steps)
         LOGGER.warning("%s goes on after step %d", folder, steps)
