@@ -1,0 +1,104 @@
+"""Class-disjoint splits of a dataset, and what their items are."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+FOLDS = 4  # as in Musgrave et al., ECCV 2020
+VALIDATION_SHARE = 0.1  # of the training classes
+PRETRAINING_SHARE = 1 / 3  # of the training classes, where some are kept for another task
+
+
+class Items(Protocol):
+    """Pictures or texts as tensors, prepared in one way.
+
+    Attributes:
+        labels: shape (N,), int64.
+        is_random: whether an item is another tensor each time, as augmentation makes it.
+    """
+
+    labels: np.ndarray
+    is_random: bool
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all that the tensors depend on, in hexadecimal."""
+
+
+class Subset(Dataset):
+    """Some rows of items.
+
+    Args:
+        items: all of them.
+        rows: shape (M,), int64, which of them.
+
+    Attributes:
+        labels: shape (M,), int64.
+    """
+
+    def __init__(self, items: Items, rows: np.ndarray) -> None:
+        self.items, self.rows = items, rows
+        self.labels = np.asarray(items.labels, dtype=np.int64)[rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.items[int(self.rows[index])]
+
+
+class SplitClasses(NamedTuple):
+    """Which classes are in which split; no class is in two.
+
+    Attributes:
+        pretrain: for another task that comes first; may be empty.
+        train, val, test: as they say. Each is an int64 array of labels.
+    """
+
+    pretrain: np.ndarray
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+
+
+def split_classes(
+    training: np.ndarray,
+    testing: np.ndarray,
+    seed: int,
+    max_classes: int | None = None,
+    train_classes: int | None = None,
+    fold: int | None = None,
+    reserve: bool = False,
+) -> SplitClasses:
+    """Split the training classes at random; the test classes are fixed.
+
+    Args:
+        training: labels of the classes to train on, or of their items.
+        testing: labels of the classes to test on, or of their items.
+        seed: which of the training classes validate.
+        max_classes: keep so many classes of each split, or None for all.
+        train_classes: keep so many classes to train on, or None for all.
+        fold: of FOLDS equal parts of the training classes, which one validates, or None
+            for a tenth of them.
+        reserve: keep a third of the training classes for another task.
+
+    >>> split_classes(np.arange(20), np.arange(20, 40), seed=0).val
+    array([ 4, 19])
+    """
+    classes = np.random.default_rng(seed).permutation(np.unique(training))
+    reserved = round(PRETRAINING_SHARE * len(classes)) if reserve else 0
+    pretrain, classes = classes[:reserved], classes[reserved:]
+    validating = classes[: max(2, round(VALIDATION_SHARE * len(classes)))]
+    if fold is not None:
+        validating = np.array_split(classes, FOLDS)[fold]
+    train = classes[~np.isin(classes, validating)][:max_classes][:train_classes]
+    return SplitClasses(
+        pretrain, train, validating[:max_classes], np.unique(testing)[:max_classes]
+    )
