@@ -41,18 +41,23 @@ class StemAndRest(NamedTuple):
 def freeze_until(trunk: Trunk, number: int) -> StemAndRest:
     """Freeze the first stages of a trunk.
 
+    Both parts share the stages with the trunk that is given.
+
     Args:
         trunk: a pre-trained one.
-        number: of stages; all of them leave no rest to train.
+        number: of stages, from none, which leaves the trunk as it is, to all of them,
+            which leaves no stage to train.
 
     Raises:
         ValueError: the trunk has fewer stages.
     """
     stages = trunk.stages
-    if not 1 <= number <= len(stages):
+    if not 0 <= number <= len(stages):
         raise ValueError(
-            f"freeze_until must be from 0 to {len(stages)}, the stages of this trunk, got "
-            f"{number}"
+            f"freeze_until must be from 0 to {len(stages)}, the number of this trunk's "
+            f"stages, got {number}"
         )
+    if number == 0:
+        return StemAndRest(nn.Sequential(), trunk)
     stem = nn.Sequential(*stages[:number]).eval().requires_grad_(False)
     return StemAndRest(stem, trunk._replace(stages=FixedStatistics(*stages[number:])))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PAPER_SIZE = 227  # pixels, of the paper's crops
 GLYPH_SIZE = 32  # pixels
 
 _ONE_NAME = ("convnet", "googlenet", "resnet50", "efficientnet-lite0", "minilm")
-_TIMM = "timm:"
+_TIMM, _ENCODER = "timm:", "sentence-encoder:"
 
 
 class Pixels(NamedTuple):
@@ -42,11 +42,13 @@ class Trunk(NamedTuple):
             after the other.
         features: how many.
         pixels: what it wants of pictures; None if it reads texts.
+        tokenize: from N texts to ids of shape (N, T), int64; None if it sees pictures.
     """
 
     stages: nn.Sequential
     features: int
     pixels: Pixels | None = None
+    tokenize: Callable[[Sequence[str]], Tensor] | None = None
 
 
 def check_name(name: str) -> None:
@@ -54,9 +56,10 @@ def check_name(name: str) -> None:
 
     >>> check_name("timm:vgg11")
     """
-    if name not in _ONE_NAME and not name.startswith((_TIMM, "minilm:")):
+    if name not in _ONE_NAME and not name.startswith((_TIMM, _ENCODER)):
         raise ValueError(
-            f"trunk must be one of {', '.join(_ONE_NAME)}, timm:NAME, got {name!r}"
+            f"trunk must be one of {', '.join(_ONE_NAME)}, {_TIMM}NAME or "
+            f"{_ENCODER}NAME, got {name!r}"
         )
 
 
@@ -66,7 +69,7 @@ def reads_texts(name: str) -> bool:
     >>> reads_texts("minilm"), reads_texts("convnet")
     (True, False)
     """
-    return name.startswith("minilm")
+    return name == "minilm" or name.startswith(_ENCODER)
 
 
 def make_trunk(
@@ -77,7 +80,8 @@ def make_trunk(
     Args:
         name: "convnet" for glyphs and other small grey pictures; "googlenet" and
             "resnet50" of torchvision; "efficientnet-lite0", whose weights a package
-            carries; "timm:" and the name of any model of timm; "minilm" for texts.
+            carries; "timm:" and the name of any model of timm; for texts "minilm", or
+            "sentence-encoder:" and a folder or a name on the Hugging Face hub.
         width: channels of the convnet's first block.
         pretrained: with weights from ImageNet; torchvision and timm download them once.
         size: pixels of the square that it will see, if not its usual ones.
@@ -90,9 +94,10 @@ def make_trunk(
     if name == "convnet":
         return Trunk(small_convnet(width), 64 * width, _GREY)
     if reads_texts(name):
-        from .minilm import sentence_encoder
+        from .sentence_encoder import sentence_encoder, tokenizer
 
-        return sentence_encoder(name)
+        own = name.removeprefix(_ENCODER)
+        return Trunk(*sentence_encoder(own), tokenize=tokenizer(own))
     if name == "efficientnet-lite0":
         model, pixels = _efficientnet_lite0(pretrained)
     elif name.startswith(_TIMM):

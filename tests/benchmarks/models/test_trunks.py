@@ -145,7 +145,13 @@ def test_statistics_of_the_rest_do_not_move(small_trunk):
         assert torch.equal(value, before[name]) != is_trained, name
 
 
-@pytest.mark.parametrize("number", [-1, 0, 4])
+def test_nothing_need_be_frozen(small_trunk):
+    stem, rest = freeze_until(small_trunk, 0)
+    assert len(stem) == 0
+    assert rest is small_trunk
+
+
+@pytest.mark.parametrize("number", [-1, 4])
 def test_stages_that_are_not_there_cannot_be_frozen(number, small_trunk):
     with pytest.raises(ValueError, match=f"freeze_until must be from 0 to 3, .* {number}"):
         freeze_until(small_trunk, number)
