@@ -91,6 +91,7 @@ class Method:
         trainer: a name in trainers.TRAINERS.
         sampler: a name in samplers.SAMPLERS.
         trainer_options: for the trainer; see there.
+        needs_pairs: it learns nothing from a batch of one item a class, or of one class.
     """
 
     loss: Loss
@@ -100,6 +101,7 @@ class Method:
     trainer: str = "metric loss only"
     sampler: str = "m per class"
     trainer_options: dict[str, Any] = field(default_factory=dict)
+    needs_pairs: bool = True
 
     def make(self, synthesis: Synthesis) -> tuple[nn.Module, nn.Module | None]:
         """The loss, and the miner if there is one."""
