@@ -1,4 +1,4 @@
-"""The same emoji drawn in nine designs: a class for each emoji, a picture for each design."""
+"""The same emoji in nine designs: a class for each emoji, a picture for each design."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MIN_DRAWINGS = 5
 DIGEST = "a647d75d1db039eee841e267538c34d65a56910866ac3cf885a839321bc23709"
 """What digest() makes of the dataset that the documentation's tables are of."""
 
-# Skin tones differ in colour alone, keycaps in a small digit; and flags are no one's design.
+# Skin tones differ in colour alone, keycaps in a digit, and flags are not a set's own.
 _LEFT_OUT = re.compile(r"-skin-tone|^keycap-|^flag-")
 _RECORD, _LICENCES = "digest.txt", "LICENCES.md"
 
@@ -61,7 +61,9 @@ def emoji(out: Path) -> str:
     if (out / _RECORD).is_file():
         _check(out)
     elif out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ValueError(f"{out} has other things in it; name a folder that is empty or new")
+        raise ValueError(
+            f"{out} has other things in it; name a folder that is empty or new"
+        )
     else:
         _make(out)
     pictures = list(out.glob("*/*.png"))
@@ -198,7 +200,9 @@ def _fetch(name: str, folder: Path) -> Path:
         text=True,
     )
     if done.returncode:
-        raise OSError(f"npm cannot fetch {package}:\n{done.stderr.strip()}")
+        # What comes after the reason is the way through npm's own code.
+        reason = "\n".join(done.stderr.splitlines()[:4])
+        raise OSError(f"npm cannot fetch {package}:\n{reason}")
     (archive,) = folder.glob("*.tgz")
     unpack(archive, folder)
     return folder / "package"
@@ -228,7 +232,7 @@ def _licences(packages: Mapping[str, Path]) -> str:
     lines = [
         "# Licences",
         "",
-        f"The pictures are drawings of these sets, drawn at {SIZE} x {SIZE} pixels on white.",
+        f"The pictures are icons of these sets, drawn at {SIZE} x {SIZE} pixels on white.",
         "",
         "| picture | set | author | licence | package |",
         "| --- | --- | --- | --- | --- |",
