@@ -156,13 +156,13 @@ def _check(out: Path) -> None:
 
 
 def _make(out: Path) -> None:
-    resvg = _resvg()
+    npm, resvg = _npm(), _resvg()
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
         prefix=f"{out.name}.partial-", dir=out.parent
     ) as temporary:
         packages = {
-            name: _fetch(name, Path(temporary, name))
+            name: _fetch(npm, name, Path(temporary, name))
             for name in tqdm(SETS, desc="fetching sets", unit="set")
         }
         drawn = Path(temporary, "drawn")
@@ -171,6 +171,16 @@ def _make(out: Path) -> None:
         (drawn / _LICENCES).write_text(_licences(packages), encoding="utf-8")
         (drawn / _RECORD).write_text(f"{digest(drawn)}\n")
         drawn.rename(out)
+
+
+def _npm() -> str:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise FileNotFoundError(
+            "the emoji are fetched by npm, which is not there; install it, on Debian by: "
+            "apt install npm"
+        )
+    return npm
 
 
 def _resvg() -> ModuleType:
@@ -183,14 +193,8 @@ def _resvg() -> ModuleType:
     return resvg_py
 
 
-def _fetch(name: str, folder: Path) -> Path:
+def _fetch(npm: str, name: str, folder: Path) -> Path:
     """The unpacked package of a set."""
-    npm = shutil.which("npm")
-    if npm is None:
-        raise FileNotFoundError(
-            "the emoji are fetched by npm, which is not there; install it, on Debian by: "
-            "apt install npm"
-        )
     package = f"@iconify-json/{name}@{SETS[name]}"
     folder.mkdir()
     done = subprocess.run(
