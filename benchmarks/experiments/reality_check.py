@@ -12,7 +12,7 @@ from typing import Any
 
 import tyro
 
-from ..data.datasets import FOLDS
+from ..data.splits import FOLDS
 from ..methods.methods import METHODS
 from ..reporting import figures, tables
 from ..reporting.machine import machine

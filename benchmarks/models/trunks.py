@@ -1,14 +1,12 @@
-"""The trunks by name, and how photographs are prepared for them."""
+"""The trunks by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from torch import nn
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-RESIZED, CROPPED = 255, 227  # pixels, as in the paper
 
 Name = Literal["convnet", "googlenet", "resnet50"]
 
@@ -61,43 +59,13 @@ def small_convnet(width: int = 32) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Flatten())
 
 
-def photograph_transforms() -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """For training and for evaluation: resized, cropped, flipped, as in the paper.
-
-    Raises:
-        ImportError: torchvision cannot be imported.
-    """
-    transforms = _torchvision().transforms
-    tensor = [
-        transforms.ToTensor(),
-        transforms.Normalize(IMAGENET_MEAN, IMAGENET_DEVIATION),
-    ]
-    rgb = transforms.Lambda(_to_rgb)
-    resize = transforms.Resize((RESIZED, RESIZED))
-    to_train = transforms.Compose(
-        [
-            rgb,
-            resize,
-            transforms.RandomCrop(CROPPED),
-            transforms.RandomHorizontalFlip(),
-            *tensor,
-        ]
-    )
-    to_evaluate = transforms.Compose([rgb, resize, transforms.CenterCrop(CROPPED), *tensor])
-    return to_train, to_evaluate
-
-
-def _to_rgb(image: Any) -> Any:
-    return image.convert("RGB")
-
-
 def _torchvision() -> Any:
     try:
         import torchvision
     except (ImportError, RuntimeError) as error:
         # It raises RuntimeError where it was built for another torch.
         raise ImportError(
-            "photographs and their trunks need a torchvision that fits the installed "
+            "the trunks of photographs need a torchvision that fits the installed "
             f"torch: pip install 'pml-symm[images]' ({error})"
         ) from error
     return torchvision

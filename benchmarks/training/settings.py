@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from ..data import datasets
+from ..data.images import Preparation
+from ..data.splits import FOLDS, Splits
 from ..methods.methods import METHODS, Synthesis
 from ..models import trunks
 
@@ -91,10 +93,8 @@ class Settings(Synthesis, CommonSettings):
             number = getattr(self, name)
             if not 0 < number < float("inf"):
                 raise ValueError(f"{name} must be a finite positive number, got {number}")
-        if self.fold is not None and self.fold not in range(datasets.FOLDS):
-            raise ValueError(
-                f"fold must be from 0 to {datasets.FOLDS - 1}, got {self.fold}"
-            )
+        if self.fold is not None and self.fold not in range(FOLDS):
+            raise ValueError(f"fold must be from 0 to {FOLDS - 1}, got {self.fold}")
         if (self.dataset == "glyphs") != (self.trunk == "convnet"):
             raise ValueError(
                 "the trunk of glyphs must be convnet, and that of photographs another "
@@ -139,12 +139,11 @@ class Source:
     workers: int = 0
     skip_bad_images: bool = False
 
-    def splits(self, settings: Settings) -> datasets.Splits:
+    def splits(self, settings: Settings) -> Splits:
         """The dataset that the settings name.
 
         Raises:
-            ValueError: photographs without data_root, or not all there.
-            ImportError: photographs without torchvision.
+            ValueError: photographs without data_root, or not all there, or too few classes.
         """
         if settings.dataset == "glyphs":
             return datasets.glyphs(
@@ -162,8 +161,12 @@ class Source:
             self.data_root,
             settings.seed,
             settings.max_classes,
+            settings.train_classes,
             self.download,
-            trunks.photograph_transforms(),
+            Preparation(
+                227, trunks.IMAGENET_MEAN, trunks.IMAGENET_DEVIATION, augmentation="crop"
+            ),
             self.skip_bad_images,
             settings.fold,
+            settings.reserve,
         )
