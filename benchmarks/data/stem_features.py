@@ -68,7 +68,9 @@ class StemFeatures(Dataset):
         versions = augmentations if items.is_random else 1
         self.is_random = versions > 1
         self._digest = _digest(items, stem, versions)
-        computed = _Computed(_Versions(items, versions), stem, device, workers, before_batch)
+        computed = _Computed(
+            _Versions(items, versions), stem, device, workers, before_batch
+        )
         folder = (root or default_root()) / f"stem-{self._digest[:16]}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -124,7 +126,9 @@ def keep_stem(splits: Splits, stem: nn.Sequential, **options: Any) -> Splits:
         return Subset(kept[key], split.rows)
 
     return splits._replace(
-        train=with_stem(splits.train), val=with_stem(splits.val), test=with_stem(splits.test)
+        train=with_stem(splits.train),
+        val=with_stem(splits.val),
+        test=with_stem(splits.test),
     )
 
 

@@ -108,7 +108,9 @@ def make_trunk(
     try:
         return _in_stages(model, pixels)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"image_size={pixels.size} does not fit {name}: {error}") from error
+        raise ValueError(
+            f"image_size={pixels.size} does not fit {name}: {error}"
+        ) from error
 
 
 def small_convnet(width: int = 32) -> nn.Sequential:
@@ -243,5 +245,3 @@ def _torchvision() -> ModuleType:
             f"pip install torchvision ({error})"
         ) from error
     return torchvision
-
-

@@ -192,8 +192,7 @@ class Settings(Synthesis, CommonSettings):
             raise ValueError(f"freeze_until must be at least 0, got {self.freeze_until}")
         if self.freeze_until and self.dataset == "glyphs":
             raise ValueError(
-                "freeze_until is for datasets other than glyphs, got "
-                f"{self.freeze_until}"
+                f"freeze_until is for datasets other than glyphs, got {self.freeze_until}"
             )
         if self.freeze_until and not self._is_pretrained:
             raise ValueError(
