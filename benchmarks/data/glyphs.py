@@ -141,6 +141,13 @@ class Glyphs(Dataset):
             label if self.target_transform is None else self.target_transform(label),
         )
 
+    def fingerprint(self) -> str:
+        """SHA-256 of its images, labels and transform, in hexadecimal."""
+        digest = hashlib.sha256(repr(getattr(self.transform, "__name__", None)).encode())
+        drawings = Drawings(self.images.numpy(), self.labels)
+        digest.update(drawings.digest().encode())
+        return digest.hexdigest()
+
 
 def random_affine(image: Tensor) -> Tensor:
     """Turn, shear, scale and shift an image of shape (C, H, W) a little, at random.

@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .bad_images import describe
-from .datasets import Splits
-from .splits import Subset, split_classes
+from .splits import Splits, Subset, split_classes
 from .text_files import bad_texts, read_texts
 
 LOGGER = logging.getLogger(__name__)

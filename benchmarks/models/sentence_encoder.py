@@ -51,9 +51,7 @@ class Layer(nn.Module):
         length = int(states[..., -1].sum(1).max())
         hidden, mask = states[:, :length, :-1], states[:, :length, -1]
         hidden = self.layer(hidden, mask.bool()[:, None, None, :])
-        return nn.functional.pad(
-            _states(hidden, mask), (0, 0, 0, states.shape[1] - length)
-        )
+        return nn.functional.pad(_states(hidden, mask), (0, 0, 0, states.shape[1] - length))
 
 
 class MeanPooling(nn.Module):
