@@ -14,6 +14,7 @@ import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -206,8 +207,12 @@ def _read(path: Path) -> Drawings:
     return drawings
 
 
+@cache
 def draw() -> Drawings:
-    """Draw every character of the dataset in every face that has it."""
+    """Draw every character of the dataset in every face that has it.
+
+    It is remembered for as long as the process lives, which may have no folder to keep it.
+    """
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     paths = [str(folder / f"{face}.ttf") for face in FACES]
     fonts = [ImageFont.truetype(path, FONT_SIZE) for path in paths]
