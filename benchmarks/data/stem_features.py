@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from .files import remove_unfinished, written_whole
-from .glyphs import default_root
+from .glyphs import Glyphs, default_root
 from .splits import Items, Splits, Subset
 
 LOGGER = logging.getLogger(__name__)
@@ -119,7 +119,8 @@ def keep_stem(splits: Splits, stem: nn.Sequential, **options: Any) -> Splits:
     """
     kept: dict[str, StemFeatures] = {}
 
-    def with_stem(split: Subset) -> Subset:
+    def with_stem(split: Subset | Glyphs) -> Subset:
+        assert isinstance(split, Subset), "glyphs have no frozen stem"
         key = split.items.fingerprint()
         if key not in kept:
             kept[key] = StemFeatures(split.items, stem, **options)

@@ -212,8 +212,9 @@ def _in_stages(model: nn.Module, pixels: Pixels) -> Trunk:
     """
     # Convolutions are fastest in this order, on most machines.
     model = model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    is_staged = isinstance(model, nn.Sequential)
-    stages = model if is_staged else nn.Sequential(*_parts(model))
+    stages = nn.Sequential(*_parts(model))
+    if isinstance(model, nn.Sequential):
+        stages = model
     size = pixels.size
     picture = torch.linspace(-1, 1, 3 * size**2).view(1, 3, size, size)
     with torch.no_grad():
