@@ -103,7 +103,12 @@ class _Run:
         labels = self.datasets.train.labels
         settings.check_num_classes("the training split", len(np.unique(labels)))
         self.models = make_networks(settings)
-        self.loss, self.miner = method.make(settings)
+        self.loss, self.miner = method.make(
+            settings,
+            num_classes=len(np.unique(labels)),
+            embedding_size=settings.embedding_size,
+            batch_size=settings.batch_size,
+        )
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         record_step = c_f.return_input
         if processes.is_first():
@@ -134,6 +139,8 @@ class _Run:
                 "mining_funcs": {} if self.miner is None else {"tuple_miner": self.miner},
                 "dataset": self.datasets.train,
                 "dataset_labels": labels,
+                # Proxies and classifiers have a row for each class.
+                "set_min_label_to_zero": True,
                 "sampler": self.sampler,
                 "iterations_per_epoch": settings.test_interval,
                 "data_device": device,
@@ -146,6 +153,7 @@ class _Run:
             settings.learning_rate,
             settings.head_factor,
             settings.lr_step_size,
+            settings.trainer_options,
         )
 
     def finish(self) -> dict[str, Any]:

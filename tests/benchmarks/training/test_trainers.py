@@ -7,10 +7,12 @@ from benchmarks.methods.methods import METHODS, Synthesis
 from benchmarks.training.trainers import make_trainer
 
 
-@pytest.mark.parametrize("name", ["N-pairs", "Margin", "DAML + N-pairs", "HDML + N-pairs"])
+@pytest.mark.parametrize(
+    "name", ["N-pairs", "Margin", "DAML + N-pairs", "HDML + N-pairs", "Proxy-anchor"]
+)
 def test_everything_is_on_the_device_and_optimized(name):
     method = METHODS[name]
-    loss, _ = method.make(Synthesis())
+    loss, _ = method.make(Synthesis(), num_classes=2, embedding_size=2)
     trainer = make_trainer(
         {
             "models": {"trunk": torch.nn.Linear(4, 3), "embedder": torch.nn.Linear(3, 2)},
@@ -33,6 +35,7 @@ def test_everything_is_on_the_device_and_optimized(name):
         for x in group["params"]
     }
     assert optimized.keys() == parameters
-    of_trunk = {id(x) for x in trainer.models["trunk"].parameters()}
-    assert all(rate == (0.1 if x in of_trunk else 1) for x, rate in optimized.items())
+    own = {id(x): 0.1 for x in trainer.models["trunk"].parameters()}
+    own |= {id(x): 10 for x in loss.parameters() if name == "Proxy-anchor"}
+    assert all(rate == pytest.approx(own.get(x, 1)) for x, rate in optimized.items())
     assert all(x.is_meta for module in modules.values() for x in module.parameters())
