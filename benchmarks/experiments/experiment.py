@@ -71,7 +71,7 @@ class Experiment(Runs):
 
     def _write(self, results: tables.Results, settings: Settings, seconds: float) -> str:
         out = self.destination
-        bases = {label: variant.base for label, variant in self.variants().items()}
+        bases = {label: variant.bases for label, variant in self.variants().items()}
         tables.write_csv(results, out / "table.csv")
         text = _report(results, bases, settings, seconds, self.jobs)
         if self.published:
@@ -88,7 +88,7 @@ class Experiment(Runs):
 
 def _report(
     results: tables.Results,
-    bases: Mapping[str, str | None],
+    bases: tables.Bases,
     settings: Settings,
     seconds: float,
     jobs: int,

@@ -107,7 +107,7 @@ class RealityCheck(Runs):
         tested = {method: [next(found) for _ in range(FOLDS)] for method in self.methods}
         if not processes.is_first():
             return ""
-        bases = {method: METHODS[method].base for method in self.methods}
+        bases = {method: METHODS[method].bases for method in self.methods}
         text = "\n\n".join(
             [
                 f"{FOLDS} folds of {self.settings.steps} steps, percent; test: mean of the "

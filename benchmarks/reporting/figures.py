@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from .tables import Results
+from .tables import Bases, Results
 
 CURVES = {
     ("val", "recall_at_1"): "recall@1 on validation classes (%)",
@@ -21,7 +21,7 @@ CURVES = {
 
 def curves(
     results: Results,
-    bases: Mapping[str, str | None],
+    bases: Bases,
     series: tuple[str, str, str],
     axis_label: str,
     path: Path,
@@ -30,7 +30,7 @@ def curves(
 
     Args:
         results: what was run.
-        bases: variant -> the one that it is compared with, or None; both have one colour.
+        bases: what is compared; a variant has the colour of its base loss.
         series: where in a run's result the curve is: its name, and the keys of its
             steps and of its values, shares of 1. Variants without it have no line.
         axis_label: of the vertical axis, which is in percent.
@@ -51,7 +51,7 @@ def curves(
 
 def by_learning_rate(
     values: Mapping[str, Mapping[float, Sequence[float]]],
-    bases: Mapping[str, str | None],
+    bases: Bases,
     axis_label: str,
     path: Path,
 ) -> None:
@@ -72,7 +72,7 @@ def by_learning_rate(
 
 def _draw(
     lines: Mapping[str, tuple[Sequence[float], np.ndarray]],
-    bases: Mapping[str, str | None],
+    bases: Bases,
     x_label: str,
     y_label: str,
     path: Path,
@@ -81,7 +81,7 @@ def _draw(
     """Lines: label -> n places on the horizontal axis, and shares of shape (runs, n)."""
     figure = Figure(figsize=(6.4, 4), layout="constrained", dpi=150)
     axes = figure.subplots()
-    of_base = {label: bases.get(label) or label for label in lines}
+    of_base = {label: next(iter(bases.get(label, ())), label) for label in lines}
     colours = {base: f"C{i}" for i, base in enumerate(sorted(set(of_base.values())))}
     styles = itertools.cycle(("-", "-.", ":"))
     for label, (places, shares) in lines.items():

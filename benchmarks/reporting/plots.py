@@ -48,39 +48,39 @@ def plot(title: str, figure: go.Figure, rows: Sequence[Sequence[str]]) -> Plot:
 
 
 def difference_plot(runs: FinishedRuns) -> Plot | None:
-    """Base against the others, paired by seed, with 95 % intervals."""
-    bases = {
-        label: base
-        for label, base in runs.bases.items()
-        if base is not None and len(runs.variants[label]) == len(runs.variants[base]) > 1
+    """Each variant against its bases, paired by seed, with 95 % intervals."""
+    compared = {
+        f"{label} minus {base}": pairs
+        for label, bases in runs.bases.items()
+        for base in bases
+        if len((pairs := tables.paired(runs.variants[label], runs.variants[base]))[0]) > 1
     }
-    if not bases:
+    if not compared:
         return None
     figure = go.Figure()
     for metric, title in tables.COMPARED.items():
         intervals = np.array(
             [
                 ttest_rel(
-                    tables.percentages(runs.variants[label], metric),
-                    tables.percentages(runs.variants[base], metric),
+                    tables.percentages(own, metric), tables.percentages(others, metric)
                 ).confidence_interval()
-                for label, base in bases.items()
+                for own, others in compared.values()
             ]
         )
         figure.add_scatter(
             x=intervals.mean(axis=1),
-            y=[html.escape(label) for label in bases],
+            y=[html.escape(label) for label in compared],
             error_x={"type": "data", "array": np.ptp(intervals, axis=1) / 2},
             mode="markers",
             name=title,
             marker={"size": 9},
         )
     figure.add_vline(0, line={"dash": "dot", "color": "gray"})
-    figure.update_xaxes(title="points above the base, 95 % interval")
+    figure.update_xaxes(title="points above, 95 % interval")
     figure.update_yaxes(autorange="reversed", automargin=True)
-    figure.update_layout(height=140 + 36 * len(bases))
-    rows = tables.difference_rows(runs.variants, bases)
-    return plot("Difference to the base loss, paired by seed", figure, rows)
+    figure.update_layout(height=140 + 36 * len(compared))
+    rows = tables.difference_rows(runs.variants, runs.bases)
+    return plot("Difference to the base loss and the control, paired by seed", figure, rows)
 
 
 def curve_plot(runs: FinishedRuns, title: str, series: str, values: str) -> Plot | None:

@@ -180,9 +180,12 @@ def test_help_runs_as_a_module():
 
 
 def test_a_single_seed_claims_nothing():
-    result = {"test": {"recall_at_1": 0.5, "mean_average_precision_at_r": 0.4}}
+    result = {
+        "settings": {"seed": 0},
+        "test": {"recall_at_1": 0.5, "mean_average_precision_at_r": 0.4},
+    }
     rows = difference_rows(
-        {"N-pairs": [result], "Symm + N-pairs": [result]}, {"Symm + N-pairs": "N-pairs"}
+        {"N-pairs": [result], "Symm + N-pairs": [result]}, {"Symm + N-pairs": ["N-pairs"]}
     )
     assert rows[1][:2] == ["Symm + N-pairs", "N-pairs"]
     assert rows[1][2:] == 2 * ["+0.00 (one seed: says nothing)"]

@@ -38,6 +38,9 @@ def test_every_method_trains(name, tmp_path):
 def test_bases_are_methods():
     for method in METHODS.values():
         assert method.base is None or METHODS[method.base].base in (None, "Triplet")
+        if method.control is not None:
+            assert method.is_symm and not METHODS[method.control].is_symm
+            assert METHODS[method.control].base == method.base
 
 
 def test_angular_with_normalized_negatives_is_that_of_normalized_points():

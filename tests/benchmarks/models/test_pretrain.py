@@ -84,9 +84,10 @@ def test_the_plan_of_the_regimes():
     assert len(variants) == 2 * len(REGIME_STARTS) * len(REGIME_CLASSES)
     for label, variant in variants.items():
         assert variant.settings["reserve"]
-        if variant.base is not None:
-            assert variants[variant.base].settings == variant.settings
-            assert label.endswith(variant.base.removeprefix("N-pairs"))
+        for base in variant.bases:
+            if base in variants:
+                assert variants[base].settings == variant.settings
+                assert label.endswith(base.removeprefix("N-pairs"))
 
 
 @pytest.mark.parametrize(
