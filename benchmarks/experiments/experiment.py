@@ -22,7 +22,7 @@ class Experiment(Runs):
 
     The output folder has a folder for each run, which a later call does not train again,
     record-keeper's database of all runs, records.db, and table.csv, table.md,
-    accuracy.png, synthetic_ratio.png and synthetic_queries.png.
+    accuracy.png, synthetic_ratio.png, synthetic_queries.png and angle.png.
 
     Attributes:
         seeds: one run of every variant for each.
@@ -78,11 +78,8 @@ class Experiment(Runs):
             table = tables.markdown(tables.published_rows(results, settings.dataset))
             text = f"{text}\nBeside the paper's Tables 1 to 3:\n\n{table}\n"
         (out / "table.md").write_text(text)
-        for (series, values), axis_label in figures.CURVES.items():
-            name = "accuracy" if series == "val" else series
-            figures.curves(
-                results, bases, (series, "step", values), axis_label, out / f"{name}.png"
-            )
+        for curve in figures.CURVES:
+            figures.curves(results, bases, curve, out / f"{curve.file}.png")
         return text
 
 

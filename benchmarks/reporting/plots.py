@@ -17,6 +17,7 @@ import plotly.graph_objects as go
 from scipy.stats import ttest_rel
 
 from . import tables
+from .figures import Curve
 from .finished_runs import FinishedRuns
 
 _TIMES = ("PML ms", "Symm ms")
@@ -83,23 +84,23 @@ def difference_plot(runs: FinishedRuns) -> Plot | None:
     return plot("Difference to the base loss and the control, paired by seed", figure, rows)
 
 
-def curve_plot(runs: FinishedRuns, title: str, series: str, values: str) -> Plot | None:
+def curve_plot(runs: FinishedRuns, curve: Curve) -> Plot | None:
     """A mean over the seeds by step, a line for each variant that has it."""
     figure = go.Figure()
-    rows = [["variant", "first, %", "last, %"]]
+    rows = [["variant", f"first, {curve.unit}", f"last, {curve.unit}"]]
     for label, results in runs.variants.items():
-        steps = results[0][series]["step"]
+        steps = curve.steps(results)
         if not steps:
             continue
-        shares = np.array([result[series][values] for result in results], dtype=float)
-        mean = 100 * shares.mean(axis=0)
+        mean = curve.of(results).mean(axis=0)
         figure.add_scatter(x=steps, y=mean.round(3), mode="lines", name=html.escape(label))
         rows.append([label, f"{mean[0]:.1f}", f"{mean[-1]:.1f}"])
     if len(rows) == 1:
         return None
     figure.update_xaxes(title="training step")
-    figure.update_yaxes(title="%")
+    figure.update_yaxes(title=curve.unit)
     figure.update_layout(height=420 + 16 * len(rows))  # room for the legend
+    title = curve.title[0].upper() + curve.title[1:]
     return plot(f"{title}, mean over the seeds", figure, rows)
 
 

@@ -52,8 +52,9 @@ def run(
     Returns:
         {"settings": ..., "test": metrics on the unseen test classes, "seconds_per_step":
         median, "val": metrics over the steps, "synthetic_queries": recall@1 of synthetic
-        points that ask for originals of "val", likewise, "synthetic_ratio": likewise,
-        "skipped": files that were left out because they are bad}.
+        points that ask for originals of "val", likewise, "angle": mean degrees between
+        source and axis in "val", likewise, and before training, "synthetic_ratio":
+        likewise, "skipped": files that were left out because they are bad}.
 
     Raises:
         ValueError: a run with other settings is there and force is not given, the
@@ -170,9 +171,16 @@ class _Run:
         if within is not None:
             self.timer.seconds[:] = within["own"]["seconds"]
             self.trainer.go_on_within(within)
+        if self.start.is_new:
+            random_state.restore(processes.from_first(self._look_before_training))
         epochs = self.settings.steps // self.settings.test_interval
         self.trainer.train(start_epoch=done + 1, num_epochs=epochs)
         return processes.from_first(lambda: self._test_and_record(epochs))
+
+    def _look_before_training(self) -> dict[str, Any]:
+        before = random_state.get()
+        self.evaluator.look_before_training(self.models)
+        return before
 
     def _stop_if_asked(self, trainer: BaseTrainer) -> None:
         """Save and stop between two steps."""
@@ -222,6 +230,7 @@ class _Run:
             "seconds_per_step": statistics.median(self.timer.seconds or [float("nan")]),
             "val": self._over_steps(self.evaluator.history()),
             "synthetic_queries": self._over_steps(self.recorder.synthetic_queries()),
+            "angle": self._over_steps(self.recorder.angle()),
             "synthetic_ratio": self.recorder.synthetic_ratio(self.loss, self.miner),
             "skipped": self.datasets.skipped,
         }

@@ -44,7 +44,7 @@ def test_it_writes_tables_and_figures(finished):
     assert "| Symm + N-pairs |" in text
     assert "Paired by seed:" in text
     assert "Machine:" in text
-    for figure in ("accuracy.png", "synthetic_ratio.png"):
+    for figure in ("accuracy.png", "synthetic_ratio.png", "angle.png"):
         assert (finished / figure).read_bytes().startswith(b"\x89PNG")
 
 

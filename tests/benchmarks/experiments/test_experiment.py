@@ -29,6 +29,8 @@ def test_every_method_trains(name, tmp_path):
     queries = result["synthetic_queries"]
     assert queries["step"] == ([2, 4] if METHODS[name].is_symm else [])
     assert all(0 <= recall <= 1 for recall in queries["recall_at_1"])
+    assert result["angle"]["step"] == [0, 2, 4]
+    assert all(0 < degrees < 180 for degrees in result["angle"]["degrees"])
     ratios = result["synthetic_ratio"]["ratio"]
     assert bool(ratios) == METHODS[name].is_symm
     # None where a step had no negative to select.
