@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from scipy.stats import ttest_1samp, ttest_rel
 
 Runs = Sequence[Mapping[str, Any]]
@@ -61,10 +62,10 @@ def mean_and_spread(values: Sequence[float], digits: int = 1) -> str:
     >>> mean_and_spread([80.0, 81.0, 82.0])
     '81.0 ± 1.0'
     """
-    mean = f"{statistics.mean(values):.{digits}f}"
+    mean = f"{np.mean(values):.{digits}f}"
     if len(values) == 1:
         return mean
-    return f"{mean} ± {statistics.stdev(values):.{digits}f}"
+    return f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
 
 
 def percentages(runs: Runs, metric: str) -> list[float]:
