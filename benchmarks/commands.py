@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
+from .data.emoji import emoji
 from .experiments.command import Command, MethodNames
 from .experiments.experiment import Experiment
 from .experiments.reality_check import RealityCheck
@@ -184,6 +185,24 @@ class Report(Command):
         return report(**vars(self))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Emoji(Command):
+    """Get pictures to measure on: the same emoji in nine designs, free to pass on.
+
+    Fetches the sets by npm and draws them, in a few minutes; the result is a dataset for
+    --dataset folder.
+
+    Attributes:
+        out: folder of the class folders; new, empty, or of this command.
+    """
+
+    out: tyro.conf.Positional[Path] = Path("runs/emoji-data")
+
+    def run(self) -> str:
+        """Fetch and draw what is not there."""
+        return emoji(self.out)
+
+
 COMMANDS: dict[str, Callable[..., Command]] = {
     "demo": Demo,
     "compare": Compare,
@@ -195,5 +214,6 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "visualize": Visualize,
     "speed": Speed,
     "soak": Soak,
+    "emoji": Emoji,
     "report": Report,
 }

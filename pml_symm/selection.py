@@ -121,11 +121,15 @@ class Scores:
     def within_classes(self, points: Sequence[Points]) -> Tensor:
         """Shape (P,), likewise, of what ClassGroups.positive_pairs gives."""
         values = []
-        for members in (x.members for x in points):
+        for members, gram in ((x.members, x.gram) for x in points):
             m = members.shape[1]
             first, second = torch.triu_indices(m, m, offset=1, device=members.device)
-            first, second = members.index_select(1, first), members.index_select(1, second)
-            values.append(self.pairwise(first, second).flatten())
+            if self.euclidean:
+                first, second = (members.index_select(1, x) for x in (first, second))
+                value = self.pairwise(first, second)
+            else:
+                value = gram.flatten(1).index_select(1, first * m + second)
+            values.append(value.flatten())
         return torch.cat(values)
 
     def _power(self, root: Tensor) -> Tensor:

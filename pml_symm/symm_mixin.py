@@ -20,6 +20,7 @@ from .validation import (
     check_hardness,
     check_samples_per_class,
     rank_of,
+    whole_labels,
 )
 
 
@@ -131,6 +132,7 @@ class SymmMixin:
         """
         c_f.labels_required(labels)
         check_batch(embeddings, labels, ref_emb, ref_labels)
+        labels, ref_labels = whole_labels(labels, ref_labels)
         kept = self._promise_kept(labels if ref_labels is None else ref_labels)
         points = at_least_float32(embeddings)
         reference = None if ref_emb is None else at_least_float32(ref_emb)

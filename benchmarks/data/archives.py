@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import atexit
+import hashlib
+import lzma
+import os
 import shutil
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 import torch
+from tqdm import tqdm
+
+from .files import warn_of_cache
+from .glyphs import default_root
+
+_DAMAGES = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    EOFError,
+    RuntimeError,  # a zip archive with a password
+)
 
 
 def download_and_unpack(url: str, folder: Path) -> None:
@@ -25,15 +40,52 @@ def download_and_unpack(url: str, folder: Path) -> None:
         ValueError: no such archive, or a member would be outside the folder.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f"{folder.name}.partial-", dir=folder.parent
-    ) as temporary:
+    with _partial(folder) as temporary:
         archive, unpacked = Path(temporary, "archive"), Path(temporary, "unpacked")
         torch.hub.download_url_to_file(url, str(archive))
         unpack(archive, unpacked)
         folder.mkdir(exist_ok=True)
         for path in unpacked.iterdir():
             path.rename(folder / path.name)
+
+
+def unpacked(archive: Path) -> Path:
+    """The folder of an archive's contents in the user's cache folder, unpacked once.
+
+    Another archive of the same name, or one that was changed, gets a folder of its own. If
+    the cache cannot be written, the folder is a temporary one.
+
+    Args:
+        archive: a tar or zip file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: no such archive, or a member would be outside the folder.
+    """
+    status = archive.stat()
+    key = repr((archive.name, status.st_size, status.st_mtime_ns))
+    name = f"{archive.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    folder = default_root() / name
+    if os.path.isdir(folder):  # which is false, too, where nothing may be read
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = _partial(folder)
+    except OSError as error:
+        warn_of_cache(folder.parent, error.strerror)
+        temporary = tempfile.mkdtemp(prefix=f"{name}-")
+        atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+        unpack(archive, Path(temporary))
+        return Path(temporary)
+    with partial as temporary:
+        whole = Path(temporary, "unpacked")
+        unpack(archive, whole)
+        try:
+            whole.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # where another process was first
+                raise
+    return folder
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -47,21 +99,30 @@ def unpack(archive: Path, folder: Path) -> None:
         ValueError: no such archive, a damaged one, or a member that is outside.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    progress = f"unpacking {archive.name}"
     try:
         if tarfile.is_tarfile(archive):
-            shutil.unpack_archive(archive, folder, "tar", filter="data")
+            with tarfile.open(archive) as tar:
+                members = tqdm(tar, progress, unit="file")
+                tar.extractall(folder, members, filter="data")
         elif zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as file:
                 outside = [x for x in file.namelist() if _is_outside(x)]
-            if outside:
-                raise ValueError(f"{archive} has members outside: {', '.join(outside)}")
-            shutil.unpack_archive(archive, folder, "zip")
+                if outside:
+                    raise ValueError(f"{archive} has members outside: {', '.join(outside)}")
+                for member in tqdm(file.namelist(), progress, unit="file"):
+                    file.extract(member, folder)
         else:
             raise ValueError(f"{archive} is neither a tar nor a zip archive")
-    except (tarfile.TarError, shutil.ReadError, zipfile.BadZipFile, EOFError) as error:
+    except _DAMAGES as error:
         raise ValueError(f"{archive} cannot be unpacked: {error}") from error
 
 
+def _partial(folder: Path) -> tempfile.TemporaryDirectory[str]:
+    """A temporary folder beside another, to be removed."""
+    return tempfile.TemporaryDirectory(prefix=f"{folder.name}.partial-", dir=folder.parent)
+
+
 def _is_outside(member: str) -> bool:
-    path = PurePosixPath(member.replace("\\\\", "/"))
-    return path.is_absolute() or ".." in path.parts or ":" in path.parts[0]
+    path = PurePosixPath(member.replace("\\", "/"))
+    return path.is_absolute() or ".." in path.parts or ":" in member.split("/")[0]

@@ -1,4 +1,4 @@
-"""Which images of a dataset of photographs cannot be trained on, and why."""
+"""Which pictures of a dataset cannot be trained on, and why."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from .files import written_whole
+from .files import keep_in_cache
 from .glyphs import default_root
+from .images import UnknownRangeError, decode
+from .pictures import state_of
 
 _SHOWN = 100  # of each kind of many
 
@@ -60,9 +62,7 @@ def describe(bad: Mapping[str, str]) -> str:
 def _unreadable(paths: Sequence[str]) -> dict[str, str]:
     digest = hashlib.sha256()
     for path in paths:
-        status = os.stat(path)
-        line = os.path.abspath(path), status.st_size, status.st_mtime_ns
-        digest.update(repr(line).encode())
+        digest.update(state_of(path))
     cache = default_root() / f"images-{digest.hexdigest()[:16]}.json"
     try:
         return json.loads(cache.read_text())
@@ -73,17 +73,15 @@ def _unreadable(paths: Sequence[str]) -> dict[str, str]:
             pool.map(_what_is_wrong, paths), "reading images", len(paths), unit="image"
         )
         bad = {path: x for path, x in zip(paths, reasons, strict=True) if x is not None}
-    with written_whole(cache) as file:
-        file.write(json.dumps(bad).encode())
+    keep_in_cache(cache, lambda file: file.write(json.dumps(bad).encode()))
     return bad
 
 
 def _what_is_wrong(path: str) -> str | None:
     try:
-        with Image.open(path) as image:
-            # JPEG is decoded to an eighth of its size, yet all of it is read.
-            image.draft("RGB", (1, 1))
-            image.load()
+        decode(path, pixels=1)  # JPEG to an eighth of its size, yet all of it is read
+    except UnknownRangeError as error:
+        return str(error)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         # Pillow's own words name the path again.
         return f"cannot be read as an image ({type(error).__name__})"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
+
+LOGGER = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -34,6 +38,31 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def keep_in_cache(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file whole, or warn, once for a folder, that it cannot be kept there.
+
+    Args:
+        path: of the file.
+        write: is given the open file.
+    """
+    try:
+        with written_whole(path) as file:
+            write(file)
+    except OSError as error:
+        warn_of_cache(path.parent, error.strerror)
+
+
+@lru_cache
+def warn_of_cache(folder: Path, reason: str | None) -> None:
+    """Say, once, that nothing can be kept in a folder."""
+    LOGGER.warning(
+        "nothing can be kept in the cache folder %s, and what belongs there is made again "
+        "each time (%s); XDG_CACHE_HOME may name another",
+        folder,
+        reason,
+    )
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -15,7 +15,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from .files import written_whole
+from .files import keep_in_cache
 
 LOGGER = logging.getLogger(__name__)
 
@@ -177,14 +177,17 @@ def load(root: Path) -> Drawings:
     versions = (matplotlib.__version__, PIL.__version__, unicodedata.unidata_version)
     key = hashlib.sha256(repr((recipe, versions)).encode()).hexdigest()[:12]
     path = root / f"glyphs-{key}.npz"
-    if path.exists():
+    if os.path.exists(path):  # which is false, too, where nothing may be read
         try:
             return _read(path)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             LOGGER.warning("%s is damaged and is drawn again: %s", path, error)
     drawings = draw()
-    with written_whole(path) as file:
+
+    def write(file: BinaryIO) -> None:
         np.savez_compressed(file, **drawings._asdict(), digest=drawings.digest())
+
+    keep_in_cache(path, write)
     return drawings
 
 

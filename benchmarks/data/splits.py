@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from .glyphs import Glyphs
 
 FOLDS = 4  # as in Musgrave et al., ECCV 2020
 VALIDATION_SHARE = 0.1  # of the training classes
@@ -54,6 +57,22 @@ class Subset(Dataset):
         return self.items[int(self.rows[index])]
 
 
+class Splits(NamedTuple):
+    """Datasets whose ``labels`` is an int64 array; no class is in two of them.
+
+    Attributes:
+        train, val, test: the datasets.
+        skipped: what was left out -> why.
+        pretrain: for another task that comes first, if some classes are kept for one.
+    """
+
+    train: Subset | Glyphs
+    val: Subset | Glyphs
+    test: Subset | Glyphs
+    skipped: dict[str, str]
+    pretrain: Subset | None = None
+
+
 class SplitClasses(NamedTuple):
     """Which classes are in which split; no class is in two.
 
@@ -89,16 +108,26 @@ def split_classes(
             for a tenth of them.
         reserve: keep a third of the training classes for another task.
 
+    Raises:
+        ValueError: too few classes: one must train, two validate and two test.
+
     >>> split_classes(np.arange(20), np.arange(20, 40), seed=0).val
     array([ 4, 19])
     """
     classes = np.random.default_rng(seed).permutation(np.unique(training))
+    testing = np.unique(testing)
+    needed = 3 if fold is None else 2 * FOLDS
+    if reserve:
+        needed = math.ceil(needed / (1 - PRETRAINING_SHARE))
+    if len(classes) < needed or len(testing) < 2:
+        raise ValueError(
+            f"the dataset needs at least {needed} classes to train and validate on and 2 "
+            f"to test on, it has {len(classes)} and {len(testing)}"
+        )
     reserved = round(PRETRAINING_SHARE * len(classes)) if reserve else 0
     pretrain, classes = classes[:reserved], classes[reserved:]
     validating = classes[: max(2, round(VALIDATION_SHARE * len(classes)))]
     if fold is not None:
         validating = np.array_split(classes, FOLDS)[fold]
     train = classes[~np.isin(classes, validating)][:max_classes][:train_classes]
-    return SplitClasses(
-        pretrain, train, validating[:max_classes], np.unique(testing)[:max_classes]
-    )
+    return SplitClasses(pretrain, train, validating[:max_classes], testing[:max_classes])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from ..data.datasets import FOLDS
+from ..data.splits import FOLDS
 from ..reporting import tables
 from ..reporting.machine import machine
 from ..training import processes

@@ -99,6 +99,7 @@ class Method:
         sampler: a name in samplers.SAMPLERS.
         trainer_options: for the trainer; see there.
         searched: of these, what is searched for beside the learning rate -> its values.
+        needs_pairs: it learns nothing from a batch of one item a class, or of one class.
     """
 
     loss: Loss
@@ -112,6 +113,7 @@ class Method:
     sampler: str = "m per class"
     trainer_options: dict[str, Any] = field(default_factory=dict)
     searched: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    needs_pairs: bool = True
 
     @property
     def bases(self) -> tuple[str, ...]:
@@ -236,7 +238,10 @@ METHODS: dict[str, Method] = {
     "NT-Xent, 0.05": Method(partial(losses.NTXentLoss, temperature=0.05)),
     # Its authors train the proxies at a hundred times the trunk's rate.
     "Proxy-anchor": Method(
-        losses.ProxyAnchorLoss, sizes=("num_classes", "embedding_size"), loss_factor=100
+        losses.ProxyAnchorLoss,
+        sizes=("num_classes", "embedding_size"),
+        loss_factor=100,
+        needs_pairs=False,
     ),
     "Triplet, hardest originals": Method(
         partial(_hardest_originals, _SYMM_TRIPLET), base="Triplet"

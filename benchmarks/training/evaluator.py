@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from pml_symm import AccuracyCalculator, SymmSynthesizer
 
-from ..data.datasets import Splits
+from ..data.splits import Splits
 from . import embedding_map
 from .recorder import Recorder
 

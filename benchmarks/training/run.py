@@ -15,10 +15,12 @@ from pytorch_metric_learning.utils import common_functions as c_f
 
 from pml_symm import SymmSynthesizer
 
+from ..data.stem_features import keep_stem
 from ..methods.methods import METHODS
+from ..models.frozen import freeze_until
 from . import checkpoint, interruption, processes, random_state
 from .evaluator import Evaluator
-from .networks import make_networks
+from .networks import make_networks, make_trunk, start_from_softmax
 from .recorder import Recorder
 from .samplers import SAMPLERS, HardClassSampler
 from .settings import Settings, Source
@@ -46,7 +48,7 @@ def run(
             Beside it is records.db, record-keeper's database of all runs, which says
             what a finished run found.
         force: train from the start, whatever is there.
-        source: where a dataset of photographs is.
+        source: where a dataset of pictures or texts is.
         after_epoch: called when an epoch is validated and saved.
 
     Returns:
@@ -58,8 +60,8 @@ def run(
 
     Raises:
         ValueError: a run with other settings is there and force is not given, the
-            training split has too few classes for a batch, or several processes cannot
-            train this.
+            training split has too few classes for a batch, the trunk has too few stages
+            to freeze, or several processes cannot train this.
         interruption.Interrupted: SIGINT or SIGTERM; the next call goes on.
     """
     start = processes.from_first(lambda: prepare(settings, folder, force))
@@ -81,7 +83,7 @@ class _Run:
     Args:
         settings: what to train.
         folder: of this run.
-        source: where a dataset of photographs is.
+        source: where a dataset of pictures or texts is.
         start: where it starts.
         request: whether to stop.
         after_epoch: called when an epoch is validated and saved.
@@ -100,17 +102,32 @@ class _Run:
         self.request, self.after_epoch = request, after_epoch
         method = METHODS[settings.method]
         random_state.seed(settings.seed)
-        self.datasets = processes.from_first(lambda: source.splits(settings))
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        whole = make_trunk(settings)
+        frozen, rest = freeze_until(whole, settings.freeze_until)
+        self.datasets = processes.from_first(lambda: source.splits(settings, whole))
         labels = self.datasets.train.labels
         settings.check_num_classes("the training split", len(np.unique(labels)))
-        self.models = make_networks(settings)
+        if settings.start == "softmax":
+            start_from_softmax(whole, settings, self.datasets.pretrain)
+        if frozen:
+            self.datasets = processes.from_first(
+                lambda: keep_stem(
+                    self.datasets,
+                    frozen,
+                    augmentations=settings.augmentations,
+                    device=device,
+                    workers=source.workers,
+                    before_batch=request.check_alone,
+                )
+            )
+        self.models = make_networks(rest, settings)
         self.loss, self.miner = method.make(
             settings,
             num_classes=len(np.unique(labels)),
             embedding_size=settings.embedding_size,
             batch_size=settings.batch_size,
         )
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         record_step = c_f.return_input
         if processes.is_first():
             self.recorder = Recorder(folder, start.is_new)

@@ -7,7 +7,6 @@ import zipfile
 
 import pytest
 
-from benchmarks.data import datasets
 from benchmarks.data.archives import download_and_unpack, unpack
 
 OUTSIDE = ["../evil.txt", "/elsewhere/evil.txt", "good/../../evil.txt"]
@@ -77,11 +76,3 @@ def test_a_download_that_is_not_there_leaves_nothing(tmp_path):
     with pytest.raises(OSError, match="No such file"):
         download_and_unpack((tmp_path / "archive").as_uri(), tmp_path / "root")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_datasets_download_so(tmp_path, monkeypatch):
-    make_zip(tmp_path / "sop.zip", ["Stanford_Online_Products/Ebay_train.txt"])
-    kind = datasets.StanfordOnlineProducts
-    monkeypatch.setattr(kind, "DOWNLOAD_URL", (tmp_path / "sop.zip").as_uri())
-    kind(root=str(tmp_path / "root"), split="train", download=True)
-    assert files_in(tmp_path / "root") == ["Stanford_Online_Products/Ebay_train.txt"]

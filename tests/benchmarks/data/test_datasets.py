@@ -1,16 +1,19 @@
-"""Datasets of photographs, in tiny trees of the layout that each has on disk."""
+"""Datasets of pictures: their splits, and what is bad in them."""
 
-import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from benchmarks.__main__ import main, parse
-from benchmarks.data import bad_images, datasets
+from benchmarks.data import bad_images, datasets, files
+from benchmarks.data.images import Preparation
+from benchmarks.data.splits import FOLDS
 from benchmarks.models import trunks
+
+from .layouts import MAKERS, make_cub, make_folder
 
 try:
     import torchvision
@@ -20,7 +23,7 @@ except (ImportError, RuntimeError) as error:
 else:
     NO_TORCHVISION = ""
 
-SIZE = (20, 24)
+PREPARATION = Preparation(10, mean=(0.5,) * 3, deviation=(0.2,) * 3)
 
 
 @pytest.fixture(autouse=True)
@@ -29,70 +32,27 @@ def _own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setattr(bad_images, "default_root", lambda: folder)
 
 
-def draw(path, colour=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Grey and coloured, as the real ones are.
-    Image.new("L" if colour % 2 else "RGB", SIZE, colour).save(path)
-
-
-def make_cub(root):
-    base = root / "CUB_200_2011"
-    images, labels = [], []
-    for number, label in enumerate(np.arange(1, 201).repeat(2), start=1):
-        name = f"{label:03d}.Bird/bird_{number:04d}.jpg"
-        if label <= 8 or label > 192:
-            draw(base / "images" / name, number)
-            images.append(f"{number} {name}")
-            labels.append(f"{number} {label}")
-    (base / "images.txt").write_text("\n".join(images) + "\n")
-    (base / "image_class_labels.txt").write_text("\n".join(labels) + "\n")
-
-
-def make_cars(root):
-    root.mkdir(parents=True, exist_ok=True)
-    names = [f"Make/Model {x}" for x in range(1, 197)]
-    (root / "names.csv").write_text("\n".join(names) + "\n")
-    for split in ("train", "test"):
-        with (root / f"anno_{split}.csv").open("w", newline="") as file:
-            for label in [*range(1, 9), *range(189, 197)]:
-                image = f"{label:05d}.jpg"
-                folder = names[label - 1].replace("/", "-")
-                draw(root / "car_data" / "car_data" / split / folder / image, label)
-                csv.writer(file).writerow([image, 1, 1, 9, 9, label])
-
-
-def make_sop(root):
-    base = root / "Stanford_Online_Products"
-    for split, first in (("train", 1), ("test", 101)):
-        lines = ["image_id class_id super_class_id path"]
-        for number in range(16):
-            label = first + number // 2
-            path = f"bicycle_final/{label}_{number}.JPG"
-            draw(base / path, number)
-            lines.append(f"{first + number} {label} 1 {path}")
-        (base / f"Ebay_{split}.txt").write_text("\n".join(lines) + "\n")
-
-
-def make_folder(root):
-    for label in range(16):
-        for number in range(2):
-            draw(root / f"class {label:02d}" / f"{number}.png", number)
-    (root / "README.txt").write_text("not a class")
-
-
-MAKERS = {"cub": make_cub, "cars": make_cars, "sop": make_sop, "folder": make_folder}
-
-
 def load(name, root, **options):
-    settings = {"seed": 0, "max_classes": None, "download": False} | options
-    return datasets.photographs(name, root, transforms=(np.asarray, np.asarray), **settings)
+    settings = {
+        "seed": 0,
+        "max_classes": None,
+        "train_classes": None,
+        "download": False,
+        "preparation": PREPARATION,
+    }
+    return datasets.photographs(name, root, **settings | options)
+
+
+def paths_of(split):
+    return [split.items.paths[row] for row in split.rows]
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_splits_are_class_disjoint_and_complete(name, tmp_path):
     MAKERS[name](tmp_path)
-    *splits, skipped = load(name, tmp_path)
+    *splits, skipped, pretrain = load(name, tmp_path)
     assert skipped == {}
+    assert pretrain is None
     classes = [set(x.labels.tolist()) for x in splits]
     assert [len(x) for x in classes] == [6, 2, 8]
     assert len(set.union(*classes)) == 16
@@ -100,9 +60,9 @@ def test_splits_are_class_disjoint_and_complete(name, tmp_path):
         assert len(split) == 2 * len(set(split.labels.tolist()))
         for index in range(len(split)):
             image, label = split[index]
-            assert image.shape[:2] == SIZE[::-1]
+            assert image.shape == (3, 10, 10)
             assert label == split.labels[index]
-    *splits, _ = load(name, tmp_path, max_classes=1)
+    *splits, _, _ = load(name, tmp_path, max_classes=1)
     assert [len(set(x.labels.tolist())) for x in splits] == [1, 1, 1]
 
 
@@ -111,7 +71,7 @@ def test_folds_share_nothing_and_leave_the_test_alone(name, tmp_path):
     MAKERS[name](tmp_path)
     usual = load(name, tmp_path)
     both = {*usual.train.labels, *usual.val.labels}
-    folds = [load(name, tmp_path, fold=fold) for fold in range(datasets.FOLDS)]
+    folds = [load(name, tmp_path, fold=fold) for fold in range(FOLDS)]
     validated = [set(fold.val.labels) for fold in folds]
     assert set.union(*validated) == both
     assert sum(map(len, validated)) == len(both)
@@ -120,21 +80,88 @@ def test_folds_share_nothing_and_leave_the_test_alone(name, tmp_path):
         assert (fold.test.labels == usual.test.labels).all()
 
 
+def test_train_classes_cuts_the_training_split_alone(tmp_path):
+    make_folder(tmp_path)
+    usual, few = (load("folder", tmp_path, train_classes=x) for x in (None, 3))
+    assert len({*few.train.labels}) == 3
+    assert {*few.train.labels} < {*usual.train.labels}
+    assert paths_of(few.val) == paths_of(usual.val)
+    assert paths_of(few.test) == paths_of(usual.test)
+
+
+def test_a_third_of_the_training_classes_is_reserved(tmp_path):
+    make_folder(tmp_path, classes=9)
+    usual, reserving = (load("folder", tmp_path, reserve=x) for x in (False, True))
+    reserved = {*reserving.pretrain.labels}
+    assert len(reserved) == 3
+    rest = {*reserving.train.labels, *reserving.val.labels}
+    assert not reserved & rest
+    assert reserved | rest == {*usual.train.labels, *usual.val.labels}
+    assert paths_of(reserving.test) == paths_of(usual.test)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_too_few_classes_are_counted(name, tmp_path):
+    MAKERS[name](tmp_path, classes=2)
+    with pytest.raises(
+        ValueError, match=r"at least 3 classes .* and 2 to test on, it has 2 and"
+    ):
+        load(name, tmp_path)
+    MAKERS[name](tmp_path, classes=3)
+    splits = load(name, tmp_path)
+    assert len({*splits.train.labels}) == 1
+    with pytest.raises(ValueError, match=r"at least 8 classes .* it has 3 and"):
+        load(name, tmp_path, fold=0)
+    with pytest.raises(ValueError, match=r"at least 5 classes .* it has 3 and"):
+        load(name, tmp_path, reserve=True)
+
+
+def test_the_training_split_alone_is_augmented(tmp_path):
+    make_folder(tmp_path)
+    preparation = replace(PREPARATION, augmentation="crop")
+    train, val, test, _, pretrain = load(
+        "folder", tmp_path, preparation=preparation, reserve=True
+    )
+    assert train.items.is_random
+    assert pretrain.items is train.items
+    assert not val.items.is_random
+    assert test.items is val.items
+    plain = load("folder", tmp_path)
+    assert plain.train.items is plain.val.items
+
+
+def test_the_fingerprint_is_that_of_files_and_preparation(tmp_path):
+    make_folder(tmp_path)
+
+    def fingerprint(**options):
+        return load("folder", tmp_path, **options).val.items.fingerprint()
+
+    first = fingerprint()
+    assert fingerprint(seed=1, fold=2, train_classes=2, reserve=False) == first
+    others = {
+        fingerprint(preparation=replace(PREPARATION, size=11)),
+        fingerprint(preparation=replace(PREPARATION, augmentation="crop")),
+        fingerprint(test_classes="class 0*"),
+    }
+    images_of(tmp_path)[0].touch()
+    others.add(fingerprint())
+    (tmp_path / "class 00").rename(tmp_path / "class")
+    others.add(fingerprint())
+    assert len(others - {first}) == 5
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_missing_folder_is_named(name, tmp_path):
     with pytest.raises(ValueError, match=r"nowhere, is not there; .*folder"):
         load(name, tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize(
-    ("name", "file"),
-    [(name, x) for name in MAKERS for x in datasets.PHOTOGRAPHS[name].annotations],
-)
-def test_a_missing_annotation_is_named(name, file, tmp_path):
-    MAKERS[name](tmp_path)
-    (tmp_path / file).unlink()
-    with pytest.raises(ValueError, match=f"{file} is missing; unpack"):
-        load(name, tmp_path)
+def test_options_that_do_not_fit_the_dataset(tmp_path):
+    make_cub(tmp_path)
+    with pytest.raises(ValueError, match=r"test_classes .* of cub are PML's, got 'a\*'"):
+        load("cub", tmp_path, test_classes="a*")
+    with pytest.raises(ValueError, match="--download cannot fetch the dataset folder"):
+        load("folder", tmp_path, download=True)
 
 
 def images_of(root):
@@ -145,14 +172,11 @@ def images_of(root):
 def broken(request, tmp_path):
     """A dataset, and path -> what is wrong with it."""
     MAKERS[request.param](tmp_path)
-    *splits, _ = load(request.param, tmp_path)
-    test, wrong = splits[2], {}
+    test, wrong = load(request.param, tmp_path).test, {}
 
     def spoil(label, reason, how):
-        path, other = (
-            Path(test.source.paths[row])
-            for row in test.rows[test.labels == test.labels[label]]
-        )
+        same = test.labels == test.labels[label]
+        path, other = map(Path, np.array(paths_of(test))[same])
         how(path)
         wrong[str(path)] = reason
         wrong[str(other)] = f"is the only image of class {test.labels[label]}"
@@ -177,12 +201,11 @@ def test_one_error_names_all_bad_images(broken):
 
 def test_bad_images_can_be_left_out(broken, caplog):
     name, root, wrong = broken
-    *splits, skipped = load(name, root, skip_bad_images=True)
+    *splits, skipped, _ = load(name, root, skip_bad=True)
     assert skipped == wrong
     assert f"{len(wrong)} bad images of {name} are left out" in caplog.text
     for split in splits:
-        paths = {split.source.paths[row] for row in split.rows}
-        assert not paths & set(wrong)
+        assert not {*paths_of(split)} & {*wrong}
         assert all((split.labels == label).sum() == 2 for label in split.labels)
     assert len(splits[2]) == 16 - len(wrong)
 
@@ -217,7 +240,18 @@ def test_images_are_read_once(tmp_path, monkeypatch):
         load("folder", tmp_path / "data")
 
 
-def test_many_bad_images_are_counted(tmp_path):
+def test_a_cache_that_cannot_be_written_is_named_once(tmp_path, monkeypatch, caplog):
+    make_folder(tmp_path / "data")
+    (tmp_path / "file").write_text("in the way")
+    cache = tmp_path / "file" / "cache"
+    monkeypatch.setattr(bad_images, "default_root", lambda: cache)
+    files.warn_of_cache.cache_clear()
+    for _ in range(2):
+        assert len(load("folder", tmp_path / "data").test) == 16
+    assert caplog.text.count(str(cache)) == 1
+
+
+def test_many_bad_images_are_counted():
     bad = {f"{x}.jpg": "is missing" for x in range(150)} | {"a.jpg": "is named 2 times"}
     lines = bad_images.describe(bad).splitlines()
     assert len(lines) == 102
@@ -228,7 +262,7 @@ def test_many_bad_images_are_counted(tmp_path):
 def test_an_image_that_breaks_later_is_named(name, tmp_path):
     MAKERS[name](tmp_path)
     split = load(name, tmp_path).test
-    path = split.source.paths[split.rows[0]]
+    path = paths_of(split)[0]
     with open(path, "wb") as file:
         file.write(b"not an image")
     with pytest.raises(OSError, match="cannot be read as an image") as error:
@@ -236,38 +270,10 @@ def test_an_image_that_breaks_later_is_named(name, tmp_path):
     assert path in str(error.value)
 
 
-def test_wrong_annotation_rows_are_all_named(tmp_path):
-    make_cub(tmp_path / "cub")
-    labels = tmp_path / "cub" / "CUB_200_2011" / "image_class_labels.txt"
-    labels.write_text("1 one\n2 1\n3\n")
-    with pytest.raises(ValueError, match="annotations of cub cannot be") as error:
-        load("cub", tmp_path / "cub")
-    assert f"{labels}, line 1: '1 one'" in str(error.value)
-    assert f"{labels}, line 3: '3'" in str(error.value)
-    make_sop(tmp_path / "sop")
-    train = tmp_path / "sop" / "Stanford_Online_Products" / "Ebay_train.txt"
-    train.write_text("image_id class_id super_class_id path\n1 1\n")
-    with pytest.raises(ValueError, match=r"Ebay_train.txt, line 2: '1 1'.*\n.*unpack"):
-        load("sop", tmp_path / "sop")
-    make_cars(tmp_path / "cars")
-    (tmp_path / "cars" / "names.csv").write_text("Make Model 1\n")
-    with pytest.raises(ValueError, match=r"annotations of cars .* do not fit each other"):
-        load("cars", tmp_path / "cars")
-
-
-def test_folders_must_have_classes_with_images(tmp_path):
-    (tmp_path / "one").mkdir()
-    with pytest.raises(ValueError, match="at least 4 classes, it has 1"):
-        load("folder", tmp_path)
-    make_folder(tmp_path)
-    with pytest.raises(ValueError, match=r"one has no images"):
-        load("folder", tmp_path)
-
-
 @pytest.mark.skipif(torchvision is not None, reason="torchvision can be imported here")
 def test_without_torchvision_the_error_says_what_to_install(tmp_path, capsys):
-    make_folder(tmp_path)
-    arguments = ["compare", "--dataset", "folder", "--data-root", str(tmp_path)]
+    make_folder(tmp_path / "data")
+    arguments = ["compare", "--dataset", "folder", "--data-root", str(tmp_path / "data")]
     arguments += ["--trunk", "resnet50", "--methods", "N-pairs", "--batch-size", "4"]
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
     assert "pip install 'pml-symm[images]'" in capsys.readouterr().err

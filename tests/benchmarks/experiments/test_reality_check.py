@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.data import datasets
+from benchmarks.data.splits import FOLDS
 from benchmarks.experiments import runs
 from benchmarks.training.records import read
 from benchmarks.training.settings import Settings
@@ -16,7 +17,7 @@ TINY = ["--steps", "2", "--test-interval", "2", "--batch-size", "8", "--width", 
 def test_folds_share_nothing_and_leave_the_test_alone():
     usual = datasets.glyphs(seed=1)
     both = set(usual.train.labels) | set(usual.val.labels)
-    folds = [datasets.glyphs(seed=1, fold=fold) for fold in range(datasets.FOLDS)]
+    folds = [datasets.glyphs(seed=1, fold=fold) for fold in range(FOLDS)]
     for fold in folds:
         assert not set(fold.train.labels) & set(fold.val.labels)
         assert set(fold.train.labels) | set(fold.val.labels) == both

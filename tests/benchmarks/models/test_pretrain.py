@@ -14,7 +14,7 @@ from benchmarks.training.settings import Settings
 
 def test_the_reserve_is_disjoint_from_every_split():
     reserve = set(Glyphs(split="pretrain", seed=3, shares=WITH_PRETRAINING).labels)
-    *splits, _ = datasets.glyphs(seed=3, reserve=True)
+    *splits, _, _ = datasets.glyphs(seed=3, reserve=True)
     everything = set(Glyphs(split="train+val+test", seed=3).labels)
     for split in splits:
         assert not reserve & set(split.labels)

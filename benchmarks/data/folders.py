@@ -1,0 +1,84 @@
+"""A folder of class folders, or an archive of one."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+
+from .archives import unpacked
+from .pictures import Files
+
+ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+
+
+def find(root: Path, test_classes: str | None = None) -> tuple[Files, Files]:
+    """The picture files to train on and to test on, by class.
+
+    Classes are numbered by name. Names that begin with a dot, and __MACOSX, are no
+    classes and no pictures.
+
+    Args:
+        root: the folder, or a tar or zip archive, which is unpacked in the cache. If there
+            is a single folder in it, the class folders are in that one.
+        test_classes: which class folders are to test on, as in "evaluation.*"; None for
+            the second half by name.
+
+    Raises:
+        OSError: root cannot be read.
+        ValueError: root is not there, is a damaged archive or has no class folders; a
+            class folder has no pictures; test_classes fits none of them, or all.
+    """
+    if not root.exists():
+        raise ValueError(
+            f"the folder or archive of pictures, {root}, is not there; it must have a "
+            "folder of pictures for each class"
+        )
+    folders = _folders(unpacked(root) if root.is_file() else root)
+    if len(folders) == 1:
+        folders = _folders(folders[0])
+    if not folders:
+        raise ValueError(
+            f"{root} must have a folder of pictures for each class, it has none"
+        )
+    pictures = [_pictures(folder) for folder in folders]
+    empty = [str(x) for x, files in zip(folders, pictures, strict=True) if not files]
+    if empty:
+        raise ValueError(f"class folders have no pictures: {', '.join(empty)}")
+    is_test = np.arange(len(folders)) >= len(folders) // 2
+    if test_classes is not None:
+        is_test = np.array([fnmatchcase(x.name, test_classes) for x in folders])
+        if is_test.all() or not is_test.any():
+            raise ValueError(
+                f"test_classes must fit some of the {len(folders)} class folders of "
+                f"{root}, from {folders[0].name!r} to {folders[-1].name!r}, got "
+                f"{test_classes!r}, which fits {'all' if is_test.all() else 'none'}"
+            )
+    labels = np.repeat(np.arange(len(folders)), [len(files) for files in pictures])
+    paths = np.array([path for files in pictures for path in files])
+    training, testing = (
+        Files(paths[rows].tolist(), labels[rows])
+        for rows in (~is_test[labels], is_test[labels])
+    )
+    return training, testing
+
+
+def _folders(root: Path) -> list[Path]:
+    return [path for path in _visible(root) if path.is_dir()]
+
+
+def _pictures(folder: Path) -> list[str]:
+    return [
+        str(path)
+        for path in _visible(folder)
+        if path.suffix.lower() in ENDINGS and not path.is_dir()
+    ]
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if not path.name.startswith(".") and path.name != "__MACOSX"
+    )

@@ -1,0 +1,190 @@
+"""Pictures as tensors: decoded by Pillow, prepared by torch alone."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+Augmentation = Literal["none", "crop", "center crop", "resized crop"]
+"""What is cut out of a picture.
+
+none: all of it, squeezed into a square; crop: the paper's random crop, of squares that are
+255 / 227 of its size; center crop: the middle of these; resized crop: a random rectangle
+of half of the picture or more. The random ones mirror half of the pictures, too.
+"""
+
+BORDER = 255 / 227  # as in the paper, which crops 227 of 255 pixels
+MIN_AREA, MAX_RATIO = 0.5, 4 / 3  # of a resized crop
+_SIXTEEN_BITS = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # in Pillow, PNG's may be any
+
+
+class UnknownRangeError(ValueError):
+    """Pixels of which nothing says what is black and what is white."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Makes tensors for a trunk of picture files; its repr says all that they depend on.
+
+    Args:
+        size: pixels of the square, both ways.
+        mean: of each channel, on a scale where 1 is white.
+        deviation: of each channel, on the same scale.
+        channels: 3, or 1 for grey.
+        augmentation: what is cut out, by torch's global random numbers.
+
+    Raises:
+        ValueError: a size below 1, another number of channels, as many means or
+            deviations, a deviation that is not positive, or an unknown augmentation.
+
+    >>> grey = Preparation(32, mean=(0.1,), deviation=(0.3,), channels=1)
+    >>> grey.prepare(torch.zeros(1, 40, 50, dtype=torch.uint8)).shape
+    torch.Size([1, 32, 32])
+    """
+
+    size: int
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    channels: int = 3
+    augmentation: Augmentation = "none"
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size must be at least 1, got {self.size}")
+        if self.channels not in (1, 3):
+            raise ValueError(f"channels must be 1 or 3, got {self.channels}")
+        for name in ("mean", "deviation"):
+            values = getattr(self, name)
+            if len(values) != self.channels:
+                raise ValueError(
+                    f"{name} must have {self.channels} numbers, as many as there are "
+                    f"channels, got {values}"
+                )
+        if min(self.deviation) <= 0:
+            raise ValueError(f"deviation must be positive, got {self.deviation}")
+        if self.augmentation not in get_args(Augmentation):
+            raise ValueError(
+                f"augmentation must be one of {', '.join(get_args(Augmentation))}, got "
+                f"{self.augmentation!r}"
+            )
+
+    @property
+    def is_random(self) -> bool:
+        """Whether a picture is another tensor each time."""
+        return self.augmentation in ("crop", "resized crop")
+
+    @property
+    def evaluation(self) -> Preparation:
+        """The one that is not random and shows what this one shows on average."""
+        cropped = self.augmentation in ("crop", "center crop")
+        return replace(self, augmentation="center crop" if cropped else "none")
+
+    def __call__(self, path: str | os.PathLike[str]) -> Tensor:
+        """Read a picture: float32, shape (channels, size, size).
+
+        Raises:
+            OSError, ValueError, SyntaxError: it is not there or cannot be read.
+        """
+        # Twice as many pixels as are needed, so that draft mode costs no sharpness.
+        return self.prepare(decode(path, self.channels, 2 * self._resized))
+
+    def prepare(self, picture: Tensor) -> Tensor:
+        """Cut, resize and normalize.
+
+        Args:
+            picture: uint8, shape (channels, H, W).
+
+        Returns:
+            float32, shape (channels, size, size).
+        """
+        if self.augmentation == "resized crop":
+            picture = _resize(_random_rectangle(picture), self.size)
+        else:
+            picture = _resize(picture, self._resized)
+            free = self._resized - self.size
+            top, left = free // 2, free // 2
+            if self.is_random:
+                top, left = torch.randint(free + 1, (2,)).tolist()
+            picture = picture[:, top : top + self.size, left : left + self.size]
+        if self.is_random and torch.rand(()) < 0.5:
+            picture = picture.flip(2)
+        mean, deviation = self._levels
+        return picture.contiguous().float().sub_(mean).div_(deviation)
+
+    @cached_property
+    def _levels(self) -> Tensor:
+        """The mean and the deviation on the scale of uint8, shape (2, channels, 1, 1)."""
+        return torch.tensor([self.mean, self.deviation]).view(2, -1, 1, 1) * 255
+
+    @property
+    def _resized(self) -> int:
+        is_cropped = self.augmentation in ("crop", "center crop")
+        return round(self.size * BORDER) if is_cropped else self.size
+
+
+def decode(path: str | os.PathLike[str], channels: int = 3, pixels: int = 0) -> Tensor:
+    """Read a picture: upright, on white where it is transparent.
+
+    Args:
+        path: of a file that Pillow can read; of several frames it is the first.
+        channels: 3 for red, green and blue, 1 for grey.
+        pixels: how many are enough on each side, or 0 for all; JPEG decodes fewer faster.
+
+    Returns:
+        uint8, shape (channels, H, W).
+
+    Raises:
+        OSError, ValueError, SyntaxError: it is not there or cannot be read.
+        UnknownRangeError: its pixels are floats or 32-bit integers.
+    """
+    with Image.open(path) as image:
+        if pixels:
+            image.draft(None, (pixels, pixels))
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        array = np.array(_opaque(image).convert("RGB" if channels == 3 else "L"))
+    return torch.from_numpy(array.reshape(*array.shape[:2], channels)).permute(2, 0, 1)
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """Of eight bits a channel, without transparency."""
+    if image.mode in _SIXTEEN_BITS:
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise UnknownRangeError("has 32-bit pixels, which have no known range")
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if image.mode == "F":
+        raise UnknownRangeError("has pixels that are floats, which have no known range")
+    if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _resize(picture: Tensor, size: int) -> Tensor:
+    if picture.shape[1:] == (size, size):
+        return picture
+    return torch.nn.functional.interpolate(
+        picture.unsqueeze(0), (size, size), mode="bilinear", antialias=True
+    ).squeeze(0)
+
+
+def _random_rectangle(picture: Tensor) -> Tensor:
+    _, height, width = picture.shape
+    area, ratio, down, right = torch.rand(4).tolist()
+    area = (MIN_AREA + (1 - MIN_AREA) * area) * height * width
+    ratio = MAX_RATIO ** (2 * ratio - 1)
+    # What would be beyond an edge is left out.
+    tall = min(height, max(1, round(math.sqrt(area / ratio))))
+    wide = min(width, max(1, round(math.sqrt(area * ratio))))
+    top, left = int(down * (height - tall + 1)), int(right * (width - wide + 1))
+    return picture[:, top : top + tall, left : left + wide]

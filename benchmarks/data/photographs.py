@@ -1,0 +1,133 @@
+"""PML's datasets of photographs, their annotations checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pytorch_metric_learning import datasets as pml_datasets
+from pytorch_metric_learning.datasets.base_dataset import BaseDataset
+
+from .archives import download_and_unpack
+from .bad_images import describe
+from .pictures import Files
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the rows of an annotation file look like.
+
+    Attributes:
+        pattern: of a row, without the line's end.
+        header: how many lines come before them.
+    """
+
+    pattern: str
+    header: int = 0
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """A dataset of photographs.
+
+    Attributes:
+        kind: PML's class of it.
+        annotations: files that it reads, inside its root -> their rows.
+        archive: what to unpack there.
+    """
+
+    kind: type[BaseDataset]
+    annotations: Mapping[str, Rows]
+    archive: str
+
+    @property
+    def advice(self) -> str:
+        """What to do if it is not complete."""
+        return f"unpack {self.archive} there again, or use --download with an empty folder"
+
+
+_CAR = Rows(r"[^,]+(,\d+){4},(\d|[1-9]\d|1[0-8]\d|19[0-6])")  # the last: 1 to 196
+_PRODUCT = Rows(r"\d+ \d+ \d+ \S+", header=1)
+PHOTOGRAPHS = {
+    "cub": Photographs(
+        pml_datasets.CUB,
+        {
+            "CUB_200_2011/images.txt": Rows(r"\d+ \S+"),
+            "CUB_200_2011/image_class_labels.txt": Rows(r"\d+ \d+"),
+        },
+        "CUB_200_2011.tgz",
+    ),
+    "cars": Photographs(
+        pml_datasets.Cars196,
+        {"names.csv": Rows(".+"), "anno_train.csv": _CAR, "anno_test.csv": _CAR},
+        "stanford-car-dataset-by-classes-folder",
+    ),
+    "sop": Photographs(
+        pml_datasets.StanfordOnlineProducts,
+        {
+            "Stanford_Online_Products/Ebay_train.txt": _PRODUCT,
+            "Stanford_Online_Products/Ebay_test.txt": _PRODUCT,
+        },
+        "Stanford_Online_Products.zip",
+    ),
+}
+"""Name -> dataset of photographs."""
+
+
+def find(name: str, root: Path, download: bool = False) -> tuple[Files, Files]:
+    """The photographs to train on and to test on, as PML splits them.
+
+    Args:
+        name: in PHOTOGRAPHS.
+        root: its folder.
+        download: fetch and unpack it if root is empty or not there; all of it is there
+            afterwards, or nothing.
+
+    Raises:
+        OSError: it cannot be fetched or written.
+        ValueError: root or an annotation file is not there, or rows of an annotation
+            cannot be understood; the message names all of them and says what to do.
+    """
+    dataset = PHOTOGRAPHS[name]
+    if download and not (root.is_dir() and any(root.iterdir())):
+        # Not by PML, which leaves half of it behind when it is stopped.
+        download_and_unpack(dataset.kind.DOWNLOAD_URL, root)
+    _check_annotations(name, dataset, root)
+    try:
+        splits = [dataset.kind(root=str(root), split=split) for split in ("train", "test")]
+    except IndexError as error:
+        raise ValueError(
+            f"annotations of {name} in {root} do not fit each other ({error}); "
+            f"{dataset.advice}"
+        ) from error
+    for split in splits:
+        if not split.paths:
+            raise ValueError(
+                f"{name} in {root} names no images to {split.split}; {dataset.advice}"
+            )
+    training, testing = (Files(x.paths, np.array(x.labels, dtype=np.int64)) for x in splits)
+    return training, testing
+
+
+def _check_annotations(name: str, dataset: Photographs, root: Path) -> None:
+    if not root.is_dir():
+        raise ValueError(f"the folder of {name}, {root}, is not there; {dataset.advice}")
+    missing = [str(root / x) for x in dataset.annotations if not (root / x).is_file()]
+    if missing:
+        raise ValueError(
+            f"{name} is not complete: {', '.join(missing)} is missing; {dataset.advice}"
+        )
+    wrong = {}
+    for file, rows in dataset.annotations.items():
+        lines = (root / file).read_text(errors="replace").splitlines()
+        for number, line in enumerate(lines[rows.header :], start=rows.header + 1):
+            if not re.fullmatch(rows.pattern, line):
+                wrong[f"{root / file}, line {number}: {line[:80]!r}"] = "is wrong"
+    if wrong:
+        raise ValueError(
+            f"annotations of {name} cannot be understood:\n{describe(wrong)}\n"
+            f"{dataset.advice}"
+        )

@@ -1,0 +1,78 @@
+"""Picture files as items."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import NamedTuple
+
+import numpy as np
+import PIL
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .images import Preparation
+
+
+class Files(NamedTuple):
+    """Picture files and their classes.
+
+    Attributes:
+        paths: of N files.
+        labels: shape (N,), int64.
+    """
+
+    paths: list[str]
+    labels: np.ndarray
+
+
+class Pictures(Dataset):
+    """Items that are read from picture files, with errors that name the file.
+
+    Args:
+        files: paths and labels.
+        preparation: makes tensors of them.
+
+    Attributes:
+        paths: of the files.
+        labels: shape (N,), int64.
+        is_random: whether the preparation is.
+    """
+
+    def __init__(self, files: Files, preparation: Preparation) -> None:
+        self.paths = files.paths
+        self.labels = files.labels
+        self.preparation = preparation
+        self.is_random = preparation.is_random
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        path = self.paths[index]
+        try:
+            picture = self.preparation(path)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise OSError(
+                f"{path} cannot be read as an image ({error}); unpack or download the "
+                "dataset again"
+            ) from error
+        return picture, int(self.labels[index])
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the preparation, and of the files' names, sizes, times and labels."""
+        digest = hashlib.sha256(repr((self.preparation, PIL.__version__)).encode())
+        for path in self.paths:
+            digest.update(state_of(path))
+        digest.update(self.labels.tobytes())
+        return digest.hexdigest()
+
+
+def state_of(path: str) -> bytes:
+    """What changes when a file does: its name, its size and when it was written.
+
+    Raises:
+        OSError: it is not there.
+    """
+    status = os.stat(path)
+    return repr((os.path.abspath(path), status.st_size, status.st_mtime_ns)).encode()

