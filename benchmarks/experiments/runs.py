@@ -50,7 +50,10 @@ class Runs(Command):
             one that was stopped goes on where it was, or after its last validation.
         jobs: runs at a time, each in a process of its own; they share the cores.
         dry_run: say what would be trained, and stop.
-        preset: take the settings of a file in benchmarks/presets; flags go before them.
+        preset: take the settings of a file in benchmarks/presets, and the methods, seeds
+            and learning rates that it names; flags go before them. paper is for cub, cars
+            and sop, texts for any file of texts, and the others for a --data-root of that
+            kind: folders of photographs of cars, of emoji, and Omniglot's.
         settings: what all runs share.
         source: where a dataset of photographs is.
     """
@@ -58,7 +61,7 @@ class Runs(Command):
     force: bool = False
     jobs: int = 1
     dry_run: bool = False
-    preset: Literal["paper"] | None = None
+    preset: Literal["paper", "texts", "emoji", "cars", "handwriting"] | None = None
     settings: CommonSettings = field(default_factory=CommonSettings)
     source: Source = field(default_factory=Source)
 
