@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..methods.methods import METHODS
+from ..training.settings import CommonSettings
 
 PAPER_METHODS = (
     *("Triplet", "Triplet, semi-hard", "DAML + Triplet", "HDML + Triplet"),
@@ -80,31 +81,42 @@ ABLATIONS: dict[str, dict[str, Variant]] = {
 """Name -> the variants of one of the paper's ablations, or of the control, synthesis."""
 
 
-REGIME_STARTS: dict[str, dict[str, Any]] = {
-    "from scratch": {"start": "scratch"},
-    # Fine-tuned at a low rate, with the head at ten times it.
-    "pre-trained": {"start": "softmax", "learning_rate": 1e-4, "head_factor": 10.0},
-}
-REGIME_CLASSES = {"100 classes": 100, "400 classes": 400, "all classes": None}
+REGIME_CLASSES = (100, 400)
 
 
-def regimes(methods: Sequence[str] = DEMO_METHODS) -> dict[str, Variant]:
+def regimes(
+    methods: Sequence[str], common: CommonSettings, train_classes: Sequence[int]
+) -> dict[str, Variant]:
     """Methods over where the trunk starts and how many classes there are.
 
     Args:
         methods: names in METHODS.
+        common: says which dataset, and which trunk.
+        train_classes: numbers of training classes; all of them come last.
     """
+    numbers = {f"{number} classes": number for number in train_classes}
     variants = {}
-    for start, of_start in REGIME_STARTS.items():
-        for classes, number in REGIME_CLASSES.items():
-            settings = {
-                **of_start,
-                "train_classes": number,
-                "augment": True,
-                "reserve": True,
-            }
+    for start, of_start in _starts(common).items():
+        for classes, number in {**numbers, "all classes": None}.items():
+            settings = {**of_start, "train_classes": number}
             where = f", {start}, {classes}"
             for method in methods:
                 bases = tuple(base + where for base in METHODS[method].bases)
                 variants[method + where] = Variant(method, settings, bases)
     return variants
+
+
+def _starts(common: CommonSettings) -> dict[str, dict[str, Any]]:
+    if common.trunk == "convnet":
+        # Both without the classes that the other start has seen.
+        both = {"reserve": True, "augment": common.dataset == "glyphs"}
+        # Fine-tuned at a low rate, with the head at ten times it.
+        tuned = {"start": "softmax", "learning_rate": 1e-4, "head_factor": 10.0}
+        return {
+            "from scratch": {**both, "start": "scratch"},
+            "pre-trained": {**both, **tuned},
+        }
+    pretrained = {"pre-trained": {"pretrained": True}}
+    if common.dataset == "texts":  # which have no other start
+        return pretrained
+    return {"from scratch": {"pretrained": False, "freeze_until": 0}, **pretrained}
