@@ -18,6 +18,7 @@ from .experiments.variants import (
     ABLATIONS,
     DEMO_METHODS,
     PAPER_METHODS,
+    REGIME_CLASSES,
     SYNTHETICS_METHODS,
     Variant,
     of_methods,
@@ -91,19 +92,24 @@ class Synthetics(Compare):
 class Regimes(Experiment):
     """When does Symm help: starts of the trunk, and numbers of classes.
 
-    Base against Symm on glyphs, with the trunk from scratch or pre-trained with softmax on
-    classes that nothing else sees, and with 100, 400 or all training classes.
+    Base against Symm, with the trunk from scratch or pre-trained, and with some or all
+    training classes. A convnet is pre-trained with softmax on classes that nothing else
+    sees; other trunks have the weights that they are known for, and sentence encoders have
+    no other start. Nothing is frozen from scratch. The rate of a pre-trained convnet is
+    1e-4; choose others by --learning-rates.
 
     Attributes:
         methods: what to train.
+        train_classes: numbers of training classes; all of them come last.
     """
 
     out: Path = Path("runs/regimes")
     methods: MethodNames = DEMO_METHODS
+    train_classes: tuple[int, ...] = REGIME_CLASSES
 
     def variants(self) -> Mapping[str, Variant]:
         """The methods over the regimes."""
-        return regimes(self.methods)
+        return regimes(self.methods, self.settings, self.train_classes)
 
 
 @dataclass(frozen=True, kw_only=True)

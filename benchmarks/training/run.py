@@ -54,8 +54,9 @@ def run(
     Returns:
         {"settings": ..., "test": metrics on the unseen test classes, "seconds_per_step":
         median, "val": metrics over the steps, "synthetic_queries": recall@1 of synthetic
-        points that ask for originals of "val", likewise, "synthetic_ratio": likewise,
-        "skipped": files that were left out because they are bad}.
+        points that ask for originals of "val", likewise, "angle": mean degrees between
+        source and axis in "val", likewise, and before training, "synthetic_ratio":
+        likewise, "skipped": files that were left out because they are bad}.
 
     Raises:
         ValueError: a run with other settings is there and force is not given, the
@@ -122,7 +123,12 @@ class _Run:
                 )
             )
         self.models = make_networks(rest, settings)
-        self.loss, self.miner = method.make(settings)
+        self.loss, self.miner = method.make(
+            settings,
+            num_classes=len(np.unique(labels)),
+            embedding_size=settings.embedding_size,
+            batch_size=settings.batch_size,
+        )
         record_step = c_f.return_input
         if processes.is_first():
             self.recorder = Recorder(folder, start.is_new)
@@ -152,6 +158,8 @@ class _Run:
                 "mining_funcs": {} if self.miner is None else {"tuple_miner": self.miner},
                 "dataset": self.datasets.train,
                 "dataset_labels": labels,
+                # Proxies and classifiers have a row for each class.
+                "set_min_label_to_zero": True,
                 "sampler": self.sampler,
                 "iterations_per_epoch": settings.test_interval,
                 "data_device": device,
@@ -164,6 +172,7 @@ class _Run:
             settings.learning_rate,
             settings.head_factor,
             settings.lr_step_size,
+            settings.trainer_options,
         )
 
     def finish(self) -> dict[str, Any]:
@@ -180,9 +189,16 @@ class _Run:
         if within is not None:
             self.timer.seconds[:] = within["own"]["seconds"]
             self.trainer.go_on_within(within)
+        if self.start.is_new:
+            random_state.restore(processes.from_first(self._look_before_training))
         epochs = self.settings.steps // self.settings.test_interval
         self.trainer.train(start_epoch=done + 1, num_epochs=epochs)
         return processes.from_first(lambda: self._test_and_record(epochs))
+
+    def _look_before_training(self) -> dict[str, Any]:
+        before = random_state.get()
+        self.evaluator.look_before_training(self.models)
+        return before
 
     def _stop_if_asked(self, trainer: BaseTrainer) -> None:
         """Save and stop between two steps."""
@@ -232,6 +248,7 @@ class _Run:
             "seconds_per_step": statistics.median(self.timer.seconds or [float("nan")]),
             "val": self._over_steps(self.evaluator.history()),
             "synthetic_queries": self._over_steps(self.recorder.synthetic_queries()),
+            "angle": self._over_steps(self.recorder.angle()),
             "synthetic_ratio": self.recorder.synthetic_ratio(self.loss, self.miner),
             "skipped": self.datasets.skipped,
         }

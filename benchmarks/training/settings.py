@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -89,6 +90,7 @@ class Settings(Synthesis, CommonSettings):
         fold: which quarter of the training and validation classes validates; None for
             the usual split.
         touch_test: whether to evaluate on the test split at the end.
+        trainer_options: that a search chose, in the place of the method's own.
     """
 
     method: str
@@ -100,6 +102,7 @@ class Settings(Synthesis, CommonSettings):
     augment: bool = False
     fold: int | None = None
     touch_test: bool = True
+    trainer_options: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         self._check_numbers()
@@ -142,7 +145,12 @@ class Settings(Synthesis, CommonSettings):
     def _check_method(self) -> None:
         method = METHODS[self.method]
         try:
-            method.make(self)  # for its errors
+            method.make(  # for its errors
+                self,
+                num_classes=1,
+                embedding_size=self.embedding_size,
+                batch_size=self.batch_size,
+            )
         except TypeError as error:
             raise ValueError(
                 f"candidates={self.candidates!r} does not fit {self.method}"

@@ -7,7 +7,6 @@ import torch
 
 from benchmarks.data import datasets
 from benchmarks.data.glyphs import WITH_PRETRAINING, Glyphs, random_affine
-from benchmarks.experiments.variants import REGIME_CLASSES, REGIME_STARTS, regimes
 from benchmarks.models import pretrain
 from benchmarks.training import networks
 from benchmarks.training.run import run
@@ -86,16 +85,6 @@ def test_affine_moves_a_little():
     assert moved.shape == image.shape
     assert not torch.equal(moved, image)
     assert 0.5 < float(moved.sum() / image.sum()) < 2
-
-
-def test_the_plan_of_the_regimes():
-    variants = regimes(["N-pairs", "Symm + N-pairs"])
-    assert len(variants) == 2 * len(REGIME_STARTS) * len(REGIME_CLASSES)
-    for label, variant in variants.items():
-        assert variant.settings["reserve"]
-        if variant.base is not None:
-            assert variants[variant.base].settings == variant.settings
-            assert label.endswith(variant.base.removeprefix("N-pairs"))
 
 
 @pytest.mark.parametrize(
