@@ -121,7 +121,7 @@ class Experiment(Runs):
         if self.published:
             table = tables.markdown(tables.published_rows(results, settings.dataset))
             text = f"{text}\nBeside the paper's Tables 1 to 3:\n\n{table}\n"
-        (out / "table.md").write_text(text)
+        (out / "table.md").write_text(text, encoding="utf-8")
         for curve in figures.CURVES:
             figures.curves(results, bases, curve, out / f"{curve.file}.png")
         return text

@@ -174,7 +174,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 def write_csv(results: Results, path: Path) -> None:
     """One line for each run, unrounded."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["method", "seed", *COLUMNS, "seconds_per_step"])
         for method, runs in results.items():

@@ -63,14 +63,16 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
             if within is not None and within["epoch"] != epochs:
                 within = None  # from before the last epoch's end
         if state is not None or within is not None:
-            _check_same(json.loads(written.read_text()), asdict(settings), folder)
+            _check_same(
+                json.loads(written.read_text(encoding="utf-8")), asdict(settings), folder
+            )
     last = within or state
     if last is None:
         if folder.exists():
             shutil.rmtree(folder)
         records.forget(database, folder.name)
         folder.mkdir(parents=True)
-        written.write_text(json.dumps(asdict(settings), indent=1))
+        written.write_text(json.dumps(asdict(settings), indent=1), encoding="utf-8")
     else:
         if last["own"]["processes"] != processes.world_size():
             raise ValueError(
