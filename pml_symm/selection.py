@@ -57,12 +57,15 @@ class Scores:
         if needs_length and abs(synthesizer.alpha - 1) < 0.1:
             return False
         if type(distance) is LpDistance:
-            return True
+            return distance.power > 0
         is_product = type(distance) in (DotProductSimilarity, CosineSimilarity)
         return is_product and distance.power == 1
 
     def prepare(self, embeddings: Tensor) -> Tensor:
-        """Embeddings as they are compared: normalized, or in a safe unit of length."""
+        """Embeddings as they are compared: normalized, or in a safe unit of length.
+
+        Points are mirrored after this, so it has to keep mirror images mirror images.
+        """
         if self.unit is not None:
             return embeddings / self.unit
         if not self.normalized:

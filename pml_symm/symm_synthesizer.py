@@ -107,7 +107,7 @@ class SymmSynthesizer(ModuleWithRecords):
         return _next_of_class(labels)
 
     def reflect(self, source: Tensor, axis: Tensor) -> Tensor:
-        """`functional.reflect` with this synthesizer's alpha and beta."""
+        """`functional.reflect` with this synthesizer's alpha and beta, row by row."""
         return reflect(source, axis, self.alpha, self.beta)
 
     def extra_repr(self) -> str:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from .files import remove_unfinished, written_whole
-from .glyphs import default_root
+from .glyphs import Glyphs, default_root
 from .splits import Items, Splits, Subset
 
 LOGGER = logging.getLogger(__name__)
@@ -68,7 +68,9 @@ class StemFeatures(Dataset):
         versions = augmentations if items.is_random else 1
         self.is_random = versions > 1
         self._digest = _digest(items, stem, versions)
-        computed = _Computed(_Versions(items, versions), stem, device, workers, before_batch)
+        computed = _Computed(
+            _Versions(items, versions), stem, device, workers, before_batch
+        )
         folder = (root or default_root()) / f"stem-{self._digest[:16]}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -117,14 +119,17 @@ def keep_stem(splits: Splits, stem: nn.Sequential, **options: Any) -> Splits:
     """
     kept: dict[str, StemFeatures] = {}
 
-    def with_stem(split: Subset) -> Subset:
+    def with_stem(split: Subset | Glyphs) -> Subset:
+        assert isinstance(split, Subset), "glyphs have no frozen stem"
         key = split.items.fingerprint()
         if key not in kept:
             kept[key] = StemFeatures(split.items, stem, **options)
         return Subset(kept[key], split.rows)
 
     return splits._replace(
-        train=with_stem(splits.train), val=with_stem(splits.val), test=with_stem(splits.test)
+        train=with_stem(splits.train),
+        val=with_stem(splits.val),
+        test=with_stem(splits.test),
     )
 
 

@@ -39,11 +39,13 @@ def read_texts(path: Path) -> list[LabelledText]:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: another ending, or lines that cannot be understood; the message names
-            all of them.
+        ValueError: it is not there, has another ending, or has lines that cannot be
+            understood; the message names all of them.
     """
     if path.suffix.lower() not in {".jsonl", *_DELIMITERS}:
-        raise ValueError(f"a file of texts must end in .jsonl, .csv or .tsv, got {path}")
+        raise ValueError(f"the file of texts must end in .jsonl, .csv or .tsv, got {path}")
+    if not path.is_file():
+        raise ValueError(f"the file of texts, {path}, is not there")
     content = _decode(path)
     delimiter = _DELIMITERS.get(path.suffix.lower())
     records = _json(content) if delimiter is None else _separated(content, delimiter, path)
@@ -102,17 +104,18 @@ def _decode(path: Path) -> str:
 
 
 def _json(content: str) -> Iterator[tuple[int, Any]]:
-    """Lines and their objects; a string in the place of one that cannot be read."""
+    """Lines and their objects; an error in the place of one that cannot be read."""
     # Not splitlines, which splits inside of texts too.
     for number, line in enumerate(content.split("\n"), start=1):
         if line.strip():
             try:
                 yield number, json.loads(line)
-            except ValueError as error:
-                yield number, f"is not JSON ({error})"
+            except json.JSONDecodeError as error:
+                yield number, ValueError(f"{error.msg}, at column {error.colno}")
 
 
 def _separated(content: str, delimiter: str, path: Path) -> Iterator[tuple[int, Any]]:
+    """As _json."""
     # Strict, or a quotation mark that is never closed takes in the rest of the file.
     reader = csv.DictReader(
         io.StringIO(content, newline=""), delimiter=delimiter, strict=True
@@ -127,12 +130,12 @@ def _separated(content: str, delimiter: str, path: Path) -> Iterator[tuple[int, 
         for record in reader:
             yield reader.line_num, record
     except csv.Error as error:
-        yield reader.line_num, f"cannot be read ({error})"
+        yield reader.line_num + 1, error  # where the row begins
 
 
 def _what_is_wrong(record: Any) -> str | None:
-    if isinstance(record, str):
-        return record
+    if isinstance(record, Exception):
+        return f"cannot be read ({record})"
     if not isinstance(record, dict):
         return "is not an object"
     if None in record:
@@ -143,4 +146,8 @@ def _what_is_wrong(record: Any) -> str | None:
             return f"has no {name}"
         if not isinstance(value, kinds) or isinstance(value, bool):
             return f"has the {name} {value!r:.40}, which is no string"
-    return None if str(record["label"]) else "has an empty label"
+    try:
+        f"{record['text']}{record['label']}".encode()
+    except UnicodeEncodeError:
+        return "has half of a surrogate pair"  # which JSON can write
+    return None if record["label"] != "" else "has an empty label"

@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .bad_images import describe
-from .datasets import Splits
-from .splits import Subset, split_classes
+from .splits import Splits, Subset, split_classes
 from .text_files import bad_texts, read_texts
 
 LOGGER = logging.getLogger(__name__)
@@ -31,7 +30,7 @@ class Texts(Dataset):
         labels: shape (N,), int64, their classes.
 
     Attributes:
-        labels: as given.
+        ids, labels: as given.
         is_random: False: an item is the same each time.
     """
 
@@ -97,6 +96,7 @@ def texts(
         LOGGER.warning("%d bad texts of %s are left out", len(bad), path)
     good = [one for one in found if one.place not in bad]
     names, labels = np.unique([one.label for one in good], return_inverse=True)
+    labels = labels.astype(np.int64)
     is_test = _is_test(names.tolist(), test_classes)
     classes = split_classes(
         np.flatnonzero(~is_test),
@@ -108,10 +108,10 @@ def texts(
         reserve,
     )
     items = Texts(tokenize([one.text for one in good]), labels)
-    train, val, test = (
-        Subset(items, np.flatnonzero(np.isin(labels, part))) for part in classes[1:]
+    pretrain, train, val, test = (
+        Subset(items, np.flatnonzero(np.isin(labels, part))) for part in classes
     )
-    return Splits(train, val, test, bad)
+    return Splits(train, val, test, bad, pretrain if reserve else None)
 
 
 def _is_test(names: Sequence[str], pattern: str | None) -> np.ndarray:

@@ -59,5 +59,5 @@ def freeze_until(trunk: Trunk, number: int) -> StemAndRest:
         )
     if number == 0:
         return StemAndRest(nn.Sequential(), trunk)
-    stem = nn.Sequential(*stages[:number]).eval().requires_grad_(False)
-    return StemAndRest(stem, trunk._replace(stages=FixedStatistics(*stages[number:])))
+    stem = nn.Sequential(*list(stages)[:number]).eval().requires_grad_(False)
+    return StemAndRest(stem, trunk._replace(stages=FixedStatistics(*list(stages)[number:])))

@@ -71,7 +71,7 @@ def _train(
             f"{name}_optimizer": torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
             for name, model in models.items()
         },
-        BATCH_SIZE,
+        min(BATCH_SIZE, len(dataset)),
         # PML's trainer needs a metric loss to give no weight to.
         {
             "metric_loss": losses.ContrastiveLoss(),

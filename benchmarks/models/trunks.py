@@ -108,7 +108,9 @@ def make_trunk(
     try:
         return _in_stages(model, pixels)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"image_size={pixels.size} does not fit {name}: {error}") from error
+        raise ValueError(
+            f"image_size={pixels.size} does not fit {name}: {error}"
+        ) from error
 
 
 def small_convnet(width: int = 32) -> nn.Sequential:
@@ -210,8 +212,9 @@ def _in_stages(model: nn.Module, pixels: Pixels) -> Trunk:
     """
     # Convolutions are fastest in this order, on most machines.
     model = model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    is_staged = isinstance(model, nn.Sequential)
-    stages = model if is_staged else nn.Sequential(*_parts(model))
+    stages = nn.Sequential(*_parts(model))
+    if isinstance(model, nn.Sequential):
+        stages = model
     size = pixels.size
     picture = torch.linspace(-1, 1, 3 * size**2).view(1, 3, size, size)
     with torch.no_grad():
@@ -243,5 +246,3 @@ def _torchvision() -> ModuleType:
             f"pip install torchvision ({error})"
         ) from error
     return torchvision
-
-

@@ -101,6 +101,7 @@ class _Run:
         self.settings, self.folder, self.start = settings, folder, start
         self.request, self.after_epoch = request, after_epoch
         method = METHODS[settings.method]
+        source.check(settings)
         random_state.seed(settings.seed)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         whole = make_trunk(settings)

@@ -168,12 +168,12 @@ class Settings(Synthesis, CommonSettings):
 
     def _check_data(self) -> None:
         trunks.check_name(self.trunk)
-        if self.dataset == "glyphs" and self.trunk != "convnet":
-            raise ValueError(f"the trunk of glyphs must be convnet, got {self.trunk!r}")
-        if (self.dataset == "texts") != trunks.reads_texts(self.trunk):
+        if not self._trunk_fits:
             raise ValueError(
-                "texts need minilm or sentence-encoder:NAME, and pictures another trunk, "
-                f"got dataset={self.dataset!r} and trunk={self.trunk!r}"
+                "the trunk of glyphs must be convnet, that of texts minilm or "
+                "sentence-encoder:NAME, and that of photographs another one; folder may "
+                f"have any but those of texts, got dataset={self.dataset!r} and "
+                f"trunk={self.trunk!r}"
             )
         if self.trunk == "convnet" and self.image_size not in (None, SIZE):
             raise ValueError(
@@ -209,6 +209,14 @@ class Settings(Synthesis, CommonSettings):
             )
 
     @property
+    def _trunk_fits(self) -> bool:
+        if trunks.reads_texts(self.trunk) or self.dataset == "texts":
+            return trunks.reads_texts(self.trunk) and self.dataset == "texts"
+        if self.trunk == "convnet":
+            return self.dataset in ("glyphs", "folder")
+        return self.dataset != "glyphs"
+
+    @property
     def _is_pretrained(self) -> bool:
         if self.trunk == "convnet":
             return self.start == "softmax"
@@ -240,6 +248,11 @@ class Source:
     workers: int = 0
     skip_bad: bool = False
 
+    def check(self, settings: Settings) -> None:
+        """Raise ValueError if it must say where the dataset is, and does not."""
+        if settings.dataset != "glyphs" and self.data_root is None:
+            raise ValueError(f"--data-root must say where {settings.dataset} is")
+
     def splits(self, settings: Settings, trunk: Trunk) -> Splits:
         """The dataset that the settings name, as the trunk wants it.
 
@@ -247,6 +260,7 @@ class Source:
             OSError, ValueError: it is not there, not all of it, or cannot be read; the
                 error says what is wrong.
         """
+        self.check(settings)
         if settings.dataset == "glyphs":
             return datasets.glyphs(
                 settings.seed,
@@ -256,8 +270,7 @@ class Source:
                 settings.reserve,
                 settings.fold,
             )
-        if self.data_root is None:
-            raise ValueError(f"--data-root must say where {settings.dataset} is")
+        assert self.data_root is not None
         shared: dict[str, Any] = {
             "seed": settings.seed,
             "max_classes": settings.max_classes,

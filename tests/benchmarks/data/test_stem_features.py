@@ -51,7 +51,9 @@ def test_they_are_what_the_stem_gives(tmp_path):
     found = all_of(features)
     assert found.dtype == torch.float32
     assert ((found - expected).abs() <= 2**-11 * expected).all()
-    assert [label for _, label in map(features.__getitem__, range(10))] == list(items.labels)
+    assert [label for _, label in map(features.__getitem__, range(10))] == list(
+        items.labels
+    )
     assert not features.is_random
     assert len(np.load(features.path)) == 1
 
@@ -191,9 +193,7 @@ def test_splits_keep_their_rows(tmp_path):
     assert kept.val.items is kept.test.items
     assert kept.train.items.is_random
     assert (kept.test.labels == splits.test.labels).all()
-    torch.testing.assert_close(
-        kept.test[1][0], stem_of()(fixed[9][0]), rtol=2**-11, atol=0
-    )
+    torch.testing.assert_close(kept.test[1][0], stem_of()(fixed[9][0]), rtol=2**-11, atol=0)
     assert (kept.skipped, kept.pretrain) == (splits.skipped, pretrain)
     assert torch.equal(without_stem(kept.test)[1][0], fixed[9][0])
     assert without_stem(splits.test) is splits.test

@@ -92,7 +92,8 @@ class OfAnotherShape(InOrder):
 
 
 @pytest.mark.parametrize(
-    ("kind", "stages", "features"), [(InOrder, 5, 4), (OutOfOrder, 1, 4), (OfAnotherShape, 1, 8)]
+    ("kind", "stages", "features"),
+    [(InOrder, 5, 4), (OutOfOrder, 1, 4), (OfAnotherShape, 1, 8)],
 )
 def test_children_are_stages_if_they_are_all_of_a_model(kind, stages, features):
     model = kind()

@@ -1,0 +1,125 @@
+"""Texts in class-disjoint splits."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.data.splits import FOLDS
+from benchmarks.data.texts import texts
+
+CLASSES = [f"class {number:02d}" for number in range(20)]
+
+
+def tokenize(some):
+    ids = [torch.tensor([ord(x) for x in text]) for text in some]
+    return torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
+
+
+def write(tmp_path, rows):
+    path = tmp_path / "texts.jsonl"
+    lines = (json.dumps({"text": text, "label": label}) for text, label in rows)
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture
+def path(tmp_path):
+    rows = [(f"{word} {label}", label) for word in ("a", "two") for label in CLASSES]
+    return write(tmp_path, rows)
+
+
+def classes_of(split):
+    return set(split.labels.tolist())
+
+
+def test_the_second_half_by_name_is_the_test(path):
+    splits = texts(path, tokenize, seed=0)
+    assert classes_of(splits.train) | classes_of(splits.val) == set(range(10))
+    assert len(classes_of(splits.val)) == 2
+    assert not classes_of(splits.train) & classes_of(splits.val)
+    assert classes_of(splits.test) == set(range(10, 20))
+    assert splits.skipped == {} and splits.pretrain is None
+
+
+def test_items_are_token_ids_of_one_length(path):
+    splits = texts(path, tokenize, seed=0)
+    ids, label = splits.test[0]
+    assert ids.dtype == torch.int64 and ids.shape == (len("two class 00"),)
+    assert "".join(map(chr, ids)) == "a class 10" + 2 * "\0"
+    assert label == 10 == splits.test.labels[0]
+    assert [splits.val[x][1] for x in range(len(splits.val))] == splits.val.labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "sizes"),
+    [
+        ({"max_classes": 3}, (3, 2, 3)),
+        ({"train_classes": 4}, (4, 2, 10)),
+        ({"fold": 0}, (7, 3, 10)),
+        ({"test_classes": "class 0*"}, (8, 2, 10)),
+        ({"test_classes": "class ?5"}, (16, 2, 2)),
+    ],
+)
+def test_classes_are_chosen(options, sizes, path):
+    splits = texts(path, tokenize, seed=0, **options)
+    assert tuple(len(classes_of(x)) for x in splits[:3]) == sizes
+
+
+def test_folds_validate_every_training_class_once(path):
+    folds = [texts(path, tokenize, seed=0, fold=fold) for fold in range(FOLDS)]
+    validated = [label for fold in folds for label in classes_of(fold.val)]
+    assert sorted(validated) == list(range(10))
+
+
+def test_a_reserved_third_is_in_no_other_split(path):
+    splits = texts(path, tokenize, seed=0, reserve=True)
+    reserved = classes_of(splits.pretrain)
+    assert len(reserved) == 3
+    for split in splits[:3]:
+        assert not reserved & classes_of(split)
+
+
+@pytest.mark.parametrize("pattern", ["nothing", "class*"])
+def test_a_pattern_of_no_class_or_all_is_refused(pattern, path):
+    with pytest.raises(ValueError, match=f"got {re.escape(repr(pattern))}"):
+        texts(path, tokenize, seed=0, test_classes=pattern)
+
+
+def test_too_few_classes_are_refused(tmp_path):
+    path = write(tmp_path, [(f"{x} {y}", y) for x in "ab" for y in "xyz"])
+    with pytest.raises(ValueError, match="it has 1 and 2"):
+        texts(path, tokenize, seed=0)
+
+
+def test_bad_texts_are_all_named_or_left_out(path):
+    with path.open("a") as file:
+        file.write('\n{"text": " ", "label": "class 03"}')
+        file.write('\n{"text": "alone", "label": "class 99"}')
+    with pytest.raises(ValueError, match="2 of 42 texts are bad") as error:
+        texts(path, tokenize, seed=0)
+    reasons = {
+        f"{path}, line 41": "is empty",
+        f"{path}, line 42": "is the only text of class 'class 99'",
+    }
+    for place, reason in reasons.items():
+        assert f"{place} {reason}\n" in str(error.value)
+    assert "--skip-bad" in str(error.value)
+    splits = texts(path, tokenize, seed=0, skip_bad=True)
+    assert splits.skipped == reasons
+    assert sum(map(len, splits[:3])) == 40
+
+
+def test_a_fingerprint_is_that_of_ids_and_labels(path, tmp_path):
+    def fingerprint(path, tokenize=tokenize):
+        return texts(path, tokenize, seed=0).train.items.fingerprint()
+
+    assert fingerprint(path) == fingerprint(path)
+    assert fingerprint(path) != fingerprint(path, lambda some: tokenize(some) + 1)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    (tmp_path / "other").mkdir()
+    labels = np.roll([row["label"] for row in rows], 1).tolist()
+    swapped = [(row["text"], label) for row, label in zip(rows, labels, strict=True)]
+    assert fingerprint(write(tmp_path / "other", swapped)) != fingerprint(path)
