@@ -136,9 +136,10 @@ class Experiment(Runs):
     ) -> str:
         runs = next(iter(results.values()))
         first = runs[0]
+        dataset = settings.data or settings.dataset
         parts = [
             f"Percent on {first['test_classes']:,} unseen classes "
-            f"({first['test_images']:,} images) of {settings.dataset} after "
+            f"({first['test_images']:,} items) of {dataset} after "
             f"{settings.steps} steps of batch {settings.batch_size}; mean ± standard "
             f"deviation over {len(runs)} seed{'s' * (len(runs) > 1)}.",
             tables.markdown(tables.accuracy_rows(results)),

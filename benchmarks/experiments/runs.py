@@ -75,7 +75,8 @@ class Runs(Command):
         Raises:
             ValueError: settings that do not fit.
         """
-        settings = Settings(**{**self.shared(), **own})
+        data = self.source.name(self.settings.dataset)
+        settings = Settings(**{**self.shared(), "data": data, **own})
         # Every file system takes these names.
         name = re.sub(r"[^a-z0-9.+=()-]+", "", label.lower().replace(", ", "-"))
         folder = self.destination / f"{name}-seed{settings.seed}"

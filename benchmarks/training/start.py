@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,6 +87,9 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
 
 
 def _check_same(earlier: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    # Versions that did not have a field did what its default does.
+    defaults = {x.name: x.default for x in fields(Settings) if x.default is not MISSING}
+    earlier = {**defaults, **earlier}
     differences = [
         f"{name} was {earlier.get(name)}, is {now[name]}"
         for name in now
