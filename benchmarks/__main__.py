@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -38,11 +39,26 @@ def parse(arguments: Sequence[str]) -> Command:
     )
     if not isinstance(command, Runs) or command.preset is None:
         return command
-    preset = json.loads((PRESETS / f"{command.preset}.json").read_text())
-    with_preset = replace(command, settings=type(command.settings)(**preset))
     return tyro.cli(
-        type(command), args=arguments[1:], default=with_preset, prog=_NAME, config=_STYLE
+        type(command),
+        args=arguments[1:],
+        default=_with_preset(command, command.preset),
+        prog=_NAME,
+        config=_STYLE,
     )
+
+
+def _with_preset(command: Runs, preset: str) -> Runs:
+    """A command with a preset's settings, and with its lists where it takes them."""
+    own = json.loads((PRESETS / f"{preset}.json").read_text())
+    lists = {
+        name: tuple(own.pop(name)) for name in list(own) if isinstance(own[name], list)
+    }
+    changed: dict[str, Any] = {
+        name: x for name, x in lists.items() if hasattr(command, name)
+    }
+    changed["settings"] = type(command.settings)(**own)
+    return replace(command, **changed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
+from .data.emoji import emoji
 from .experiments.command import Command, MethodNames
 from .experiments.experiment import Experiment
 from .experiments.reality_check import RealityCheck
@@ -17,6 +18,7 @@ from .experiments.variants import (
     ABLATIONS,
     DEMO_METHODS,
     PAPER_METHODS,
+    REGIME_CLASSES,
     SYNTHETICS_METHODS,
     Variant,
     of_methods,
@@ -90,19 +92,24 @@ class Synthetics(Compare):
 class Regimes(Experiment):
     """When does Symm help: starts of the trunk, and numbers of classes.
 
-    Base against Symm on glyphs, with the trunk from scratch or pre-trained with softmax on
-    classes that nothing else sees, and with 100, 400 or all training classes.
+    Base against Symm, with the trunk from scratch or pre-trained, and with some or all
+    training classes. A convnet is pre-trained with softmax on classes that nothing else
+    sees; other trunks have the weights that they are known for, and sentence encoders have
+    no other start. Nothing is frozen from scratch. The rate of a pre-trained convnet is
+    1e-4; choose others by --learning-rates.
 
     Attributes:
         methods: what to train.
+        train_classes: numbers of training classes; all of them come last.
     """
 
     out: Path = Path("runs/regimes")
     methods: MethodNames = DEMO_METHODS
+    train_classes: tuple[int, ...] = REGIME_CLASSES
 
     def variants(self) -> Mapping[str, Variant]:
         """The methods over the regimes."""
-        return regimes(self.methods)
+        return regimes(self.methods, self.settings, self.train_classes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +191,24 @@ class Report(Command):
         return report(**vars(self))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Emoji(Command):
+    """Get pictures to measure on: the same emoji in nine designs, free to pass on.
+
+    Fetches the sets by npm and draws them, in a few minutes; the result is a dataset for
+    --dataset folder.
+
+    Attributes:
+        out: folder of the class folders; new, empty, or of this command.
+    """
+
+    out: tyro.conf.Positional[Path] = Path("runs/emoji-data")
+
+    def run(self) -> str:
+        """Fetch and draw what is not there."""
+        return emoji(self.out)
+
+
 COMMANDS: dict[str, Callable[..., Command]] = {
     "demo": Demo,
     "compare": Compare,
@@ -195,5 +220,6 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "visualize": Visualize,
     "speed": Speed,
     "soak": Soak,
+    "emoji": Emoji,
     "report": Report,
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytorch_metric_learning.utils.accuracy_calculator as pml_calculator
+import torch
 from sklearn.metrics.cluster import pair_confusion_matrix
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from .pml import (
     nan_accuracy,
     try_getting_not_lone_labels,
 )
+from .validation import whole_labels
 
 
 class AccuracyCalculator(pml_calculator.AccuracyCalculator):
@@ -37,6 +39,8 @@ class AccuracyCalculator(pml_calculator.AccuracyCalculator):
     Raises:
         TypeError: recall_at is not a sequence.
         ValueError: a value of recall_at that is not an int >= 1, or PML's own.
+        NotImplementedError: a label_comparison_fn with F1, NMI or AMI. F1 is left out
+            there unless include names it; as in PML, exclude has to name the others.
 
     Source: Oh Song et al., CVPR 2016, whose protocol Gu & Ko, AAAI 2020, follow.
 
@@ -56,6 +60,12 @@ class AccuracyCalculator(pml_calculator.AccuracyCalculator):
             if isinstance(k, bool) or not isinstance(k, int) or k < 1:
                 raise ValueError(f"recall_at must hold ints >= 1, got {k!r}")
         self.recall_at = tuple(recall_at)
+        self._labels_are_classes = kwargs.get("label_comparison_fn") is None
+        if not self._labels_are_classes:
+            # Clusters are compared with classes, which such labels need not be.
+            if "F1" in kwargs.get("include", ()):
+                raise NotImplementedError("F1 cannot be had with a label_comparison_fn")
+            kwargs["exclude"] = (*kwargs.get("exclude", ()), "F1")
         for k in self.recall_at:
             # PML finds its metrics by this prefix among the object's attributes.
             setattr(self, f"calculate_recall_at_{k}", partial(self._recall, at=k))
@@ -90,6 +100,8 @@ class AccuracyCalculator(pml_calculator.AccuracyCalculator):
             ValueError: lengths that do not fit, or references that do not begin with
                 the queries where they should.
         """
+        if self._labels_are_classes:
+            query_labels, reference_labels = _dense(query_labels, reference_labels)
         return super().get_accuracy(
             _detached(query),
             query_labels,
@@ -164,6 +176,17 @@ class AccuracyCalculator(pml_calculator.AccuracyCalculator):
             name: calculate(**(kwargs if name in recalls else narrow))
             for name, calculate in function_dict.items()
         }
+
+
+def _dense(query: Any, reference: Any) -> tuple[Any, Any]:
+    """Labels of the same classes, counted from 0: PML rounds labels to float32."""
+    labels = [torch.as_tensor(x) for x in (query, reference) if x is not None]
+    if any(x.ndim != 1 for x in labels):
+        return query, reference
+    whole = [whole_labels(x)[0].cpu() for x in labels]
+    dense = torch.unique(torch.cat(whole), return_inverse=True)[1]
+    parts = dense.split([len(x) for x in whole])
+    return parts[0], None if reference is None else parts[1]
 
 
 def _detached(points: Tensor | np.ndarray | None) -> Tensor | np.ndarray | None:

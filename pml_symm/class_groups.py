@@ -13,7 +13,8 @@ from .point_weights import count_points, source_and_axis
 class ClassGroups(NamedTuple):
     """The rows of a batch class by class, in groups of classes of equal size.
 
-    Classes are numbered group after group, within a group by their labels.
+    Classes are numbered group after group, within a group by their labels. Groups may hold
+    a part of the batch only, as first_pairs gives it.
 
     Attributes:
         groups: for each group, shape (C_g, m), int64: row u holds the rows of the
@@ -42,7 +43,7 @@ class ClassGroups(NamedTuple):
 
     @property
     def class_of(self) -> Tensor:
-        """Shape (B,), int64: the number of each row's class."""
+        """Shape (B,), int64: each row's class; undefined for rows in no group."""
         class_of = torch.empty_like(self.row_labels, dtype=torch.long)
         first = 0
         for group in self.groups:
@@ -82,8 +83,6 @@ class ClassGroups(NamedTuple):
         They are the pairs that PML's convert_to_pos_pairs_with_unique_labels chooses.
         """
         first = [group[:, :2] for group in self.groups if group.shape[1] > 1]
-        if len(first) == 1:
-            return first[0]
         return torch.cat([self.groups[0].new_empty(0, 2), *first])
 
     def source_and_axis(self, pairing: str) -> tuple[Tensor, Tensor]:

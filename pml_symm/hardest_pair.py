@@ -233,7 +233,7 @@ class _HardestPair(torch.autograd.Function):
         to_weights = weights.new_zeros(m, R, K)
         to_column_weights = weights.new_zeros(n, L, C)
         to_bias = None if bias is None else torch.zeros_like(bias)
-        to_column_bias = None if column_bias is None else weights.new_zeros(L, C)
+        to_column_bias = None if column_bias is None else torch.zeros_like(column_bias)
 
         def send(here: slice, there: slice, products: Tensor) -> Tensor:
             """From a tile to the weights; returns what its products get."""
@@ -252,7 +252,7 @@ class _HardestPair(torch.autograd.Function):
                 to_w_l = (products * w_k).sum(0).transpose(0, 1) * through
                 to_column_weights[..., there].scatter_add_(1, l.expand(n, -1, -1), to_w_l)
                 if to_column_bias is not None:
-                    to_column_bias[:, there].scatter_add_(0, l, through)
+                    to_column_bias[there].scatter_add_(1, l.t(), through.t())
             return w_k * w_l
 
         tiles = _tiles(search, tensors)
@@ -274,8 +274,6 @@ class _HardestPair(torch.autograd.Function):
         to_column_members = None if search.same_members else _by_class(to_columns, n)
         to_weights = to_weights.permute(1, 2, 0)
         to_column_weights = to_column_weights.permute(2, 1, 0)
-        if to_column_bias is not None:
-            to_column_bias = to_column_bias.t()
         if search.symmetric:
             to_weights = to_weights + to_column_weights
             if to_bias is not None and to_column_bias is not None:

@@ -131,7 +131,8 @@ def sums_of_two(points: Points) -> Points:
     """Every two different points of a class together; the two originals first.
 
     Args:
-        points: without bias, of classes of two members.
+        points: without bias, of classes of two members. Only rows of a search can be sums:
+            axis and two_weights stay those of points.
     """
     K = points.weights.shape[1]
     first, second = torch.triu_indices(K, K, offset=1, device=points.weights.device)

@@ -57,12 +57,15 @@ class Scores:
         if needs_length and abs(synthesizer.alpha - 1) < 0.1:
             return False
         if type(distance) is LpDistance:
-            return True
+            return distance.power > 0
         is_product = type(distance) in (DotProductSimilarity, CosineSimilarity)
         return is_product and distance.power == 1
 
     def prepare(self, embeddings: Tensor) -> Tensor:
-        """Embeddings as they are compared: normalized, or in a safe unit of length."""
+        """Embeddings as they are compared: normalized, or in a safe unit of length.
+
+        Points are mirrored after this, so it has to keep mirror images mirror images.
+        """
         if self.unit is not None:
             return embeddings / self.unit
         if not self.normalized:
@@ -121,11 +124,15 @@ class Scores:
     def within_classes(self, points: Sequence[Points]) -> Tensor:
         """Shape (P,), likewise, of what ClassGroups.positive_pairs gives."""
         values = []
-        for members in (x.members for x in points):
+        for members, gram in ((x.members, x.gram) for x in points):
             m = members.shape[1]
             first, second = torch.triu_indices(m, m, offset=1, device=members.device)
-            first, second = members.index_select(1, first), members.index_select(1, second)
-            values.append(self.pairwise(first, second).flatten())
+            if self.euclidean:
+                first, second = (members.index_select(1, x) for x in (first, second))
+                value = self.pairwise(first, second)
+            else:
+                value = gram.flatten(1).index_select(1, first * m + second)
+            values.append(value.flatten())
         return torch.cat(values)
 
     def _power(self, root: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from .functional import finite_or_nan
 from .pml import IndicesTuple, c_f, positive_pairs
 from .symm_miner import SymmMiner
 from .symm_mixin import SymmMixin
-from .validation import check_batch
+from .validation import check_batch, whole_labels
 
 _MINER = "SymmMiner(), whose tuple weights this loss's samples"
 _NO_TUPLES = "a loss that takes an indices_tuple, such as MultiSimilarityLoss"
@@ -119,6 +119,7 @@ class SymmLoss(losses.BaseMetricLossFunction):
         self.reset_stats()
         c_f.labels_required(labels)
         check_batch(embeddings, labels, ref_emb, ref_labels)
+        labels, ref_labels = whole_labels(labels, ref_labels)
         labels = c_f.to_device(labels, embeddings)
         ref_emb, ref_labels = c_f.set_ref_emb(embeddings, labels, ref_emb, ref_labels)
         pairs = positive_pairs(indices_tuple, labels, ref_labels)

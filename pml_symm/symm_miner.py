@@ -20,6 +20,7 @@ from .validation import (
     check_choice,
     check_hardness,
     rank_of,
+    whole_labels,
 )
 
 
@@ -97,6 +98,7 @@ class SymmMiner(BaseMiner):
             ValueError: shapes that do not fit.
         """
         check_batch(embeddings, labels, ref_emb, ref_labels)
+        labels, ref_labels = whole_labels(labels, ref_labels)
         return super().forward(embeddings, labels, ref_emb, ref_labels)
 
     @torch.no_grad()

@@ -20,6 +20,7 @@ from .validation import (
     check_hardness,
     check_samples_per_class,
     rank_of,
+    whole_labels,
 )
 
 
@@ -131,6 +132,7 @@ class SymmMixin:
         """
         c_f.labels_required(labels)
         check_batch(embeddings, labels, ref_emb, ref_labels)
+        labels, ref_labels = whole_labels(labels, ref_labels)
         kept = self._promise_kept(labels if ref_labels is None else ref_labels)
         points = at_least_float32(embeddings)
         reference = None if ref_emb is None else at_least_float32(ref_emb)
@@ -232,18 +234,16 @@ class SymmMixin:
                 for x, index in zip(points, groups.split(row_classes), strict=True)
             ]
             selected = select(
-                rows,
-                points,
-                ceiling=scores.of_values(values.detach()[order]),
+                rows, points, ceiling=scores.of_values(values.detach()[order])
             )
-            score = selected.score
-            keep = (classes != row_classes.unsqueeze(1)) & (score != -torch.inf)
-            score = score.masked_fill(~keep, 0)
         else:
             row_classes = classes
             selected = select(points, points, rank_of(self.hardness))
-            score = selected.score
-            keep = classes != classes.unsqueeze(1)
+        score = selected.score
+        keep = classes != row_classes.unsqueeze(1)
+        if self.hardness == "semihard":
+            keep = keep & (score != -torch.inf)
+            score = score.masked_fill(~keep, 0)
         if self.collect_stats:  # type: ignore[attr-defined]
             self.record_synthetic_ratio(selected.is_synthetic(), keep, row)
         original = row_classes.new_empty(0)
@@ -266,7 +266,7 @@ class SymmMixin:
         pool = self.synthesizer(ref_emb[rows], class_of[rows])
         matrix = distance(pool.embeddings)
         if embeddings is ref_emb:
-            first, second = (torch.searchsorted(rows, x) for x in pairs[:2])
+            first, second = (torch.searchsorted(rows, x.contiguous()) for x in pairs[:2])
             values = matrix[first, second]
         else:
             values = distance(embeddings, ref_emb)[pairs.anchor, pairs.positive]

@@ -13,6 +13,7 @@ from .validation import (
     check_choice,
     check_embeddings,
     check_labels,
+    whole_labels,
 )
 
 
@@ -79,7 +80,7 @@ class SymmSynthesizer(ModuleWithRecords):
         """
         check_embeddings(embeddings)
         check_labels(labels, embeddings)
-        labels = c_f.to_device(labels, embeddings)
+        labels = c_f.to_device(whole_labels(labels)[0], embeddings)
         source, axis = self.source_and_axis(labels, indices_tuple)
         # Autocast would choose dtypes of its own, and cannot concatenate float16 on CPU.
         with torch.autocast(embeddings.device.type, enabled=False):
@@ -106,7 +107,7 @@ class SymmSynthesizer(ModuleWithRecords):
         return _next_of_class(labels)
 
     def reflect(self, source: Tensor, axis: Tensor) -> Tensor:
-        """`functional.reflect` with this synthesizer's alpha and beta."""
+        """`functional.reflect` with this synthesizer's alpha and beta, row by row."""
         return reflect(source, axis, self.alpha, self.beta)
 
     def extra_repr(self) -> str:

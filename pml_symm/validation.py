@@ -99,6 +99,36 @@ def check_labels(
         )
 
 
+def whole_labels(
+    labels: Tensor, ref_labels: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Labels as int64, which every operator knows; floating ones as they are.
+
+    Raises:
+        ValueError: a label that int64 does not hold.
+
+    >>> whole_labels(torch.tensor([3, 1], dtype=torch.uint16))
+    (tensor([3, 1]), None)
+    """
+    whole = _whole(labels, "labels")
+    if ref_labels is None or ref_labels is labels:
+        # The same object tells PML that there is no reference.
+        return whole, None if ref_labels is None else whole
+    return whole, _whole(ref_labels, "ref_labels")
+
+
+def _whole(labels: Tensor, name: str) -> Tensor:
+    if labels.is_floating_point():
+        return labels
+    whole = labels.long()
+    if labels.dtype == torch.uint64 and (whole < 0).any():
+        raise ValueError(
+            f"{name} must be at most {torch.iinfo(torch.int64).max}, got "
+            f"{labels[int((whole < 0).nonzero()[0])].item()}"
+        )
+    return whole
+
+
 def check_batch(
     embeddings: Tensor,
     labels: Tensor | None,

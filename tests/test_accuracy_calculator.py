@@ -160,3 +160,55 @@ def test_a_single_k_is_refused():
 def test_an_unknown_metric_is_refused_by_pml():
     with pytest.raises(ValueError, match="Primary metrics must be one or more of"):
         AccuracyCalculator(recall_at=(1, 2), include=("recall_at_3",))
+
+
+METRICS = ("recall_at_1", "mean_average_precision_at_r", "NMI", "F1")
+
+
+OTHER_LABELS = {
+    "large": lambda labels: labels + (1 << 40),
+    "negative": lambda labels: labels - (1 << 40),
+    "uint16": lambda labels: labels.to(torch.uint16),
+    "uint64": lambda labels: labels.to(torch.uint64),
+    "numpy": lambda labels: labels.numpy().astype("uint32"),
+}
+
+
+@pytest.mark.parametrize("other", OTHER_LABELS.values(), ids=OTHER_LABELS)
+def test_labels_that_float32_does_not_hold(other):
+    """PML rounds labels to float32, which merges neighbours beyond 2^24."""
+    embeddings, labels = batch(spread=2.0)
+    calculator = AccuracyCalculator(include=METRICS, recall_at=(1,))
+    expected = calculator.get_accuracy(embeddings, labels)
+    assert 0 < expected["recall_at_1"] < 1
+    found = calculator.get_accuracy(embeddings, other(labels))
+    assert found == pytest.approx(expected)
+    even = torch.arange(0, len(labels), 2)
+    query, reference = embeddings[even], embeddings[even + 1]
+    query_labels, reference_labels = labels[even], labels[even + 1].flip(0)
+    expected = calculator.get_accuracy(query, query_labels, reference, reference_labels)
+    found = calculator.get_accuracy(
+        query, other(query_labels), reference, other(reference_labels)
+    )
+    assert found == pytest.approx(expected, nan_ok=True)
+
+
+def near(x, y):
+    return (x - y).abs() <= 1
+
+
+def test_f1_is_left_out_where_labels_are_compared_by_a_function():
+    embeddings, labels = batch()
+    calculator = AccuracyCalculator(exclude=("NMI", "AMI"), label_comparison_fn=near)
+    theirs = pml_calculator.AccuracyCalculator(
+        exclude=("NMI", "AMI"), label_comparison_fn=near
+    )
+    found = calculator.get_accuracy(embeddings, labels)
+    assert set(found) >= {"recall_at_1"} and "F1" not in found
+    for name, value in theirs.get_accuracy(embeddings, labels).items():
+        assert found[name] == pytest.approx(value)
+
+
+def test_f1_is_refused_by_name_where_labels_are_compared_by_a_function():
+    with pytest.raises(NotImplementedError, match="F1 cannot be had with a label_comp"):
+        AccuracyCalculator(include=("F1",), label_comparison_fn=near)

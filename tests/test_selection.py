@@ -233,3 +233,17 @@ def test_error_of_squared_distances(dtype):
     others = ~torch.eye(len(exact), dtype=torch.bool)
     error = ((found - expected).abs() / bound)[others]
     assert error.max() < 4 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("power", [-1, -0.5, 0.5, 3])
+def test_every_power_of_a_distance(labels, power):
+    """With a negative one, the largest distance has the smallest value."""
+    embeddings = random(len(labels), 6)
+    distance = LpDistance(normalize_embeddings=False, power=power)
+    fast = pml_symm.SymmTripletMarginLoss(distance=distance)
+    made = pml_symm.SymmTripletMarginLoss(distance=distance, synthesizer=Materialized())
+    found, expected = fast(embeddings, labels), made(embeddings, labels)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, embeddings), torch.autograd.grad(expected, embeddings)
+    )

@@ -41,11 +41,11 @@ def download_and_unpack(url: str, folder: Path) -> None:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _partial(folder) as temporary:
-        archive, unpacked = Path(temporary, "archive"), Path(temporary, "unpacked")
+        archive, contents = Path(temporary, "archive"), Path(temporary, "contents")
         torch.hub.download_url_to_file(url, str(archive))
-        unpack(archive, unpacked)
+        unpack(archive, contents)
         folder.mkdir(exist_ok=True)
-        for path in unpacked.iterdir():
+        for path in contents.iterdir():
             path.rename(folder / path.name)
 
 
@@ -78,7 +78,7 @@ def unpacked(archive: Path) -> Path:
         unpack(archive, Path(temporary))
         return Path(temporary)
     with partial as temporary:
-        whole = Path(temporary, "unpacked")
+        whole = Path(temporary, "contents")
         unpack(archive, whole)
         try:
             whole.rename(folder)

@@ -38,7 +38,7 @@ def glyphs(
         max_classes: keep so many classes of each split, or None for all.
         train_classes: keep so many classes of the training split.
         augment: move the images of the training split a little, at random.
-        reserve: keep a third of the classes out of all splits, for models/pretrain.py.
+        reserve: keep a third of the classes out of the other splits, for pretrain.
         fold: of FOLDS equal parts of the training and validation classes, which one
             validates, or None for the usual splits.
     """
@@ -60,7 +60,12 @@ def glyphs(
         part=None if fold is None else (fold, FOLDS, True),
     )
     test = Glyphs(split="test", seed=seed, max_classes=max_classes, shares=shares)
-    return Splits(train, val, test, {})
+    pretrain = None
+    if reserve:
+        pretrain = Glyphs(
+            split="pretrain", seed=seed, transform=random_affine, shares=shares
+        )
+    return Splits(train, val, test, {}, pretrain)
 
 
 def photographs(
@@ -117,7 +122,7 @@ def photographs(
     if bad and not skip_bad:
         raise ValueError(
             f"{len(bad)} of {len(files.paths)} images of {name} are bad:\n"
-            f"{describe(bad)}\n{advice}, or leave them out with --skip-bad-images"
+            f"{describe(bad)}\n{advice}, or leave them out with --skip-bad"
         )
     if bad:
         LOGGER.warning("%d bad images of %s are left out", len(bad), name)

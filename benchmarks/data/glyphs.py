@@ -14,6 +14,7 @@ import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -141,6 +142,13 @@ class Glyphs(Dataset):
             label if self.target_transform is None else self.target_transform(label),
         )
 
+    def fingerprint(self) -> str:
+        """SHA-256 of its images, labels and transform, in hexadecimal."""
+        digest = hashlib.sha256(repr(getattr(self.transform, "__name__", None)).encode())
+        drawings = Drawings(self.images.numpy(), self.labels)
+        digest.update(drawings.digest().encode())
+        return digest.hexdigest()
+
 
 def random_affine(image: Tensor) -> Tensor:
     """Turn, shear, scale and shift an image of shape (C, H, W) a little, at random.
@@ -199,8 +207,12 @@ def _read(path: Path) -> Drawings:
     return drawings
 
 
+@cache
 def draw() -> Drawings:
-    """Draw every character of the dataset in every face that has it."""
+    """Draw every character of the dataset in every face that has it.
+
+    It is remembered for as long as the process lives, which may have no folder to keep it.
+    """
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     paths = [str(folder / f"{face}.ttf") for face in FACES]
     fonts = [ImageFont.truetype(path, FONT_SIZE) for path in paths]

@@ -160,6 +160,7 @@ def _opaque(image: Image.Image) -> Image.Image:
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise UnknownRangeError("has 32-bit pixels, which have no known range")
+        values[values == image.info.get("transparency", -1)] = 65535
         return Image.fromarray(((values + 128) // 257).astype(np.uint8))
     if image.mode == "F":
         raise UnknownRangeError("has pixels that are floats, which have no known range")

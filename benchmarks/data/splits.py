@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import NamedTuple, Protocol
 
@@ -56,6 +57,12 @@ class Subset(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self.items[int(self.rows[index])]
 
+    def fingerprint(self) -> str:
+        """SHA-256 of all that its items depend on, in hexadecimal."""
+        digest = hashlib.sha256(self.items.fingerprint().encode())
+        digest.update(self.rows.tobytes())
+        return digest.hexdigest()
+
 
 class Splits(NamedTuple):
     """Datasets whose ``labels`` is an int64 array; no class is in two of them.
@@ -70,7 +77,7 @@ class Splits(NamedTuple):
     val: Subset | Glyphs
     test: Subset | Glyphs
     skipped: dict[str, str]
-    pretrain: Subset | None = None
+    pretrain: Subset | Glyphs | None = None
 
 
 class SplitClasses(NamedTuple):

@@ -12,7 +12,8 @@ from ..reporting import figures, tables
 from ..reporting.machine import machine
 from ..training import processes
 from ..training.settings import Settings
-from .runs import Runs, describe
+from .runs import PlannedRun, Runs
+from .search import Search, Trial, Trials, at_the_edge, best, choice_rows, write_trials
 from .variants import Variant
 
 
@@ -22,14 +23,21 @@ class Experiment(Runs):
 
     The output folder has a folder for each run, which a later call does not train again,
     record-keeper's database of all runs, records.db, and table.csv, table.md,
-    accuracy.png, synthetic_ratio.png and synthetic_queries.png.
+    accuracy.png, synthetic_ratio.png, synthetic_queries.png and angle.png; with
+    learning_rates, search.csv and validation.png, too.
 
     Attributes:
         seeds: one run of every variant for each.
+        learning_rates: each variant gets its own of these: the one with the largest
+            MAP@R on validation classes. The test split has no part in it. DAML and HDML
+            get a value of one parameter of their own, too.
+        search_seeds: of the runs that choose; none of seeds.
         published: whether the paper's numbers stand beside those measured.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
+    learning_rates: tuple[float, ...] = ()
+    search_seeds: tuple[int, ...] = (1000,)
     published: ClassVar[bool] = False
 
     @abstractmethod
@@ -37,74 +45,116 @@ class Experiment(Runs):
         """Name -> variant: the rows of the table."""
 
     def run(self) -> str:
-        """Train, and write tables and figures.
+        """Search, if there are learning rates to choose from, train, and write.
 
         Returns:
             The contents of table.md, or of the plan.
 
         Raises:
-            ValueError: no seeds or variants, a repeated seed, jobs below 1, or settings
-                that do not fit.
+            ValueError: no seeds or variants, a repeated seed, search_seeds that are
+                among them, jobs below 1, or settings that do not fit.
         """
-        seeds, variants = self.seeds, self.variants()
-        if not seeds or len(set(seeds)) != len(seeds):
-            raise ValueError(
-                f"seeds must be at least one, all different, got {list(seeds)}"
-            )
-        if not variants:
-            raise ValueError("methods must name at least one method")
+        variants = self.variants()
+        self._check(variants)
         started = time.perf_counter()
-        # Seed by seed, so that the machine's moods fall on all variants alike.
-        plan = [
-            self.planned(label, method=variant.method, seed=seed, **variant.settings)
-            for seed in seeds
-            for label, variant in variants.items()
-        ]
+        search = None
+        if self.learning_rates:
+            splits = [{"seed": seed} for seed in self.search_seeds]
+            search = Search(self, variants, self.learning_rates, splits)
+        # With the choices it has other settings, but the same runs.
+        plan = self._plan(variants, {})
         if self.dry_run:
-            return describe(plan)
+            return self.describe([*(search.plan if search else []), *plan])
+        trials: Trials = {}
+        if search is not None:
+            trials = search.trials(self.train(search.plan, plan))
+            plan = self._plan(variants, best(trials))
         results: dict[str, list[dict[str, Any]]] = {label: [] for label in variants}
         for planned, result in zip(plan, self.train(plan), strict=True):
             results[planned.label].append(result)
         if not processes.is_first():
             return ""
-        return self._write(results, plan[0].settings, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        return self._write(results, trials, plan[0].settings, seconds)
 
-    def _write(self, results: tables.Results, settings: Settings, seconds: float) -> str:
+    def _check(self, variants: Mapping[str, Variant]) -> None:
+        seeds, search_seeds = self.seeds, self.search_seeds
+        if not seeds or len(set(seeds)) != len(seeds):
+            raise ValueError(
+                f"seeds must be at least one, all different, got {list(seeds)}"
+            )
+        if self.learning_rates and (
+            not search_seeds
+            or len({*seeds, *search_seeds}) != len(seeds) + len(search_seeds)
+        ):
+            raise ValueError(
+                "search_seeds must be at least one, all different and none of seeds = "
+                f"{list(seeds)}, got {list(search_seeds)}"
+            )
+        if not variants:
+            raise ValueError("methods must name at least one method")
+
+    def _plan(
+        self, variants: Mapping[str, Variant], chosen: Mapping[str, Trial]
+    ) -> list[PlannedRun]:
+        # Seed by seed, so that the machine's moods fall on all variants alike.
+        return [
+            self.planned(
+                label,
+                **{**variant.settings, **(chosen[label].choice if chosen else {})},
+                method=variant.method,
+                seed=seed,
+            )
+            for seed in self.seeds
+            for label, variant in variants.items()
+        ]
+
+    def _write(
+        self, results: tables.Results, trials: Trials, settings: Settings, seconds: float
+    ) -> str:
         out = self.destination
-        bases = {label: variant.base for label, variant in self.variants().items()}
+        bases = {label: variant.bases for label, variant in self.variants().items()}
         tables.write_csv(results, out / "table.csv")
-        text = _report(results, bases, settings, seconds, self.jobs)
+        if trials:
+            write_trials(trials, bases, out)
+        text = self._report(results, trials, bases, settings, seconds)
         if self.published:
             table = tables.markdown(tables.published_rows(results, settings.dataset))
             text = f"{text}\nBeside the paper's Tables 1 to 3:\n\n{table}\n"
         (out / "table.md").write_text(text)
-        for (series, values), axis_label in figures.CURVES.items():
-            name = "accuracy" if series == "val" else series
-            figures.curves(
-                results, bases, (series, "step", values), axis_label, out / f"{name}.png"
-            )
+        for curve in figures.CURVES:
+            figures.curves(results, bases, curve, out / f"{curve.file}.png")
         return text
 
-
-def _report(
-    results: tables.Results,
-    bases: Mapping[str, str | None],
-    settings: Settings,
-    seconds: float,
-    jobs: int,
-) -> str:
-    runs = next(iter(results.values()))
-    first = runs[0]
-    parts = [
-        f"Percent on {first['test_classes']:,} unseen classes ({first['test_images']:,} "
-        f"images) of {settings.dataset} after {settings.steps} steps of batch "
-        f"{settings.batch_size}; "
-        f"mean ± standard deviation over {len(runs)} seed{'s' * (len(runs) > 1)}.",
-        tables.markdown(tables.accuracy_rows(results)),
-    ]
-    differences = tables.difference_rows(results, bases)
-    if len(differences) > 1:
-        parts += ["Paired by seed:", tables.markdown(differences)]
-    at_a_time = f", {jobs} runs at a time" if jobs > 1 else ""
-    parts.append(f"Machine: {machine()}{at_a_time}. Time: {seconds / 60:.1f} minutes.")
-    return "\n\n".join(parts) + "\n"
+    def _report(
+        self,
+        results: tables.Results,
+        trials: Trials,
+        bases: tables.Bases,
+        settings: Settings,
+        seconds: float,
+    ) -> str:
+        runs = next(iter(results.values()))
+        first = runs[0]
+        parts = [
+            f"Percent on {first['test_classes']:,} unseen classes "
+            f"({first['test_images']:,} images) of {settings.dataset} after "
+            f"{settings.steps} steps of batch {settings.batch_size}; mean ± standard "
+            f"deviation over {len(runs)} seed{'s' * (len(runs) > 1)}.",
+            tables.markdown(tables.accuracy_rows(results)),
+        ]
+        differences = tables.difference_rows(results, bases)
+        if len(differences) > 1:
+            parts += ["Paired by seed:", tables.markdown(differences)]
+        if trials:
+            tried = ", ".join(f"{rate:g}" for rate in self.learning_rates)
+            searched = ", ".join(map(str, self.search_seeds))
+            parts += [
+                f"Chosen among the learning rates {tried}, by MAP@R on the validation "
+                f"classes of seed {searched}:",
+                tables.markdown(choice_rows(trials)),
+                at_the_edge(trials),
+            ]
+        at_a_time = f", {self.jobs} runs at a time" if self.jobs > 1 else ""
+        parts.append(f"Machine: {machine()}{at_a_time}. Time: {seconds / 60:.1f} minutes.")
+        return "\n\n".join(part for part in parts if part) + "\n"

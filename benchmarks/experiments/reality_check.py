@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import csv
-import statistics
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import tyro
 
 from ..data.splits import FOLDS
-from ..methods.methods import METHODS
-from ..reporting import figures, tables
+from ..reporting import tables
 from ..reporting.machine import machine
 from ..training import processes
 from ..training.settings import CommonSettings
 from .command import MethodNames
-from .runs import PlannedRun, Runs, describe
-from .variants import DEMO_METHODS
+from .runs import Runs
+from .search import (
+    Search,
+    Trials,
+    at_the_edge,
+    best,
+    choice_rows,
+    draw,
+    name_of,
+    write_csv,
+)
+from .variants import DEMO_METHODS, of_methods
 
 METRICS = {
     "recall_at_1": "P@1",
@@ -28,9 +33,6 @@ METRICS = {
     "mean_average_precision_at_r": "MAP@R",
 }
 LEARNING_RATES = (3e-4, 1e-3, 3e-3)
-
-Validation = Mapping[str, Mapping[float, Sequence[float]]]
-"""Method -> learning rate -> a share of 1 for each fold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,100 +76,65 @@ class RealityCheck(Runs):
             ValueError: no methods or learning rates, jobs below 1, or settings that do
                 not fit.
         """
-        if not self.methods or not self.learning_rates:
-            raise ValueError("methods and learning_rates must each have at least one")
+        if not self.methods:
+            raise ValueError("methods must name at least one method")
         started = time.perf_counter()
-        search = [
-            self._planned(method, rate, fold, touch_test=False)
-            for method in self.methods
-            for rate in self.learning_rates
-            for fold in range(FOLDS)
-        ]
+        variants = of_methods(self.methods)
+        folds = [{"seed": self.seed, "fold": fold} for fold in range(FOLDS)]
+        search = Search(self, variants, self.learning_rates, folds)
         if self.dry_run:
-            return describe(search)
-        searched = self.train(search)
-        found = iter(searched)
-        validation: Validation = {
-            method: {
-                rate: [_last_map(next(found)) for _ in range(FOLDS)]
-                for rate in self.learning_rates
-            }
-            for method in self.methods
-        }
-        chosen = {
-            method: max(folds, key=lambda rate: statistics.mean(folds[rate]))
-            for method, folds in validation.items()
-        }
+            return self.describe(search.plan)
+        searched = self.train(search.plan)
+        trials = search.trials(searched)
+        chosen = best(trials)
         final = [
-            self._planned(method, rate, fold, touch_test=True)
-            for method, rate in chosen.items()
-            for fold in range(FOLDS)
+            self.planned(
+                f"{name_of(method, trial.choice, fold)}, tested",
+                **{**trial.choice, **fold},
+                method=method,
+            )
+            for method, trial in chosen.items()
+            for fold in folds
         ]
         found = iter(self.train(final))
-        tested = {method: [next(found) for _ in range(FOLDS)] for method in self.methods}
+        tested = {method: [next(found) for _ in folds] for method in self.methods}
         if not processes.is_first():
             return ""
-        bases = {method: METHODS[method].base for method in self.methods}
-        text = "\n\n".join(
-            [
-                f"{FOLDS} folds of {self.settings.steps} steps, percent; test: mean of the "
-                f"{FOLDS} models [95 %].",
-                tables.markdown(_rows(validation, chosen, tested)),
-                "Paired by fold:",
-                tables.markdown(tables.difference_rows(tested, bases, METRICS)),
-                f"Machine: {machine()}. Time: {(time.perf_counter() - started) / 60:.1f} "
-                "minutes.",
-            ]
-        )
-        (self.out / "table.md").write_text(text + "\n")
-        every = searched + [run for runs in tested.values() for run in runs]
-        _write_csv(every, self.out / "table.csv")
-        figures.by_learning_rate(
-            validation,
-            bases,
-            "MAP@R on the validation folds (%)",
-            self.out / "validation.png",
-        )
-        return text + "\n"
-
-    def _planned(self, method: str, rate: float, fold: int, touch_test: bool) -> PlannedRun:
-        return self.planned(
-            f"{method}, rate = {rate:g}, fold = {fold}{', tested' * touch_test}",
-            method=method,
-            seed=self.seed,
-            learning_rate=rate,
-            fold=fold,
-            touch_test=touch_test,
-        )
-
-
-def _last_map(result: Mapping[str, Any]) -> float:
-    return result["val"]["mean_average_precision_at_r"][-1]
-
-
-def _write_csv(results: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """One line for each run, unrounded; those that were not tested have no metrics."""
-    own = ("method", "learning_rate", "fold", "seed")
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*own, "validation_mean_average_precision_at_r", *METRICS])
-        for result in results:
-            settings = [result["settings"][name] for name in own]
-            metrics = [result["test"].get(metric, "") for metric in METRICS]
-            writer.writerow([*settings, _last_map(result), *metrics])
-
-
-def _rows(
-    validation: Validation,
-    chosen: Mapping[str, float],
-    tested: tables.Results,
-) -> list[list[str]]:
-    rows = [["method", "learning rate", "MAP@R, validation", *METRICS.values()]]
-    for method, runs in tested.items():
-        rate = chosen[method]
-        cells = [
-            tables.mean_and_interval(tables.percentages(runs, metric)) for metric in METRICS
+        bases = {method: variant.bases for method, variant in variants.items()}
+        parts = [
+            f"{FOLDS} folds of {self.settings.steps} steps, percent; test: mean of the "
+            f"{FOLDS} models [95 %].",
+            tables.markdown(_rows(trials, tested)),
+            at_the_edge(trials),
+            "Paired by fold:",
+            tables.markdown(tables.difference_rows(tested, bases, METRICS)),
+            f"Machine: {machine()}. Time: {(time.perf_counter() - started) / 60:.1f} "
+            "minutes.",
         ]
-        mean = f"{100 * statistics.mean(validation[method][rate]):.1f}"
-        rows.append([method, f"{rate:g}", mean, *cells])
-    return rows
+        text = "\n\n".join(part for part in parts if part) + "\n"
+        (self.out / "table.md").write_text(text)
+        runs = [*searched, *(run for runs in tested.values() for run in runs)]
+        write_csv(
+            [(run["settings"]["method"], run) for run in runs],
+            self.out / "table.csv",
+            METRICS,
+        )
+        draw(trials, bases, self.out)
+        return text
+
+
+def _rows(trials: Trials, tested: tables.Results) -> list[list[str]]:
+    header, *chosen = choice_rows(trials)
+    return [
+        [*header, *METRICS.values()],
+        *(
+            [
+                *row,
+                *(
+                    tables.mean_and_interval(tables.percentages(runs, metric))
+                    for metric in METRICS
+                ),
+            ]
+            for row, runs in zip(chosen, tested.values(), strict=True)
+        ),
+    ]

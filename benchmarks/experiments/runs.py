@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import statistics
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,10 +20,11 @@ from tqdm import tqdm
 
 from ..reporting import tables
 from ..training import interruption, processes
-from ..training.records import DATABASE, read
+from ..training.records import DATABASE, read_all
 from ..training.run import run
 from ..training.settings import CommonSettings, Settings, Source
 from .command import Command
+from .time_left import TimeLeft
 
 
 class PlannedRun(NamedTuple):
@@ -46,7 +50,10 @@ class Runs(Command):
             one that was stopped goes on where it was, or after its last validation.
         jobs: runs at a time, each in a process of its own; they share the cores.
         dry_run: say what would be trained, and stop.
-        preset: take the settings of a file in benchmarks/presets; flags go before them.
+        preset: take the settings of a file in benchmarks/presets, and the methods, seeds
+            and learning rates that it names; flags go before them. paper is for cub, cars
+            and sop, texts for any file of texts, and the others for a --data-root of that
+            kind: folders of photographs of cars, of emoji, and Omniglot's.
         settings: what all runs share.
         source: where a dataset of photographs is.
     """
@@ -54,7 +61,7 @@ class Runs(Command):
     force: bool = False
     jobs: int = 1
     dry_run: bool = False
-    preset: Literal["paper"] | None = None
+    preset: Literal["paper", "texts", "emoji", "cars", "handwriting"] | None = None
     settings: CommonSettings = field(default_factory=CommonSettings)
     source: Source = field(default_factory=Source)
 
@@ -74,35 +81,76 @@ class Runs(Command):
         folder = self.destination / f"{name}-seed{settings.seed}"
         return PlannedRun(label, folder, settings)
 
-    def train(self, plan: Sequence[PlannedRun]) -> list[dict[str, Any]]:
+    def train(
+        self, plan: Sequence[PlannedRun], later: Sequence[PlannedRun] = ()
+    ) -> list[dict[str, Any]]:
         """Train what is not finished, and give the results of all, in the plan's order.
+
+        Args:
+            plan: the runs.
+            later: runs that are trained after these, for the estimate of the time.
 
         Raises:
             ValueError: jobs below 1, or above where several processes train one run.
         """
         if self.jobs < 1:
             raise ValueError(f"jobs must be at least 1, got {self.jobs}")
+        left = self._time_left([*plan, *later])
         if self.jobs == 1:
-            return self._train_in_turn(plan)
+            return self._train_in_turn(plan, left)
         if processes.world_size() > 1:
             raise ValueError(
                 f"jobs must be 1 where several processes train, got {self.jobs}"
             )
-        return self._train_together(plan)
+        return self._train_together(plan, left)
 
-    def _train_in_turn(self, plan: Sequence[PlannedRun]) -> list[dict[str, Any]]:
+    def describe(self, plan: Sequence[PlannedRun]) -> str:
+        """Which runs of a plan are finished, which would be trained, and how long."""
+        finished = self._finished()
+        rows = [["run", "", "batches"]]
+        rows += [
+            [
+                str(folder),
+                "finished" if folder.name in finished else "to train",
+                str(settings.steps),
+            ]
+            for _, folder, settings in plan
+        ]
+        parts = [tables.markdown(rows), str(self._time_left(plan))]
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+    def _finished(self) -> dict[str, dict[str, Any]]:
+        """Folder's name -> what its run found, of those that are not trained again."""
+        return {} if self.force else read_all(self.destination / DATABASE)
+
+    def _time_left(self, plan: Sequence[PlannedRun]) -> TimeLeft:
+        finished = self._finished()
+        paces = [result["seconds_per_step"] for result in finished.values()]
+        paces = [pace for pace in paces if math.isfinite(pace)]
+        steps = [x.settings.steps for x in plan if x.folder.name not in finished]
+        return TimeLeft(steps, statistics.median(paces) / self.jobs if paces else None)
+
+    def _train_in_turn(
+        self, plan: Sequence[PlannedRun], left: TimeLeft
+    ) -> list[dict[str, Any]]:
         results = []
+        finished = self._finished()
         for number, (label, folder, settings) in enumerate(plan, start=1):
             if processes.is_first():
-                print(
-                    f"\nrun {number} of {len(plan)}: {label}, seed {settings.seed}",
-                    flush=True,
-                )
+                line = f"run {number} of {len(plan)}: {label}, seed {settings.seed}"
+                print("\n" + "; ".join(filter(None, [line, str(left)])), flush=True)
             folder.parent.mkdir(parents=True, exist_ok=True)
-            results.append(run(settings, folder, self.force, self.source))
+            left.start_run()
+            after_epoch = partial(left.end_epoch, settings.test_interval)
+            results.append(run(settings, folder, self.force, self.source, after_epoch))
+            if folder.name not in finished:
+                left.end_run(settings.steps)
         return results
 
-    def _train_together(self, plan: Sequence[PlannedRun]) -> list[dict[str, Any]]:
+    def _train_together(
+        self, plan: Sequence[PlannedRun], left: TimeLeft
+    ) -> list[dict[str, Any]]:
+        print(left, flush=True)
         self.destination.mkdir(parents=True, exist_ok=True)
         threads = max(1, (os.cpu_count() or 1) // self.jobs)
         with (
@@ -124,20 +172,6 @@ class Runs(Command):
                 pool.shutdown(cancel_futures=True)
                 raise
         return [future.result() for future in futures]
-
-
-def describe(plan: Sequence[PlannedRun]) -> str:
-    """Which runs of a plan are finished, and which would be trained."""
-    rows = [["run", "", "batches"]]
-    rows += [
-        [
-            str(folder),
-            "finished" if read(folder.parent / DATABASE, folder.name) else "to train",
-            str(settings.steps),
-        ]
-        for _, folder, settings in plan
-    ]
-    return tables.markdown(rows) + "\n"
 
 
 def _prepare_worker(threads: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..methods.methods import METHODS
+from ..training.settings import CommonSettings
 
 PAPER_METHODS = (
     *("Triplet", "Triplet, semi-hard", "DAML + Triplet", "HDML + Triplet"),
@@ -15,6 +16,11 @@ PAPER_METHODS = (
     *("Angular", "Symm + Angular", "Lifted", "Symm + Lifted"),
 )
 SYNTHETICS_METHODS = ("Symm + Triplet", "Symm + N-pairs", "Symm + Angular", "Symm + Lifted")
+SYNTHESIS_METHODS = tuple(
+    method
+    for base in ("Triplet", "N-pairs", "Lifted")
+    for method in (base, f"{base}, hardest originals", f"Symm + {base}")
+)
 DEMO_METHODS = ("N-pairs", "Symm + N-pairs", "Triplet", "Symm + Triplet")
 
 
@@ -25,21 +31,21 @@ class Variant:
     Attributes:
         method: a name in METHODS.
         settings: fields of Settings that it has of its own.
-        base: the name of the variant that it is compared with, if it is in the table.
+        bases: the variants that it is compared with, those that are in the table.
     """
 
     method: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    base: str | None = None
+    bases: tuple[str, ...] = ()
 
 
 def of_methods(methods: Sequence[str]) -> dict[str, Variant]:
-    """Methods as they are, each compared with its base.
+    """Methods as they are, each compared with its base and its control.
 
-    >>> of_methods(["Symm + N-pairs"])["Symm + N-pairs"].base
-    'N-pairs'
+    >>> of_methods(["Symm + N-pairs"])["Symm + N-pairs"].bases
+    ('N-pairs', 'N-pairs, hardest originals')
     """
-    return {name: Variant(name, {}, METHODS[name].base) for name in methods}
+    return {name: Variant(name, {}, METHODS[name].bases) for name in methods}
 
 
 def _one_setting(method: str, name: str, values: Sequence[Any]) -> dict[str, Variant]:
@@ -48,17 +54,7 @@ def _one_setting(method: str, name: str, values: Sequence[Any]) -> dict[str, Var
     variants = {base: Variant(base)}
     for value in values:
         label = f"{method}, {name} = {value}"
-        variants[label] = Variant(method, {name: value}, base)
-    return variants
-
-
-def _synthesis() -> dict[str, Variant]:
-    variants = {}
-    for base in ("Triplet", "N-pairs", "Lifted"):
-        originals = f"{base}, hardest originals"
-        variants[base] = Variant(base)
-        variants[originals] = Variant(originals, base=base)
-        variants[f"Symm + {base}"] = Variant(f"Symm + {base}", base=originals)
+        variants[label] = Variant(method, {name: value}, (base,))
     return variants
 
 
@@ -69,7 +65,8 @@ def _pairings() -> dict[str, Variant]:
         variants[base] = Variant("Triplet", {"m": m})
         for pairing in pairings:
             label = f"Symm + Triplet, m = {m}, pairing = {pairing}"
-            variants[label] = Variant("Symm + Triplet", {"m": m, "pairing": pairing}, base)
+            settings = {"m": m, "pairing": pairing}
+            variants[label] = Variant("Symm + Triplet", settings, (base,))
     return variants
 
 
@@ -79,38 +76,47 @@ ABLATIONS: dict[str, dict[str, Variant]] = {
     "hardness": _one_setting("Symm + N-pairs", "hardness", ("hardest", 2, 4, 8, 16)),
     "candidates": _one_setting("Symm + N-pairs", "candidates", ("all", "official")),
     "pairing": _pairings(),
-    "synthesis": _synthesis(),
+    "synthesis": of_methods(SYNTHESIS_METHODS),
 }
 """Name -> the variants of one of the paper's ablations, or of the control, synthesis."""
 
 
-REGIME_STARTS: dict[str, dict[str, Any]] = {
-    "from scratch": {"start": "scratch"},
-    # Fine-tuned at a low rate, with the head at ten times it.
-    "pre-trained": {"start": "softmax", "learning_rate": 1e-4, "head_factor": 10.0},
-}
-REGIME_CLASSES = {"100 classes": 100, "400 classes": 400, "all classes": None}
+REGIME_CLASSES = (100, 400)
 
 
-def regimes(methods: Sequence[str] = DEMO_METHODS) -> dict[str, Variant]:
+def regimes(
+    methods: Sequence[str], common: CommonSettings, train_classes: Sequence[int]
+) -> dict[str, Variant]:
     """Methods over where the trunk starts and how many classes there are.
 
     Args:
-        methods: names in METHODS; each Symm method is compared with its base.
+        methods: names in METHODS.
+        common: says which dataset, and which trunk.
+        train_classes: numbers of training classes; all of them come last.
     """
+    numbers = {f"{number} classes": number for number in train_classes}
     variants = {}
-    for start, of_start in REGIME_STARTS.items():
-        for classes, number in REGIME_CLASSES.items():
-            settings = {
-                **of_start,
-                "train_classes": number,
-                "augment": True,
-                "reserve": True,
-            }
+    for start, of_start in _starts(common).items():
+        for classes, number in {**numbers, "all classes": None}.items():
+            settings = {**of_start, "train_classes": number}
             where = f", {start}, {classes}"
             for method in methods:
-                base = METHODS[method].base
-                variants[method + where] = Variant(
-                    method, settings, None if base is None else base + where
-                )
+                bases = tuple(base + where for base in METHODS[method].bases)
+                variants[method + where] = Variant(method, settings, bases)
     return variants
+
+
+def _starts(common: CommonSettings) -> dict[str, dict[str, Any]]:
+    if common.trunk == "convnet":
+        # Both without the classes that the other start has seen.
+        both = {"reserve": True, "augment": common.dataset == "glyphs"}
+        # Fine-tuned at a low rate, with the head at ten times it.
+        tuned = {"start": "softmax", "learning_rate": 1e-4, "head_factor": 10.0}
+        return {
+            "from scratch": {**both, "start": "scratch"},
+            "pre-trained": {**both, **tuned},
+        }
+    pretrained = {"pre-trained": {"pretrained": True}}
+    if common.dataset == "texts":  # which have no other start
+        return pretrained
+    return {"from scratch": {"pretrained": False, "freeze_until": 0}, **pretrained}

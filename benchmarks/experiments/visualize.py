@@ -111,7 +111,7 @@ def _train(
     dataset = Glyphs(split="train", seed=seed, max_classes=classes)
     images = torch.stack([dataset[row][0] for row in range(len(dataset))])
     labels = torch.from_numpy(dataset.labels)
-    trunk, features = make_trunk("convnet", _WIDTH)
+    trunk, features, *_ = make_trunk("convnet", _WIDTH)
     models = {"trunk": trunk, "embedder": torch.nn.Linear(features, embedding_size)}
     method = METHODS[METHOD]
     loss, _ = method.make(Synthesis())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -22,8 +22,11 @@ from pml_symm import (
     SymmTripletMarginLoss,
 )
 
+from .cross_batch_memory import CrossBatchMemory
+
 TRIPLET_MARGIN = 0.1
 CONTRASTIVE_MARGIN = 0.5
+MEMORY_BATCHES = 8
 
 
 class AllNormalizedAngularLoss(losses.AngularLoss):
@@ -88,22 +91,46 @@ class Method:
         miner: makes the tuple miner, if the method has one.
         is_symm: loss, or else miner, takes what Synthesis.loss_arguments gives.
         base: the method that this one is compared with.
+        control: another one: the same loss on originals alone.
+        sizes: which sizes the loss takes, of those that make has.
+        loss_factor: the learning rate of the loss's own parameters in units of the
+            trunk's; None for that of the embedder.
         trainer: a name in trainers.TRAINERS.
         sampler: a name in samplers.SAMPLERS.
         trainer_options: for the trainer; see there.
+        searched: of these, what is searched for beside the learning rate -> its values.
+        needs_pairs: it learns nothing from a batch of one item a class, or of one class.
     """
 
     loss: Loss
     miner: Callable[..., nn.Module] | None = None
     is_symm: bool = False
     base: str | None = None
+    control: str | None = None
+    sizes: tuple[str, ...] = ()
+    loss_factor: float | None = None
     trainer: str = "metric loss only"
     sampler: str = "m per class"
     trainer_options: dict[str, Any] = field(default_factory=dict)
+    searched: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    needs_pairs: bool = True
 
-    def make(self, synthesis: Synthesis) -> tuple[nn.Module, nn.Module | None]:
-        """The loss, and the miner if there is one."""
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """What it is compared with: base and control, those that it has."""
+        return tuple(x for x in (self.base, self.control) if x is not None)
+
+    def make(
+        self, synthesis: Synthesis, **sizes: int
+    ) -> tuple[nn.Module, nn.Module | None]:
+        """The loss, and the miner if there is one.
+
+        Args:
+            synthesis: what a Symm method looks at.
+            sizes: num_classes, embedding_size and batch_size, for methods that name them.
+        """
         arguments = synthesis.loss_arguments() if self.is_symm else {}
+        arguments |= {name: sizes[name] for name in self.sizes}
         if self.miner is None:
             return self.loss(**arguments), None
         return self.loss(), self.miner(**arguments)
@@ -126,8 +153,8 @@ def _n_pairs(make: Loss, **arguments: Any) -> losses.BaseMetricLossFunction:
 def _wrapped(
     make: Loss,
     synthesizer: SymmSynthesizer,
-    hardness: str | int,
-    collect_stats: bool,
+    hardness: str | int = "hardest",
+    collect_stats: bool | None = None,
 ) -> SymmLoss:
     loss = make()
     miner = SymmMiner(
@@ -157,14 +184,41 @@ def _hardest_originals(make: Loss) -> losses.BaseMetricLossFunction:
     return make(synthesizer=SymmSynthesizer(pairing="none"))
 
 
+def _with_memory(make: Loss, embedding_size: int, batch_size: int) -> CrossBatchMemory:
+    return CrossBatchMemory(make(), embedding_size, MEMORY_BATCHES * batch_size)
+
+
 def _semihard_symm_triplet(
     hardness: str | int, **arguments: Any
 ) -> losses.BaseMetricLossFunction:
     return _SYMM_TRIPLET(hardness="semihard", **arguments)
 
 
+def _daml(tuple_loss: Loss) -> dict[str, Any]:
+    """Method's arguments for DAML."""
+    return {
+        "trainer": "DAML",
+        "trainer_options": {"tuple_loss": tuple_loss, "generator_weight": 1.0},
+        "searched": {"generator_weight": (0.1, 1.0, 10.0)},
+    }
+
+
+def _hdml(tuple_loss: Loss, alpha: float) -> dict[str, Any]:
+    """Method's arguments for HDML; alpha is in units of the loss."""
+    return {
+        "trainer": "HDML",
+        "trainer_options": {"tuple_loss": tuple_loss, "alpha": alpha},
+        "searched": {"alpha": (alpha / 10, alpha, 10 * alpha)},
+    }
+
+
 METHODS: dict[str, Method] = {
     "Contrastive": Method(_CONTRASTIVE),
+    "Contrastive, memory": Method(
+        partial(_with_memory, _CONTRASTIVE),
+        base="Contrastive",
+        sizes=("embedding_size", "batch_size"),
+    ),
     "Triplet": Method(_TRIPLET),
     "Triplet, semi-hard": Method(_TRIPLET, _SEMIHARD, base="Triplet"),
     "Triplet, batch-hard": Method(_TRIPLET, miners.BatchHardMiner, base="Triplet"),
@@ -174,6 +228,21 @@ METHODS: dict[str, Method] = {
     "Lifted": Method(losses.LiftedStructureLoss),
     "Angular": Method(losses.AngularLoss),
     "Angular, all normalized": Method(AllNormalizedAngularLoss, base="Angular"),
+    "Multi-similarity": Method(losses.MultiSimilarityLoss),
+    "Multi-similarity, mined": Method(
+        losses.MultiSimilarityLoss, miners.MultiSimilarityMiner, base="Multi-similarity"
+    ),
+    "Margin": Method(losses.MarginLoss),
+    "NT-Xent": Method(losses.NTXentLoss),
+    # The temperature that trainers of sentence encoders have: a scale of 20.
+    "NT-Xent, 0.05": Method(partial(losses.NTXentLoss, temperature=0.05)),
+    # Its authors train the proxies at a hundred times the trunk's rate.
+    "Proxy-anchor": Method(
+        losses.ProxyAnchorLoss,
+        sizes=("num_classes", "embedding_size"),
+        loss_factor=100,
+        needs_pairs=False,
+    ),
     "Triplet, hardest originals": Method(
         partial(_hardest_originals, _SYMM_TRIPLET), base="Triplet"
     ),
@@ -183,46 +252,55 @@ METHODS: dict[str, Method] = {
     "Lifted, hardest originals": Method(
         partial(_hardest_originals, SymmLiftedStructureLoss), base="Lifted"
     ),
-    "Multi-similarity": Method(losses.MultiSimilarityLoss),
-    "Margin": Method(losses.MarginLoss),
-    "NT-Xent": Method(losses.NTXentLoss),
-    "DAML + Triplet": Method(
-        _TRIPLET, base="Triplet", trainer="DAML", trainer_options={"tuple_loss": _TRIPLET}
+    "Angular, hardest originals": Method(
+        partial(_hardest_originals, SymmAngularLoss), base="Angular"
     ),
-    "DAML + N-pairs": Method(
-        _N_PAIRS,
-        base="N-pairs",
-        trainer="DAML",
-        trainer_options={"tuple_loss": _N_PAIRS_OF_TUPLES},
+    "Multi-similarity, hardest originals": Method(
+        partial(_hardest_originals, partial(_wrapped, losses.MultiSimilarityLoss)),
+        base="Multi-similarity",
     ),
-    "HDML + Triplet": Method(
-        _TRIPLET,
-        base="Triplet",
-        trainer="HDML",
-        trainer_options={"tuple_loss": _TRIPLET, "alpha": 0.05},
+    "Contrastive, hardest originals": Method(
+        partial(_hardest_originals, partial(_wrapped, _CONTRASTIVE)), base="Contrastive"
     ),
-    "HDML + N-pairs": Method(
-        _N_PAIRS,
-        base="N-pairs",
-        trainer="HDML",
-        trainer_options={"tuple_loss": _N_PAIRS_OF_TUPLES, "alpha": 1.0},
+    "DAML + Triplet": Method(_TRIPLET, base="Triplet", **_daml(_TRIPLET)),
+    "DAML + N-pairs": Method(_N_PAIRS, base="N-pairs", **_daml(_N_PAIRS_OF_TUPLES)),
+    "HDML + Triplet": Method(_TRIPLET, base="Triplet", **_hdml(_TRIPLET, 0.05)),
+    "HDML + N-pairs": Method(_N_PAIRS, base="N-pairs", **_hdml(_N_PAIRS_OF_TUPLES, 1.0)),
+    "Symm + Triplet": Method(
+        _SYMM_TRIPLET, is_symm=True, base="Triplet", control="Triplet, hardest originals"
     ),
-    "Symm + Triplet": Method(_SYMM_TRIPLET, is_symm=True, base="Triplet"),
     "Symm + Triplet, semi-hard": Method(
         _semihard_symm_triplet, is_symm=True, base="Triplet, semi-hard"
     ),
     "Symm + N-pairs": Method(
-        partial(_n_pairs, SymmNPairsLoss), is_symm=True, base="N-pairs"
+        partial(_n_pairs, SymmNPairsLoss),
+        is_symm=True,
+        base="N-pairs",
+        control="N-pairs, hardest originals",
     ),
-    "Symm + Angular": Method(SymmAngularLoss, is_symm=True, base="Angular"),
-    "Symm + Lifted": Method(SymmLiftedStructureLoss, is_symm=True, base="Lifted"),
+    "Symm + Angular": Method(
+        SymmAngularLoss,
+        is_symm=True,
+        base="Angular",
+        control="Angular, hardest originals",
+    ),
+    "Symm + Lifted": Method(
+        SymmLiftedStructureLoss,
+        is_symm=True,
+        base="Lifted",
+        control="Lifted, hardest originals",
+    ),
     "SymmLoss(Contrastive)": Method(
-        partial(_wrapped, _CONTRASTIVE), is_symm=True, base="Contrastive"
+        partial(_wrapped, _CONTRASTIVE),
+        is_symm=True,
+        base="Contrastive",
+        control="Contrastive, hardest originals",
     ),
     "SymmLoss(Multi-similarity)": Method(
         partial(_wrapped, losses.MultiSimilarityLoss),
         is_symm=True,
         base="Multi-similarity",
+        control="Multi-similarity, hardest originals",
     ),
     "SymmLoss(Margin)": Method(
         partial(_wrapped, losses.MarginLoss), is_symm=True, base="Margin"

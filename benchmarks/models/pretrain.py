@@ -1,4 +1,4 @@
-"""A trunk trained with softmax on glyphs that neither training nor test sees."""
+"""A convnet trained with softmax on classes that neither training nor test sees."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import torch
 from pytorch_metric_learning import losses
 from pytorch_metric_learning.trainers import TrainWithClassifier
 
-from ..data.files import written_whole
-from ..data.glyphs import WITH_PRETRAINING, Glyphs, default_root, random_affine
+from ..data.files import keep_in_cache
+from ..data.glyphs import Glyphs, default_root
+from ..data.splits import Subset
 from .trunks import make_trunk
 
 LOGGER = logging.getLogger(__name__)
@@ -25,18 +26,26 @@ LEARNING_RATE = 1e-3
 
 
 def pretrained_trunk(
-    width: int, seed: int, steps: int = STEPS, root: Path | None = None
+    dataset: Subset | Glyphs,
+    width: int,
+    seed: int,
+    steps: int = STEPS,
+    root: Path | None = None,
 ) -> dict[str, torch.Tensor]:
     """The state of a convnet, from the cache or, if it is missing or damaged, trained.
 
     Args:
+        dataset: grey pictures of 32 x 32 pixels.
         width: channels of its first block.
-        seed: which classes are the third that it sees, its weights and its batches.
+        seed: of its weights and its batches.
         steps: batches to train on.
         root: the folder of the cache; by default pml-symm in the user's cache folder.
     """
     root = default_root() if root is None else root
-    recipe = (width, seed, steps, BATCH_SIZE, LEARNING_RATE, torch.__version__)
+    recipe = (
+        *(dataset.fingerprint(), width, seed, steps),
+        *(BATCH_SIZE, LEARNING_RATE, torch.__version__),
+    )
     key = hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]
     path = root / f"trunk-{key}.pt"
     if path.exists():
@@ -44,27 +53,25 @@ def pretrained_trunk(
             return torch.load(path, weights_only=True)
         except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
             LOGGER.warning("%s is damaged and is trained again: %s", path, error)
-    state = _train(width, seed, steps)
-    with written_whole(path) as file:
-        torch.save(state, file)
+    state = _train(dataset, width, seed, steps)
+    keep_in_cache(path, lambda file: torch.save(state, file))
     return state
 
 
-def _train(width: int, seed: int, steps: int) -> dict[str, torch.Tensor]:
+def _train(
+    dataset: Subset | Glyphs, width: int, seed: int, steps: int
+) -> dict[str, torch.Tensor]:
     torch.manual_seed(seed)
-    dataset = Glyphs(
-        split="pretrain", seed=seed, transform=random_affine, shares=WITH_PRETRAINING
-    )
-    trunk, features = make_trunk("convnet", width)
-    classifier = torch.nn.Linear(features, len(np.unique(dataset.labels)))
-    models: dict[str, Any] = {"trunk": trunk, "classifier": classifier}
+    trunk = make_trunk("convnet", width)
+    classifier = torch.nn.Linear(trunk.features, len(np.unique(dataset.labels)))
+    models: dict[str, Any] = {"trunk": trunk.stages, "classifier": classifier}
     TrainWithClassifier(
         models,
         {
             f"{name}_optimizer": torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
             for name, model in models.items()
         },
-        BATCH_SIZE,
+        min(BATCH_SIZE, len(dataset)),
         # PML's trainer needs a metric loss to give no weight to.
         {
             "metric_loss": losses.ContrastiveLoss(),
@@ -78,4 +85,4 @@ def _train(width: int, seed: int, steps: int) -> dict[str, torch.Tensor]:
         set_min_label_to_zero=True,
         dataset_labels=dataset.labels,
     ).train(num_epochs=1)
-    return trunk.state_dict()
+    return trunk.stages.state_dict()

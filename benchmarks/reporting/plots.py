@@ -17,6 +17,7 @@ import plotly.graph_objects as go
 from scipy.stats import ttest_rel
 
 from . import tables
+from .figures import Curve
 from .finished_runs import FinishedRuns
 
 _TIMES = ("PML ms", "Symm ms")
@@ -48,58 +49,58 @@ def plot(title: str, figure: go.Figure, rows: Sequence[Sequence[str]]) -> Plot:
 
 
 def difference_plot(runs: FinishedRuns) -> Plot | None:
-    """Base against the others, paired by seed, with 95 % intervals."""
-    bases = {
-        label: base
-        for label, base in runs.bases.items()
-        if base is not None and len(runs.variants[label]) == len(runs.variants[base]) > 1
+    """Each variant against its bases, paired by seed, with 95 % intervals."""
+    compared = {
+        f"{label} minus {base}": pairs
+        for label, bases in runs.bases.items()
+        for base in bases
+        if len((pairs := tables.paired(runs.variants[label], runs.variants[base]))[0]) > 1
     }
-    if not bases:
+    if not compared:
         return None
     figure = go.Figure()
     for metric, title in tables.COMPARED.items():
         intervals = np.array(
             [
                 ttest_rel(
-                    tables.percentages(runs.variants[label], metric),
-                    tables.percentages(runs.variants[base], metric),
+                    tables.percentages(own, metric), tables.percentages(others, metric)
                 ).confidence_interval()
-                for label, base in bases.items()
+                for own, others in compared.values()
             ]
         )
         figure.add_scatter(
             x=intervals.mean(axis=1),
-            y=[html.escape(label) for label in bases],
+            y=[html.escape(label) for label in compared],
             error_x={"type": "data", "array": np.ptp(intervals, axis=1) / 2},
             mode="markers",
             name=title,
             marker={"size": 9},
         )
     figure.add_vline(0, line={"dash": "dot", "color": "gray"})
-    figure.update_xaxes(title="points above the base, 95 % interval")
+    figure.update_xaxes(title="points above, 95 % interval")
     figure.update_yaxes(autorange="reversed", automargin=True)
-    figure.update_layout(height=140 + 36 * len(bases))
-    rows = tables.difference_rows(runs.variants, bases)
-    return plot("Difference to the base loss, paired by seed", figure, rows)
+    figure.update_layout(height=140 + 36 * len(compared))
+    rows = tables.difference_rows(runs.variants, runs.bases)
+    return plot("Difference to the base loss and the control, paired by seed", figure, rows)
 
 
-def curve_plot(runs: FinishedRuns, title: str, series: str, values: str) -> Plot | None:
+def curve_plot(runs: FinishedRuns, curve: Curve) -> Plot | None:
     """A mean over the seeds by step, a line for each variant that has it."""
     figure = go.Figure()
-    rows = [["variant", "first, %", "last, %"]]
+    rows = [["variant", f"first, {curve.unit}", f"last, {curve.unit}"]]
     for label, results in runs.variants.items():
-        steps = results[0][series]["step"]
+        steps = curve.steps(results)
         if not steps:
             continue
-        shares = np.array([result[series][values] for result in results], dtype=float)
-        mean = 100 * shares.mean(axis=0)
+        mean = curve.of(results).mean(axis=0)
         figure.add_scatter(x=steps, y=mean.round(3), mode="lines", name=html.escape(label))
         rows.append([label, f"{mean[0]:.1f}", f"{mean[-1]:.1f}"])
     if len(rows) == 1:
         return None
     figure.update_xaxes(title="training step")
-    figure.update_yaxes(title="%")
+    figure.update_yaxes(title=curve.unit)
     figure.update_layout(height=420 + 16 * len(rows))  # room for the legend
+    title = curve.title[0].upper() + curve.title[1:]
     return plot(f"{title}, mean over the seeds", figure, rows)
 
 

@@ -68,8 +68,5 @@ def report(out: Path, runs: Sequence[Path] = (), speed: Path | None = None) -> s
 
 
 def _plots(runs: FinishedRuns) -> list[Plot]:
-    plots = [difference_plot(runs)]
-    for (series, values), axis_label in CURVES.items():
-        title = axis_label.removesuffix(" (%)")
-        plots.append(curve_plot(runs, title[0].upper() + title[1:], series, values))
+    plots = [difference_plot(runs), *(curve_plot(runs, curve) for curve in CURVES)]
     return [x for x in plots if x is not None]

@@ -8,10 +8,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from scipy.stats import ttest_1samp, ttest_rel
 
-Results = Mapping[str, Sequence[Mapping[str, Any]]]
-"""Variant -> what training.run returned, one for each seed, in the order of the seeds."""
+Runs = Sequence[Mapping[str, Any]]
+"""What training.run returned, one for each seed."""
+
+Results = Mapping[str, Runs]
+"""Variant -> its runs."""
+
+Bases = Mapping[str, Sequence[str]]
+"""Variant -> those that it is compared with, its base loss first."""
 
 COLUMNS = {
     "recall_at_1": "R@1",
@@ -55,15 +62,26 @@ def mean_and_spread(values: Sequence[float], digits: int = 1) -> str:
     >>> mean_and_spread([80.0, 81.0, 82.0])
     '81.0 ± 1.0'
     """
-    mean = f"{statistics.mean(values):.{digits}f}"
+    mean = f"{np.mean(values):.{digits}f}"
     if len(values) == 1:
         return mean
-    return f"{mean} ± {statistics.stdev(values):.{digits}f}"
+    return f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
 
 
-def percentages(runs: Sequence[Mapping[str, Any]], metric: str) -> list[float]:
+def percentages(runs: Runs, metric: str) -> list[float]:
     """A metric on the test classes, of each run."""
     return [100 * run["test"][metric] for run in runs]
+
+
+def paired(runs: Runs, base: Runs) -> tuple[Runs, Runs]:
+    """The runs of both that have a partner, of the same seed and fold, in one order."""
+
+    def by_split(runs: Runs) -> dict[tuple[int, int | None], Mapping[str, Any]]:
+        return {(x["settings"]["seed"], x["settings"].get("fold")): x for x in runs}
+
+    first, second = by_split(runs), by_split(base)
+    both = [split for split in first if split in second]
+    return [first[x] for x in both], [second[x] for x in both]
 
 
 def mean_and_interval(values: Sequence[float]) -> str:
@@ -103,28 +121,25 @@ def accuracy_rows(results: Results) -> list[list[str]]:
 
 
 def difference_rows(
-    results: Results,
-    bases: Mapping[str, str | None],
-    metrics: Mapping[str, str] = COMPARED,
+    results: Results, bases: Bases, metrics: Mapping[str, str] = COMPARED
 ) -> list[list[str]]:
-    """A header and a row for each variant whose base was run: points, paired.
+    """A header and a row for each variant and base that were run with the same seeds.
 
     Args:
         results: what was run.
-        bases: variant -> the one that it is compared with, or None.
-        metrics: what is compared -> its title.
+        bases: what is compared.
+        metrics: on what -> its title.
     """
     rows = [["", "minus", *(f"{title}, points [95 %]" for title in metrics.values())]]
     for label, runs in results.items():
-        base = bases.get(label)
-        if base is not None and base in results:
-            cells = [
-                paired_difference(
-                    percentages(runs, metric), percentages(results[base], metric)
-                )
-                for metric in metrics
-            ]
-            rows.append([label, base, *cells])
+        for base in bases.get(label, ()):
+            own, others = paired(runs, results.get(base, ()))
+            if own:
+                cells = [
+                    paired_difference(percentages(own, metric), percentages(others, metric))
+                    for metric in metrics
+                ]
+                rows.append([label, base, *cells])
     return rows
 
 

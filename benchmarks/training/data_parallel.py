@@ -49,7 +49,9 @@ def share(parts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _data_parallel(model: nn.Module, device: torch.device) -> DistributedDataParallel:
+def _data_parallel(model: nn.Module, device: torch.device) -> nn.Module:
+    if not list(model.parameters()):
+        return model  # all of it is frozen
     return DistributedDataParallel(
         model,
         device_ids=[torch.cuda.current_device()] if device.type == "cuda" else None,

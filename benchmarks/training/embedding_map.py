@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..data.files import written_whole
+from ..data.stem_features import without_stem
 
 NAME = "map.npz"
 _CLASSES = 24
@@ -32,14 +33,18 @@ class EmbeddingMap(NamedTuple):
 
 
 def save(path: Path, dataset: Dataset, embeddings: Tensor, labels: Tensor) -> None:
-    """Keep the first classes of a dataset.
+    """Keep the first classes of a dataset of pictures; of texts nothing is kept.
 
     Args:
         path: of the file.
-        dataset: gives an image tensor, (channels, height, width), and a label.
+        dataset: gives an image tensor, (channels, height, width), and a label; or what a
+            frozen stem made of it.
         embeddings: shape (N, D), of its images in their order.
         labels: shape (N,), likewise.
     """
+    dataset = without_stem(dataset)
+    if dataset[0][0].dim() != 3:
+        return
     classes = torch.unique(labels)[:_CLASSES]
     rows = torch.where(torch.isin(labels, classes))[0].tolist()
     images = np.stack([_small(dataset[row][0]) for row in rows])

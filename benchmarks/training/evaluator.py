@@ -74,6 +74,12 @@ class Evaluator:
             self._val_tester, {"val": datasets.val}, str(folder / "models")
         )
 
+    def look_before_training(self, models: Models) -> None:
+        """Record the angle between source and axis where the training starts."""
+        val = self._datasets.val
+        labels = torch.from_numpy(val.labels)
+        self._recorder.add_angle(0, mean_angle(self.embed(val, models), labels))
+
     def validate(self, trainer: BaseTrainer) -> None:
         """Evaluate a trainer's models on the validation split, at an epoch's end."""
         self._validate(trainer)
@@ -113,10 +119,11 @@ class Evaluator:
     def _end_validation(self, tester: GlobalEmbeddingSpaceTester) -> None:
         """PML's hook."""
         self._recorder.hooks.end_of_testing_hook(tester)
+        embeddings, labels = tester.embeddings_and_labels["val"]
+        labels, epoch = labels[:, 0], tester.all_accuracies["val"]["epoch"]
+        self._recorder.add_angle(epoch, mean_angle(embeddings, labels))
         if self._synthesizer is not None:
-            embeddings, labels = tester.embeddings_and_labels["val"]
-            recall = recall_of_synthetic(self._synthesizer, embeddings, labels[:, 0])
-            epoch = tester.all_accuracies["val"]["epoch"]
+            recall = recall_of_synthetic(self._synthesizer, embeddings, labels)
             self._recorder.add_synthetic_queries(epoch, recall)
 
     def _end_test(self, tester: GlobalEmbeddingSpaceTester) -> None:
@@ -129,6 +136,22 @@ class Evaluator:
             embeddings,
             labels[:, 0],
         )
+
+
+def mean_angle(embeddings: Tensor, labels: Tensor) -> float:
+    """Degrees between source and axis, where each point's axis is the next of its class.
+
+    Args:
+        embeddings: shape (N, D), normalized.
+        labels: shape (N,).
+
+    >>> mean_angle(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([7, 7]))
+    90.0
+    """
+    source, axis = SymmSynthesizer(pairing="ring").source_and_axis(labels)
+    # The arc sine of half the chord is exact for small angles, too.
+    chord = torch.linalg.vector_norm(embeddings[source] - embeddings[axis], dim=1)
+    return float(torch.rad2deg(2 * torch.asin((chord / 2).clamp_max(1))).mean())
 
 
 def recall_of_synthetic(

@@ -43,6 +43,11 @@ class Request:
             raise Interrupted(number)
         self.number = number
 
+    def check_alone(self) -> None:
+        """Raise Interrupted if a signal has asked this process to stop."""
+        if self.number is not None:
+            raise Interrupted(self.number)
+
     def check(self) -> None:
         """Raise Interrupted if a signal has asked any process to stop; all call this."""
         if processes.any_of_them(self.number is not None):

@@ -6,20 +6,37 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..data.glyphs import Glyphs
+from ..data.splits import Subset
 from ..models import trunks
 from ..models.pretrain import pretrained_trunk
+from ..models.trunks import Trunk
 from . import processes
 from .settings import Settings
 
 
-def make_networks(settings: Settings) -> dict[str, nn.Module]:
+def make_trunk(settings: Settings) -> Trunk:
+    """The whole trunk of a run, as it is before start_from_softmax."""
+    return trunks.make_trunk(
+        settings.trunk, settings.width, settings.pretrained, settings.image_size
+    )
+
+
+def start_from_softmax(
+    trunk: Trunk, settings: Settings, dataset: Subset | Glyphs | None
+) -> None:
+    """Give a convnet the weights of one that was trained on the reserved classes."""
+    assert dataset is not None, "settings see to it that there is a reserve"
+    state = processes.from_first(
+        lambda: pretrained_trunk(dataset, settings.width, settings.seed)
+    )
+    trunk.stages.load_state_dict(state)
+    # Training it, if it was not cached, drew random numbers.
+    torch.manual_seed(settings.seed)
+    np.random.seed(settings.seed)
+
+
+def make_networks(trunk: Trunk, settings: Settings) -> dict[str, nn.Module]:
     """The "trunk" and the "embedder", as PML's trainers take them."""
-    trunk, features = trunks.make_trunk(settings.trunk, settings.width, settings.pretrained)
-    if settings.start == "softmax":
-        trunk.load_state_dict(
-            processes.from_first(lambda: pretrained_trunk(settings.width, settings.seed))
-        )
-        # Training the trunk, if it was not cached, drew random numbers.
-        torch.manual_seed(settings.seed)
-        np.random.seed(settings.seed)
-    return {"trunk": trunk, "embedder": nn.Linear(features, settings.embedding_size)}
+    embedder = nn.Linear(trunk.features, settings.embedding_size)
+    return {"trunk": trunk.stages, "embedder": embedder}

@@ -12,6 +12,7 @@ from torch import nn
 from . import processes, records
 
 _SYNTHETIC_QUERIES = "synthetic_queries_val"
+_ANGLE = "angle_val"
 
 
 class Recorder:
@@ -52,11 +53,15 @@ class Recorder:
 
     def synthetic_queries(self) -> dict[str, list]:
         """What was added, over the epochs."""
-        rows = self._rows(_SYNTHETIC_QUERIES)
-        return {
-            "epoch": rows.get("~iteration~", []),
-            "recall_at_1": rows.get("recall_at_1", []),
-        }
+        return self._over_epochs(_SYNTHETIC_QUERIES, "recall_at_1")
+
+    def add_angle(self, epoch: int, degrees: float) -> None:
+        """Record the mean angle between source and axis."""
+        self._record_keeper.update_records({"degrees": degrees}, epoch, parent_name=_ANGLE)
+
+    def angle(self) -> dict[str, list]:
+        """What was added, over the epochs."""
+        return self._over_epochs(_ANGLE, "degrees")
 
     def synthetic_ratio(self, loss: nn.Module, miner: nn.Module | None) -> dict[str, list]:
         """The share of synthetic negatives over the steps, empty for who makes none."""
@@ -79,6 +84,10 @@ class Recorder:
         """
         records.finish(self._record_keeper, result, step)
         self._tensorboard.close()
+
+    def _over_epochs(self, table: str, column: str) -> dict[str, list]:
+        rows = self._rows(table)
+        return {"epoch": rows.get("~iteration~", []), column: rows.get(column, [])}
 
     def _rows(self, table: str) -> dict[str, list]:
         """Column -> values; none if there is no such table."""

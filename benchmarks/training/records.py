@@ -12,7 +12,7 @@ from record_keeper.db_utils import DBManager
 DATABASE = "records.db"
 _RESULTS = "results"
 # Recorded by epoch; everything else is recorded by step.
-_BY_EPOCH = ("accuracies", "synthetic_queries")
+_BY_EPOCH = ("accuracies", "synthetic_queries", "angle")
 
 
 def finish(record_keeper: Any, result: dict[str, Any], step: int) -> None:

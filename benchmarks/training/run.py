@@ -15,10 +15,12 @@ from pytorch_metric_learning.utils import common_functions as c_f
 
 from pml_symm import SymmSynthesizer
 
+from ..data.stem_features import keep_stem
 from ..methods.methods import METHODS
+from ..models.frozen import freeze_until
 from . import checkpoint, interruption, processes, random_state
 from .evaluator import Evaluator
-from .networks import make_networks
+from .networks import make_networks, make_trunk, start_from_softmax
 from .recorder import Recorder
 from .samplers import SAMPLERS, HardClassSampler
 from .settings import Settings, Source
@@ -46,19 +48,20 @@ def run(
             Beside it is records.db, record-keeper's database of all runs, which says
             what a finished run found.
         force: train from the start, whatever is there.
-        source: where a dataset of photographs is.
+        source: where a dataset of pictures or texts is.
         after_epoch: called when an epoch is validated and saved.
 
     Returns:
         {"settings": ..., "test": metrics on the unseen test classes, "seconds_per_step":
         median, "val": metrics over the steps, "synthetic_queries": recall@1 of synthetic
-        points that ask for originals of "val", likewise, "synthetic_ratio": likewise,
-        "skipped": files that were left out because they are bad}.
+        points that ask for originals of "val", likewise, "angle": mean degrees between
+        source and axis in "val", likewise, and before training, "synthetic_ratio":
+        likewise, "skipped": files that were left out because they are bad}.
 
     Raises:
         ValueError: a run with other settings is there and force is not given, the
-            training split has too few classes for a batch, or several processes cannot
-            train this.
+            training split has too few classes for a batch, the trunk has too few stages
+            to freeze, or several processes cannot train this.
         interruption.Interrupted: SIGINT or SIGTERM; the next call goes on.
     """
     start = processes.from_first(lambda: prepare(settings, folder, force))
@@ -80,7 +83,7 @@ class _Run:
     Args:
         settings: what to train.
         folder: of this run.
-        source: where a dataset of photographs is.
+        source: where a dataset of pictures or texts is.
         start: where it starts.
         request: whether to stop.
         after_epoch: called when an epoch is validated and saved.
@@ -98,13 +101,34 @@ class _Run:
         self.settings, self.folder, self.start = settings, folder, start
         self.request, self.after_epoch = request, after_epoch
         method = METHODS[settings.method]
+        source.check(settings)
         random_state.seed(settings.seed)
-        self.datasets = processes.from_first(lambda: source.splits(settings))
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        whole = make_trunk(settings)
+        frozen, rest = freeze_until(whole, settings.freeze_until)
+        self.datasets = processes.from_first(lambda: source.splits(settings, whole))
         labels = self.datasets.train.labels
         settings.check_num_classes("the training split", len(np.unique(labels)))
-        self.models = make_networks(settings)
-        self.loss, self.miner = method.make(settings)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if settings.start == "softmax":
+            start_from_softmax(whole, settings, self.datasets.pretrain)
+        if frozen:
+            self.datasets = processes.from_first(
+                lambda: keep_stem(
+                    self.datasets,
+                    frozen,
+                    augmentations=settings.augmentations,
+                    device=device,
+                    workers=source.workers,
+                    before_batch=request.check_alone,
+                )
+            )
+        self.models = make_networks(rest, settings)
+        self.loss, self.miner = method.make(
+            settings,
+            num_classes=len(np.unique(labels)),
+            embedding_size=settings.embedding_size,
+            batch_size=settings.batch_size,
+        )
         record_step = c_f.return_input
         if processes.is_first():
             self.recorder = Recorder(folder, start.is_new)
@@ -134,6 +158,8 @@ class _Run:
                 "mining_funcs": {} if self.miner is None else {"tuple_miner": self.miner},
                 "dataset": self.datasets.train,
                 "dataset_labels": labels,
+                # Proxies and classifiers have a row for each class.
+                "set_min_label_to_zero": True,
                 "sampler": self.sampler,
                 "iterations_per_epoch": settings.test_interval,
                 "data_device": device,
@@ -146,6 +172,7 @@ class _Run:
             settings.learning_rate,
             settings.head_factor,
             settings.lr_step_size,
+            settings.trainer_options,
         )
 
     def finish(self) -> dict[str, Any]:
@@ -162,9 +189,16 @@ class _Run:
         if within is not None:
             self.timer.seconds[:] = within["own"]["seconds"]
             self.trainer.go_on_within(within)
+        if self.start.is_new:
+            random_state.restore(processes.from_first(self._look_before_training))
         epochs = self.settings.steps // self.settings.test_interval
         self.trainer.train(start_epoch=done + 1, num_epochs=epochs)
         return processes.from_first(lambda: self._test_and_record(epochs))
+
+    def _look_before_training(self) -> dict[str, Any]:
+        before = random_state.get()
+        self.evaluator.look_before_training(self.models)
+        return before
 
     def _stop_if_asked(self, trainer: BaseTrainer) -> None:
         """Save and stop between two steps."""
@@ -214,6 +248,7 @@ class _Run:
             "seconds_per_step": statistics.median(self.timer.seconds or [float("nan")]),
             "val": self._over_steps(self.evaluator.history()),
             "synthetic_queries": self._over_steps(self.recorder.synthetic_queries()),
+            "angle": self._over_steps(self.recorder.angle()),
             "synthetic_ratio": self.recorder.synthetic_ratio(self.loss, self.miner),
             "skipped": self.datasets.skipped,
         }

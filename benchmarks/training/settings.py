@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..data import datasets
-from ..data.images import Preparation
+from ..data.glyphs import SIZE
+from ..data.images import Augmentation, Preparation
 from ..data.splits import FOLDS, Splits
+from ..data.texts import texts
 from ..methods.methods import METHODS, Synthesis
 from ..models import trunks
+from ..models.trunks import Trunk
+
+DatasetName = Literal["glyphs", "cub", "cars", "sop", "folder", "texts"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,17 +26,33 @@ class CommonSettings:
     Attributes:
         steps: batches to train on.
         test_interval: validate every so many steps; divides steps.
-        batch_size: images in a batch.
-        m: images of a class in a batch.
+        batch_size: items in a batch: pictures, or texts.
+        m: items of a class in a batch.
         embedding_size: dimensions of the embedding.
         width: channels of the convnet's first block.
         learning_rate: of Adam.
         head_factor: the embedder's learning rate in units of the trunk's.
         lr_step_size: halve the learning rates every so many steps.
         max_classes: use so many classes of each split only.
-        dataset: glyphs need no download; folder is any folder of class folders.
-        trunk: convnet for glyphs; the others come from torchvision.
-        pretrained: start torchvision's trunks with ImageNet weights.
+        dataset: glyphs need no download; folder is any folder of class folders, or a .tar
+            or .zip of one; texts is a .jsonl, .csv or .tsv file with text and label.
+        test_classes: for folder and texts, which classes are the test split, as in
+            "evaluation.*"; none: the second half of them by name.
+        trunk: convnet for glyphs and other small grey pictures; googlenet or resnet50
+            of torchvision; efficientnet-lite0, whose weights a package carries; timm:NAME,
+            any model of timm; for texts minilm, or sentence-encoder:NAME, a folder or a
+            name on the Hugging Face hub.
+        pretrained: start the trunk with the weights that it is known for; the convnet has
+            none.
+        image_size: pixels of the square that the trunk sees; none: what it usually sees.
+        augmentation: of training pictures: crop is the paper's, out of a picture that is a
+            little larger; resized crop is a part of it, half or more; both mirror half of
+            them, too.
+        freeze_until: freeze so many of a pre-trained trunk's stages, and keep what they
+            give in the user's cache folder; the statistics of batch normalization are
+            then frozen in all of them.
+        augmentations: with frozen stages, how many random versions of each training
+            picture are kept.
     """
 
     steps: int = 300
@@ -43,9 +65,14 @@ class CommonSettings:
     head_factor: float = 1.0
     lr_step_size: int | None = None
     max_classes: int | None = None
-    dataset: datasets.Name = "glyphs"
-    trunk: trunks.Name = "convnet"
+    dataset: DatasetName = "glyphs"
+    test_classes: str | None = None
+    trunk: str = "convnet"
     pretrained: bool = True
+    image_size: int | None = None
+    augmentation: Augmentation = "crop"
+    freeze_until: int = 0
+    augmentations: int = 4
 
 
 @dataclass(frozen=True)
@@ -56,12 +83,14 @@ class Settings(Synthesis, CommonSettings):
         method: a name in METHODS.
         seed: of the weights, the batches and the split of the classes.
         start: of the trunk; "softmax" for a convnet of models/pretrain.py.
-        reserve: keep a third of the glyphs out of all splits; "softmax" needs it.
-        train_classes: cap on the classes of the training split alone, for glyphs.
+        reserve: keep a third of the training classes out of all splits; "softmax" needs
+            it.
+        train_classes: cap on the classes of the training split alone.
         augment: move training glyphs a little, at random.
         fold: which quarter of the training and validation classes validates; None for
             the usual split.
         touch_test: whether to evaluate on the test split at the end.
+        trainer_options: that a search chose, in the place of the method's own.
     """
 
     method: str
@@ -73,8 +102,15 @@ class Settings(Synthesis, CommonSettings):
     augment: bool = False
     fold: int | None = None
     touch_test: bool = True
+    trainer_options: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
+        self._check_numbers()
+        self._check_method()
+        self._check_data()
+        self._check_start()
+
+    def _check_numbers(self) -> None:
         if self.steps < 1 or self.test_interval < 1 or self.steps % self.test_interval:
             raise ValueError(
                 "steps must be a multiple of test_interval, both at least 1, got "
@@ -85,7 +121,14 @@ class Settings(Synthesis, CommonSettings):
                 "batch_size must be a multiple of m, both at least 1, got "
                 f"{self.batch_size} and {self.m}"
             )
-        for name in ("embedding_size", "width", "lr_step_size"):
+        positive = (
+            "embedding_size",
+            "width",
+            "lr_step_size",
+            "image_size",
+            "augmentations",
+        )
+        for name in positive:
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise ValueError(f"{name} must be at least 1, got {number}")
@@ -93,26 +136,91 @@ class Settings(Synthesis, CommonSettings):
             number = getattr(self, name)
             if not 0 < number < float("inf"):
                 raise ValueError(f"{name} must be a finite positive number, got {number}")
+        for name in ("max_classes", "train_classes"):
+            if getattr(self, name) is not None:
+                self.check_num_classes(name, getattr(self, name))
         if self.fold is not None and self.fold not in range(FOLDS):
             raise ValueError(f"fold must be from 0 to {FOLDS - 1}, got {self.fold}")
-        if (self.dataset == "glyphs") != (self.trunk == "convnet"):
-            raise ValueError(
-                "the trunk of glyphs must be convnet, and that of photographs another "
-                f"one, got dataset={self.dataset!r} and trunk={self.trunk!r}"
-            )
+
+    def _check_method(self) -> None:
+        method = METHODS[self.method]
         try:
-            METHODS[self.method].make(self)  # for its errors
+            method.make(  # for its errors
+                self,
+                num_classes=1,
+                embedding_size=self.embedding_size,
+                batch_size=self.batch_size,
+            )
         except TypeError as error:
             raise ValueError(
                 f"candidates={self.candidates!r} does not fit {self.method}"
             ) from error
+        if method.needs_pairs and self.m < 2:
+            raise ValueError(
+                f"m must be at least 2 for {self.method}, which learns from pairs of a "
+                f"class, got {self.m}"
+            )
+        if method.needs_pairs and self.batch_size < 2 * self.m:
+            raise ValueError(
+                f"batch_size must be at least 2 m = {2 * self.m} for {self.method}, which "
+                f"learns from pairs of two classes, got {self.batch_size}"
+            )
+
+    def _check_data(self) -> None:
+        trunks.check_name(self.trunk)
+        if not self._trunk_fits:
+            raise ValueError(
+                "the trunk of glyphs must be convnet, that of texts minilm or "
+                "sentence-encoder:NAME, and that of photographs another one; folder may "
+                f"have any but those of texts, got dataset={self.dataset!r} and "
+                f"trunk={self.trunk!r}"
+            )
+        if self.trunk == "convnet" and self.image_size not in (None, SIZE):
+            raise ValueError(
+                f"image_size must be {SIZE} for the convnet, got {self.image_size}"
+            )
+        if self.dataset == "texts" and not self.pretrained:
+            raise ValueError("pretrained must be true for texts, got False")
+        if self.dataset == "texts" and self.image_size is not None:
+            raise ValueError(f"image_size is for pictures, got {self.image_size} for texts")
+        if self.test_classes is not None and self.dataset not in ("folder", "texts"):
+            raise ValueError(
+                "test_classes is for folder and texts: others have a test split of their "
+                f"own, got {self.test_classes!r} for {self.dataset}"
+            )
+
+    def _check_start(self) -> None:
         if self.start not in ("scratch", "softmax"):
             raise ValueError(f"start must be scratch or softmax, got {self.start!r}")
+        if self.start == "softmax" and self.trunk != "convnet":
+            raise ValueError(f'start="softmax" is for the convnet, got {self.trunk!r}')
         if self.start == "softmax" and not self.reserve:
             raise ValueError('start="softmax" needs reserve: it has seen those classes')
-        for name in ("max_classes", "train_classes"):
-            if getattr(self, name) is not None:
-                self.check_num_classes(name, getattr(self, name))
+        if self.freeze_until < 0:
+            raise ValueError(f"freeze_until must be at least 0, got {self.freeze_until}")
+        if self.freeze_until and self.dataset == "glyphs":
+            raise ValueError(
+                f"freeze_until is for datasets other than glyphs, got {self.freeze_until}"
+            )
+        if self.freeze_until and not self._is_pretrained:
+            raise ValueError(
+                "freeze_until needs a trunk that is pre-trained, got "
+                f"{self.freeze_until} with one that is not"
+            )
+
+    @property
+    def _trunk_fits(self) -> bool:
+        if trunks.reads_texts(self.trunk) or self.dataset == "texts":
+            return trunks.reads_texts(self.trunk) and self.dataset == "texts"
+        if self.trunk == "convnet":
+            return self.dataset in ("glyphs", "folder")
+        return self.dataset != "glyphs"
+
+    @property
+    def _is_pretrained(self) -> bool:
+        if self.trunk == "convnet":
+            return self.start == "softmax"
+        return self.pretrained
 
     def check_num_classes(self, name: str, number: int) -> None:
         """Raise ValueError unless so many classes fill a batch."""
@@ -125,26 +233,34 @@ class Settings(Synthesis, CommonSettings):
 
 @dataclass(frozen=True)
 class Source:
-    """Where a dataset of photographs is; it changes nothing that is measured.
+    """Where a dataset of pictures or texts is; it changes nothing that is measured.
 
     Attributes:
-        data_root: its folder.
+        data_root: its folder, archive or file.
         download: fetch it if that folder is empty.
-        workers: processes that load images for a run; 0 for none of their own.
-        skip_bad_images: leave out images that cannot be read, and record which.
+        workers: processes that load items for a run; 0 for none of their own.
+        skip_bad: leave out pictures that cannot be read, texts that are empty or there
+            twice, and what is alone in its class, and record which.
     """
 
     data_root: Path | None = None
     download: bool = False
     workers: int = 0
-    skip_bad_images: bool = False
+    skip_bad: bool = False
 
-    def splits(self, settings: Settings) -> Splits:
-        """The dataset that the settings name.
+    def check(self, settings: Settings) -> None:
+        """Raise ValueError if it must say where the dataset is, and does not."""
+        if settings.dataset != "glyphs" and self.data_root is None:
+            raise ValueError(f"--data-root must say where {settings.dataset} is")
+
+    def splits(self, settings: Settings, trunk: Trunk) -> Splits:
+        """The dataset that the settings name, as the trunk wants it.
 
         Raises:
-            ValueError: photographs without data_root, or not all there, or too few classes.
+            OSError, ValueError: it is not there, not all of it, or cannot be read; the
+                error says what is wrong.
         """
+        self.check(settings)
         if settings.dataset == "glyphs":
             return datasets.glyphs(
                 settings.seed,
@@ -154,19 +270,27 @@ class Source:
                 settings.reserve,
                 settings.fold,
             )
-        if self.data_root is None:
-            raise ValueError(f"--data-root must say where {settings.dataset} is")
+        assert self.data_root is not None
+        shared: dict[str, Any] = {
+            "seed": settings.seed,
+            "max_classes": settings.max_classes,
+            "train_classes": settings.train_classes,
+            "fold": settings.fold,
+            "reserve": settings.reserve,
+            "skip_bad": self.skip_bad,
+            "test_classes": settings.test_classes,
+        }
+        if settings.dataset == "texts":
+            assert trunk.tokenize is not None
+            return texts(self.data_root, trunk.tokenize, **shared)
+        assert trunk.pixels is not None
+        size, mean, deviation = trunk.pixels
         return datasets.photographs(
             settings.dataset,
             self.data_root,
-            settings.seed,
-            settings.max_classes,
-            settings.train_classes,
-            self.download,
-            Preparation(
-                227, trunks.IMAGENET_MEAN, trunks.IMAGENET_DEVIATION, augmentation="crop"
+            download=self.download,
+            preparation=Preparation(
+                size, mean, deviation, len(mean), settings.augmentation
             ),
-            self.skip_bad_images,
-            settings.fold,
-            settings.reserve,
+            **shared,
         )

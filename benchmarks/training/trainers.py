@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -34,7 +34,9 @@ def _metric_loss_only(parts: dict[str, Any]) -> type[BaseTrainer]:
 
 
 def _daml(
-    parts: dict[str, Any], tuple_loss: Callable[[], losses.BaseMetricLossFunction]
+    parts: dict[str, Any],
+    tuple_loss: Callable[[], losses.BaseMetricLossFunction],
+    generator_weight: float,
 ) -> type[BaseTrainer]:
     features = parts["models"]["embedder"].in_features
     parts["models"] |= {"generator": _mlp([3 * features, 512, features])}
@@ -42,10 +44,11 @@ def _daml(
         "synth_loss": tuple_loss(),
         "g_adv_loss": losses.TripletMarginLoss(margin=0.1),
     }
-    # All terms count alike, as in Duan et al., CVPR 2018.
-    parts["loss_weights"] = dict.fromkeys(
-        ("metric_loss", "synth_loss", "g_adv_loss", "g_hard_loss", "g_reg_loss"), 1
-    )
+    # With a generator_weight of 1 all terms count alike, as in Duan et al., CVPR 2018.
+    parts["loss_weights"] = {
+        **dict.fromkeys(("metric_loss", "synth_loss"), 1),
+        **dict.fromkeys(("g_adv_loss", "g_hard_loss", "g_reg_loss"), generator_weight),
+    }
     parts["g_triplets_per_anchor"] = 1
     return DeepAdversarialMetricLearning
 
@@ -65,7 +68,7 @@ def _hdml(
         "synth_loss": tuple_loss(),
         "classifier_loss": nn.CrossEntropyLoss(),
     }
-    parts |= {"alpha": alpha, "set_min_label_to_zero": True}
+    parts |= {"alpha": alpha}
     return HardnessAwareMetricLearning
 
 
@@ -83,6 +86,7 @@ def make_trainer(
     learning_rate: float,
     head_factor: float = 1.0,
     lr_step_size: int | None = None,
+    options: Mapping[str, float] | None = None,
 ) -> StepwiseMixin:
     """A trainer, with an Adam optimizer for everything that has parameters.
 
@@ -91,21 +95,24 @@ def make_trainer(
             for all processes together. The method may add to its dictionaries.
         method: says which trainer, and with which options.
         learning_rate: Adam's, of the trunk.
-        head_factor: the learning rate of everything else in units of the trunk's.
+        head_factor: the learning rate of everything else in units of the trunk's, but
+            for the loss's own parameters where the method has a factor for them.
         lr_step_size: halve the learning rates every so many steps, or None.
+        options: of the trainer, in the place of the method's.
 
     Raises:
         ValueError: several processes cannot train this.
     """
     if processes.world_size() > 1 and method.trainer != "metric loss only":
         raise ValueError(f"{method.trainer} trains in one process, not in several")
-    kind = TRAINERS[method.trainer](parts, **method.trainer_options)
+    kind = TRAINERS[method.trainer](parts, **{**method.trainer_options, **(options or {})})
     modules = {**parts["models"], **parts["loss_funcs"]}
     for module in modules.values():
         module.to(parts["data_device"])
+    factors = {"trunk": 1.0, "metric_loss": method.loss_factor or head_factor}
     optimizers = {
         name: torch.optim.Adam(
-            parameters, lr=learning_rate * (1 if name == "trunk" else head_factor)
+            parameters, lr=learning_rate * factors.get(name, head_factor)
         )
         for name, module in modules.items()
         if (parameters := list(module.parameters()))

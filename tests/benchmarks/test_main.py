@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks.__main__ import PRESETS, main, parse
 from benchmarks.commands import COMMANDS
+from benchmarks.experiments.variants import DEMO_METHODS
+from benchmarks.methods.methods import METHODS
 from benchmarks.training.settings import CommonSettings, Settings
 
 
@@ -28,7 +30,7 @@ def test_every_command_has_help(name, capsys):
     assert stop.value.code == 0
     shown = capsys.readouterr().out
     assert f"python -m benchmarks {name}" in shown
-    assert "--out PATH" in shown
+    assert "PATH" in shown  # of --out, or in its place
 
 
 @pytest.mark.parametrize(
@@ -53,7 +55,25 @@ def test_numbers_and_words_for_hardness():
 
 @pytest.mark.parametrize("path", sorted(PRESETS.glob("*.json")), ids=lambda path: path.stem)
 def test_presets_can_be_chosen_and_fit(path):
-    settings = json.loads(path.read_text())
+    preset = json.loads(path.read_text())
     command = parse(["compare", "--preset", path.stem])
-    assert command.settings == CommonSettings(**settings)
-    Settings("N-pairs", 0, **{"dataset": "cub", **settings})
+    lists = {name: preset.pop(name) for name in list(preset) if type(preset[name]) is list}
+    assert command.settings == CommonSettings(**preset)
+    for name, values in lists.items():
+        assert getattr(command, name) == tuple(values)
+    for method in command.methods:
+        Settings(method, 0, **{"dataset": "cub", **preset})
+    # What flags say goes first, and other commands take what they have.
+    flags = ["--seeds", "7", "--steps", "100", "--methods", "Triplet", "--learning-rates"]
+    command = parse(["compare", *flags, "--preset", path.stem])
+    assert (command.seeds, command.settings.steps) == ((7,), 100)
+    assert (command.methods, command.learning_rates) == (("Triplet",), ())
+    command = parse(["reality-check", "--preset", path.stem])
+    assert command.methods == tuple(lists.get("methods", DEMO_METHODS))
+
+
+def test_controls_are_beside_what_they_control():
+    for name in ("texts", "emoji", "cars", "handwriting"):
+        methods = parse(["compare", "--preset", name]).methods
+        for method in methods:
+            assert set(METHODS[method].bases) <= set(methods)

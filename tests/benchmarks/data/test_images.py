@@ -71,6 +71,8 @@ def test_transparency_of_a_palette_or_a_colour(transparent, tmp_path):
     assert colour(written(image, tmp_path / "b.png", transparency=1)) == ORANGE
     grey = written(Image.new("L", SIZE, 9), tmp_path / "c.png", transparency=9)
     assert colour(grey) == (255,) * 3
+    grey = written(Image.new("I;16", SIZE, 900), tmp_path / "d.png", transparency=900)
+    assert colour(grey) == (255,) * 3
 
 
 @pytest.mark.parametrize("ending", ["gif", "webp", "bmp", "tiff", "jpg"])

@@ -44,7 +44,7 @@ def test_it_writes_tables_and_figures(finished):
     assert "| Symm + N-pairs |" in text
     assert "Paired by seed:" in text
     assert "Machine:" in text
-    for figure in ("accuracy.png", "synthetic_ratio.png"):
+    for figure in ("accuracy.png", "synthetic_ratio.png", "angle.png"):
         assert (finished / figure).read_bytes().startswith(b"\x89PNG")
 
 
@@ -180,9 +180,12 @@ def test_help_runs_as_a_module():
 
 
 def test_a_single_seed_claims_nothing():
-    result = {"test": {"recall_at_1": 0.5, "mean_average_precision_at_r": 0.4}}
+    result = {
+        "settings": {"seed": 0},
+        "test": {"recall_at_1": 0.5, "mean_average_precision_at_r": 0.4},
+    }
     rows = difference_rows(
-        {"N-pairs": [result], "Symm + N-pairs": [result]}, {"Symm + N-pairs": "N-pairs"}
+        {"N-pairs": [result], "Symm + N-pairs": [result]}, {"Symm + N-pairs": ["N-pairs"]}
     )
     assert rows[1][:2] == ["Symm + N-pairs", "N-pairs"]
     assert rows[1][2:] == 2 * ["+0.00 (one seed: says nothing)"]

@@ -29,6 +29,8 @@ def test_every_method_trains(name, tmp_path):
     queries = result["synthetic_queries"]
     assert queries["step"] == ([2, 4] if METHODS[name].is_symm else [])
     assert all(0 <= recall <= 1 for recall in queries["recall_at_1"])
+    assert result["angle"]["step"] == [0, 2, 4]
+    assert all(0 < degrees < 180 for degrees in result["angle"]["degrees"])
     ratios = result["synthetic_ratio"]["ratio"]
     assert bool(ratios) == METHODS[name].is_symm
     # None where a step had no negative to select.
@@ -38,6 +40,9 @@ def test_every_method_trains(name, tmp_path):
 def test_bases_are_methods():
     for method in METHODS.values():
         assert method.base is None or METHODS[method.base].base in (None, "Triplet")
+        if method.control is not None:
+            assert method.is_symm and not METHODS[method.control].is_symm
+            assert METHODS[method.control].base == method.base
 
 
 def test_angular_with_normalized_negatives_is_that_of_normalized_points():

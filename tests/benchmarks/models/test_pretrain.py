@@ -1,11 +1,12 @@
 """Trunks trained on glyphs that nothing else sees."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from benchmarks.data import datasets
 from benchmarks.data.glyphs import WITH_PRETRAINING, Glyphs, random_affine
-from benchmarks.experiments.variants import REGIME_CLASSES, REGIME_STARTS, regimes
 from benchmarks.models import pretrain
 from benchmarks.training import networks
 from benchmarks.training.run import run
@@ -14,10 +15,11 @@ from benchmarks.training.settings import Settings
 
 def test_the_reserve_is_disjoint_from_every_split():
     reserve = set(Glyphs(split="pretrain", seed=3, shares=WITH_PRETRAINING).labels)
-    *splits, _, _ = datasets.glyphs(seed=3, reserve=True)
+    *splits, _, reserved = datasets.glyphs(seed=3, reserve=True)
     everything = set(Glyphs(split="train+val+test", seed=3).labels)
     for split in splits:
         assert not reserve & set(split.labels)
+    assert set(reserved.labels) == reserve
     assert reserve | set.union(*(set(x.labels) for x in splits)) == everything
 
 
@@ -28,7 +30,9 @@ def test_training_classes_can_be_fewer_without_touching_the_test():
 
 
 def test_a_trunk_is_trained_once_and_cached(tmp_path, monkeypatch):
-    state = pretrain.pretrained_trunk(2, seed=0, steps=2, root=tmp_path)
+    few = Glyphs(split="pretrain", max_classes=3, shares=WITH_PRETRAINING)
+    train = partial(pretrain.pretrained_trunk, few, 2, seed=0, steps=2, root=tmp_path)
+    state = train()
     (path,) = tmp_path.iterdir()
 
     def forbidden(*arguments):
@@ -36,21 +40,24 @@ def test_a_trunk_is_trained_once_and_cached(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(pretrain, "_train", forbidden)
-        torch.testing.assert_close(
-            pretrain.pretrained_trunk(2, seed=0, steps=2, root=tmp_path), state
-        )
+        torch.testing.assert_close(train(), state)
     path.write_bytes(b"damaged")
-    torch.testing.assert_close(
-        pretrain.pretrained_trunk(2, seed=0, steps=2, root=tmp_path), state
-    )
+    torch.testing.assert_close(train(), state)
+
+
+def test_other_pictures_give_another_trunk(tmp_path):
+    for classes, transform in ((3, None), (3, random_affine), (4, None)):
+        few = Glyphs(max_classes=classes, transform=transform)
+        pretrain.pretrained_trunk(few, 2, seed=0, steps=1, root=tmp_path)
+    assert len([*tmp_path.iterdir()]) == 3
 
 
 def test_a_run_starts_from_it(tmp_path, monkeypatch):
     asked = []
 
-    def trunk(width, seed):
-        asked.append((width, seed))
-        return pretrain._train(width, seed, 1)
+    def trunk(dataset, width, seed):
+        asked.append((set(dataset.labels), width, seed))
+        return pretrain._train(dataset, width, seed, 1)
 
     monkeypatch.setattr(networks, "pretrained_trunk", trunk)
     settings = Settings(
@@ -66,7 +73,8 @@ def test_a_run_starts_from_it(tmp_path, monkeypatch):
         augment=True,
     )
     run(settings, tmp_path / "run")
-    assert asked == [(2, 4)]
+    reserve = Glyphs(split="pretrain", seed=4, shares=WITH_PRETRAINING)
+    assert asked == [(set(reserve.labels), 2, 4)]
 
 
 def test_affine_moves_a_little():
@@ -77,16 +85,6 @@ def test_affine_moves_a_little():
     assert moved.shape == image.shape
     assert not torch.equal(moved, image)
     assert 0.5 < float(moved.sum() / image.sum()) < 2
-
-
-def test_the_plan_of_the_regimes():
-    variants = regimes(["N-pairs", "Symm + N-pairs"])
-    assert len(variants) == 2 * len(REGIME_STARTS) * len(REGIME_CLASSES)
-    for label, variant in variants.items():
-        assert variant.settings["reserve"]
-        if variant.base is not None:
-            assert variants[variant.base].settings == variant.settings
-            assert label.endswith(variant.base.removeprefix("N-pairs"))
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,8 @@ def page(runs, tmp_path_factory):
 def test_variants_and_their_bases(runs):
     experiment = read(runs)
     assert experiment.name == "demo"
-    assert experiment.bases["Symm + Triplet"] == "Triplet"
-    assert experiment.bases["Triplet"] is None
+    assert experiment.bases["Symm + Triplet"] == ("Triplet",)
+    assert experiment.bases["Triplet"] == ()
     assert [len(x) for x in experiment.variants.values()] == [2, 2, 2, 2]
     assert set(experiment.maps) == set(experiment.variants)
 
@@ -58,14 +58,14 @@ def test_variants_of_an_ablation_are_told_apart(tmp_path):
     assert main([*arguments, "--batch-size", "16", "--max-classes", "8"]) == 0
     experiment = read(tmp_path / "pairing")
     assert experiment.bases == {
-        "Triplet, m = 2": None,
-        "Symm + Triplet, m = 2, pairing = all": "Triplet, m = 2",
-        "Triplet, m = 4": None,
-        "Symm + Triplet, m = 4, pairing = all": "Triplet, m = 4",
-        "Symm + Triplet, m = 4, pairing = ring": "Triplet, m = 4",
-        "Triplet, m = 8": None,
-        "Symm + Triplet, m = 8, pairing = all": "Triplet, m = 8",
-        "Symm + Triplet, m = 8, pairing = ring": "Triplet, m = 8",
+        "Triplet, m = 2": (),
+        "Symm + Triplet, m = 2, pairing = all": ("Triplet, m = 2",),
+        "Triplet, m = 4": (),
+        "Symm + Triplet, m = 4, pairing = all": ("Triplet, m = 4",),
+        "Symm + Triplet, m = 4, pairing = ring": ("Triplet, m = 4",),
+        "Triplet, m = 8": (),
+        "Symm + Triplet, m = 8, pairing = all": ("Triplet, m = 8",),
+        "Symm + Triplet, m = 8, pairing = ring": ("Triplet, m = 8",),
     }
 
 
@@ -92,8 +92,8 @@ def test_plots_have_text_alternatives(page):
     text = page.read_text()
     plots = text.count('class="plot"')
     assert plots == text.count('role="img" aria-label=') == text.count("<details>")
-    # Differences, three curves, the map, and speed.
-    assert plots == 6
+    # Differences, four curves, the map, and speed.
+    assert plots == 7
 
 
 @pytest.fixture(scope="module")
@@ -146,18 +146,20 @@ def test_names_are_shown_as_text(page, page_of_markup):
 
 def test_differences_and_their_intervals():
     def found(*recalls):
-        metrics = [dict.fromkeys(tables.COMPARED, recall) for recall in recalls]
-        return [{"test": x} for x in metrics]
+        return [
+            {"settings": {"seed": seed}, "test": dict.fromkeys(tables.COMPARED, recall)}
+            for seed, recall in enumerate(recalls)
+        ]
 
     def numbers(array):
         # Plotly writes arrays in base 64.
         return np.frombuffer(base64.b64decode(array["bdata"]), array["dtype"])
 
     variants = {"base": found(0.80, 0.81, 0.82), MARKUP: found(0.81, 0.821, 0.83)}
-    runs = FinishedRuns("", variants, {"base": None, MARKUP: "base"}, {})
+    runs = FinishedRuns("", variants, {"base": (), MARKUP: ("base",)}, {})
     for line in difference_plot(runs).figure["data"]:
         # Plotly takes tags in labels for HTML.
-        assert line["y"] == [html.escape(MARKUP)]
+        assert line["y"] == [f"{html.escape(MARKUP)} minus base"]
         # As paired_difference has it: +1.03 [+0.89, +1.18].
         assert numbers(line["x"]) == pytest.approx([1.03], abs=0.01)
         assert numbers(line["error_x"]["array"]) == pytest.approx([0.145], abs=0.01)

@@ -24,7 +24,9 @@ def committed_results(folder, metrics):
         for line in csv.DictReader(file):
             if all(line[metric] for metric in metrics):
                 test = {metric: float(line[metric]) for metric in metrics}
-                results.setdefault(line["method"], []).append({"test": test})
+                settings = {"seed": line["seed"], "fold": line.get("fold")}
+                run = {"settings": settings, "test": test}
+                results.setdefault(line["method"], []).append(run)
     return results
 
 
@@ -33,7 +35,9 @@ def test_paired_differences(folder):
     _, text = (folder / "table.md").read_text().split("Paired by")
     lines = [line for line in text.splitlines() if line.startswith("|")]
     cells = [line.strip("| ").split(" | ") for line in lines[2:]]
-    bases = {label: base for label, base, *_ in cells}
+    bases = {}
+    for label, base, *_ in cells:
+        bases.setdefault(label, []).append(base)
     metrics = reality_check.METRICS if folder == REALITY_CHECK else tables.COMPARED
     rows = tables.difference_rows(committed_results(folder, metrics), bases, metrics)
     assert len(bases) > 0
@@ -54,3 +58,23 @@ def test_runs_that_are_all_alike_tie():
     values = [80.0, 81.0, 82.5]
     assert tables.paired_difference(values, values) == "+0.00 [+0.00, +0.00] (ties)"
     assert tables.paired_difference([80.0], [79.0]) == "+1.00 (one seed: says nothing)"
+
+
+def test_runs_are_paired_by_seed_not_by_order():
+    def found(recalls):
+        return [
+            {"settings": {"seed": seed}, "test": dict.fromkeys(tables.COMPARED, recall)}
+            for seed, recall in recalls.items()
+        ]
+
+    results = {
+        "Symm": found({0: 0.80, 1: 0.90, 2: 0.70}),
+        "base": found({2: 0.69, 1: 0.88, 3: 0.10}),
+        "control": found({0: 0.80}),
+        "of other seeds": found({7: 0.80}),
+    }
+    bases = {"Symm": ("base", "control", "of other seeds", "not there")}
+    rows = tables.difference_rows(results, bases)
+    assert [row[:2] for row in rows[1:]] == [["Symm", "base"], ["Symm", "control"]]
+    assert rows[1][2].startswith("+1.50 [")
+    assert rows[2][2] == "+0.00 (one seed: says nothing)"

@@ -18,6 +18,8 @@ METHODS = [
     "Symm + N-pairs",
     "SymmMiner + Triplet",
     "Margin",  # a loss with parameters
+    "Proxy-anchor",  # one with proxies, at a rate of their own
+    "Contrastive, memory",  # a queue
     "N-pairs, offline hard",  # a sampler that knows the model
     "DAML + Triplet",
     "HDML + N-pairs",

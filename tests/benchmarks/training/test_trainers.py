@@ -7,11 +7,10 @@ from benchmarks.methods.methods import METHODS, Synthesis
 from benchmarks.training.trainers import make_trainer
 
 
-@pytest.mark.parametrize("name", ["N-pairs", "Margin", "DAML + N-pairs", "HDML + N-pairs"])
-def test_everything_is_on_the_device_and_optimized(name):
+def trainer_of(name, **options):
     method = METHODS[name]
-    loss, _ = method.make(Synthesis())
-    trainer = make_trainer(
+    loss, _ = method.make(Synthesis(), num_classes=2, embedding_size=2)
+    return make_trainer(
         {
             "models": {"trunk": torch.nn.Linear(4, 3), "embedder": torch.nn.Linear(3, 2)},
             "batch_size": 2,
@@ -23,7 +22,15 @@ def test_everything_is_on_the_device_and_optimized(name):
         method,
         learning_rate=0.1,
         head_factor=10,
+        **options,
     )
+
+
+@pytest.mark.parametrize(
+    "name", ["N-pairs", "Margin", "DAML + N-pairs", "HDML + N-pairs", "Proxy-anchor"]
+)
+def test_everything_is_on_the_device_and_optimized(name):
+    trainer = trainer_of(name)
     modules = {**trainer.models, **trainer.loss_funcs}
     parameters = {id(x) for module in modules.values() for x in module.parameters()}
     optimized = {
@@ -33,6 +40,21 @@ def test_everything_is_on_the_device_and_optimized(name):
         for x in group["params"]
     }
     assert optimized.keys() == parameters
-    of_trunk = {id(x) for x in trainer.models["trunk"].parameters()}
-    assert all(rate == (0.1 if x in of_trunk else 1) for x, rate in optimized.items())
+    own = {id(x): 0.1 for x in trainer.models["trunk"].parameters()}
+    if name == "Proxy-anchor":
+        own |= {id(x): 10 for x in trainer.loss_funcs["metric_loss"].parameters()}
+    assert all(rate == pytest.approx(own.get(x, 1)) for x, rate in optimized.items())
     assert all(x.is_meta for module in modules.values() for x in module.parameters())
+
+
+def test_a_search_chooses_in_the_place_of_the_method():
+    assert trainer_of("HDML + N-pairs").alpha == 1
+    assert trainer_of("HDML + N-pairs", options={"alpha": 7}).alpha == 7
+    weights = trainer_of("DAML + N-pairs", options={"generator_weight": 7}).loss_weights
+    assert weights == {
+        "metric_loss": 1,
+        "synth_loss": 1,
+        "g_adv_loss": 7,
+        "g_hard_loss": 7,
+        "g_reg_loss": 7,
+    }

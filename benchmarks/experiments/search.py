@@ -1,0 +1,236 @@
+"""Hyper-parameters by MAP@R on validation classes; the test split has no part in it."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..methods.methods import METHODS
+from ..reporting import figures, tables
+from .runs import PlannedRun, Runs
+from .variants import Variant
+
+_CRITERION = "mean_average_precision_at_r"
+
+
+class Trial(NamedTuple):
+    """A choice of hyper-parameters, and what it reached.
+
+    Attributes:
+        choice: fields of Settings: learning_rate, and trainer_options where the method
+            has something else to search for.
+        runs: what training.run returned, one for each split.
+    """
+
+    choice: Mapping[str, Any]
+    runs: Sequence[Mapping[str, Any]]
+
+    @property
+    def shares(self) -> list[float]:
+        """The last MAP@R on the validation classes, of each run."""
+        return [last_map(run) for run in self.runs]
+
+    @property
+    def mean(self) -> float:
+        """Their mean, by which choices are compared."""
+        return statistics.mean(self.shares)
+
+
+Trials = Mapping[str, Sequence[Trial]]
+"""Variant -> its trials."""
+
+
+class Search:
+    """The plan of a search that is equal for all variants.
+
+    Every learning rate, with every value of what else a method has to search for, is
+    trained once in each split.
+
+    Args:
+        command: makes the runs.
+        variants: what is searched for, each for its own.
+        rates: learning rates.
+        splits: fields of Settings that make a split: its seed, and maybe its fold.
+
+    Attributes:
+        plan: the runs.
+
+    Raises:
+        ValueError: no rates, a repeated one, or settings that do not fit.
+    """
+
+    def __init__(
+        self,
+        command: Runs,
+        variants: Mapping[str, Variant],
+        rates: Sequence[float],
+        splits: Sequence[Mapping[str, int]],
+    ) -> None:
+        if not rates or len(set(rates)) != len(rates):
+            raise ValueError(
+                f"learning_rates must be at least one, all different, got {list(rates)}"
+            )
+        self._splits = splits
+        self._choices = {
+            label: _choices(variant.method, rates) for label, variant in variants.items()
+        }
+        self.plan: list[PlannedRun] = [
+            command.planned(
+                name_of(label, choice, split),
+                **{**variants[label].settings, **choice, **split},
+                method=variants[label].method,
+                touch_test=False,
+            )
+            for label, own in self._choices.items()
+            for choice in own
+            for split in splits
+        ]
+
+    def trials(self, results: Iterable[Mapping[str, Any]]) -> dict[str, list[Trial]]:
+        """What the choices reached.
+
+        Args:
+            results: of the plan, in its order.
+        """
+        found = iter(results)
+        return {
+            label: [
+                Trial(choice, [next(found) for _ in self._splits]) for choice in choices
+            ]
+            for label, choices in self._choices.items()
+        }
+
+
+def name_of(label: str, choice: Mapping[str, Any], split: Mapping[str, int]) -> str:
+    """What a run is called, without its seed.
+
+    >>> name_of("HDML", {"learning_rate": 1e-3, "trainer_options": {"alpha": 2}}, {})
+    'HDML, rate = 0.001, alpha = 2'
+    """
+    parts = [label, f"rate = {choice['learning_rate']:g}", *_options(choice)]
+    if "fold" in split:
+        parts.append(f"fold = {split['fold']}")
+    return ", ".join(parts)
+
+
+def best(trials: Trials) -> dict[str, Trial]:
+    """Variant -> the trial with the largest mean, the first if several have it."""
+    return {label: max(own, key=lambda trial: trial.mean) for label, own in trials.items()}
+
+
+def best_by_rate(trials: Trials) -> dict[str, dict[float, list[float]]]:
+    """Variant -> learning rate -> shares of the best of its trials with that rate."""
+    by_rate: dict[str, dict[float, list[float]]] = {}
+    for label, own in trials.items():
+        for trial in sorted(own, key=lambda trial: trial.mean):  # the best one is the last
+            rate = trial.choice["learning_rate"]
+            by_rate.setdefault(label, {})[rate] = trial.shares
+    return by_rate
+
+
+def choice_rows(trials: Trials) -> list[list[str]]:
+    """A header and a row for each variant: what was chosen."""
+    table = [["", "learning rate", "other", "MAP@R, validation"]]
+    for label, trial in best(trials).items():
+        rate = f"{trial.choice['learning_rate']:g}"
+        mean = f"{100 * trial.mean:.1f}"
+        table.append([label, rate, ", ".join(_options(trial.choice)), mean])
+    return table
+
+
+def at_the_edge(trials: Trials) -> str:
+    """A sentence that names what was chosen at an end of what was tried; maybe empty."""
+    names = []
+    for label, trial in best(trials).items():
+        tried = [_values(x.choice) for x in trials[label]]
+        for name, value in _values(trial.choice).items():
+            values = {x[name] for x in tried}
+            if len(values) > 1 and value in (min(values), max(values)):
+                names.append(f"{label} ({name} = {value:g})")
+    if not names:
+        return ""
+    return f"At an end of what was tried, so that more may be better: {'; '.join(names)}."
+
+
+def write_trials(trials: Trials, bases: tables.Bases, out: Path) -> None:
+    """Write search.csv, a line for each run, and validation.png."""
+    write_csv(
+        [
+            (label, run)
+            for label, own in trials.items()
+            for trial in own
+            for run in trial.runs
+        ],
+        out / "search.csv",
+    )
+    draw(trials, bases, out)
+
+
+def draw(trials: Trials, bases: tables.Bases, out: Path) -> None:
+    """Write validation.png: MAP@R on the validation classes by learning rate."""
+    figures.by_learning_rate(
+        best_by_rate(trials),
+        bases,
+        "MAP@R on validation classes (%)",
+        out / "validation.png",
+    )
+
+
+def write_csv(
+    runs: Iterable[tuple[str, Mapping[str, Any]]], path: Path, metrics: Iterable[str] = ()
+) -> None:
+    """One line for each run, unrounded; those that were not tested have no metrics.
+
+    Args:
+        runs: the variant's name, and what training.run returned.
+        path: of the file.
+        metrics: of the test.
+    """
+    header = [
+        "method",
+        "learning_rate",
+        "other",
+        "fold",
+        "seed",
+        f"validation_{_CRITERION}",
+    ]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*header, *metrics])
+        for label, run in runs:
+            settings = run["settings"]
+            choice = [settings["learning_rate"], "; ".join(_options(settings))]
+            split = [settings["fold"], settings["seed"]]
+            tested = [run["test"].get(metric, "") for metric in metrics]
+            writer.writerow([label, *choice, *split, last_map(run), *tested])
+
+
+def last_map(run: Mapping[str, Any]) -> float:
+    """MAP@R on the validation classes after the last step, a share of 1."""
+    return run["val"][_CRITERION][-1]
+
+
+def _choices(method: str, rates: Sequence[float]) -> list[dict[str, Any]]:
+    searched = METHODS[method].searched
+    choices: list[dict[str, Any]] = []
+    for rate, *values in product(rates, *searched.values()):
+        options = dict(zip(searched, values, strict=True))
+        choices.append({"learning_rate": rate, "trainer_options": options or None})
+    return choices
+
+
+def _values(choice: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        "learning rate": choice["learning_rate"],
+        **(choice["trainer_options"] or {}),
+    }
+
+
+def _options(choice: Mapping[str, Any]) -> list[str]:
+    """'name = value' of what was searched for beside the learning rate."""
+    options = choice.get("trainer_options") or {}
+    return [f"{name} = {value:g}" for name, value in options.items()]

@@ -1,0 +1,110 @@
+"""Learning rates by validation classes: what is tried, what is taken, what is said."""
+
+import csv
+import shlex
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.experiments import search
+from benchmarks.experiments.search import Trial
+from benchmarks.methods.methods import METHODS
+from benchmarks.training.records import read_all
+
+TINY = shlex.split("--steps 2 --test-interval 1 --batch-size 8 --width 2 --max-classes 6")
+RATES = ["--learning-rates", "0.001", "0.1"]
+
+
+def trial(rate, *shares, **options):
+    runs = [{"val": {"mean_average_precision_at_r": [0, share]}} for share in shares]
+    return Trial({"learning_rate": rate, "trainer_options": options or None}, runs)
+
+
+def test_each_method_is_trained_with_its_own_best_rate(tmp_path, capsys):
+    arguments = ["compare", "--out", str(tmp_path), *TINY, *RATES, "--seeds", "0", "1"]
+    arguments += ["--methods", "N-pairs", "Symm + N-pairs"]
+    assert main([*arguments, "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("to train") == 2 * 2 + 2 * 2
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "Chosen among the learning rates 0.001, 0.1, by MAP@R" in shown
+    assert "At an end of what was tried, so that more may be better: N-pairs (" in shown
+    results = read_all(tmp_path / "records.db").values()
+    searched = [x for x in results if not x["settings"]["touch_test"]]
+    tested = [x for x in results if x["settings"]["touch_test"]]
+    assert {x["settings"]["seed"] for x in searched} == {1000}
+    assert all(x["test"] == {} for x in searched)
+    assert [x["settings"]["seed"] for x in tested] == [0, 0, 1, 1]
+    for method in ("N-pairs", "Symm + N-pairs"):
+        reached = {
+            x["settings"]["learning_rate"]: search.last_map(x)
+            for x in searched
+            if x["settings"]["method"] == method
+        }
+        assert len(reached) == 2
+        (rate,) = {
+            x["settings"]["learning_rate"]
+            for x in tested
+            if x["settings"]["method"] == method
+        }
+        assert reached[rate] == max(reached.values())
+    with (tmp_path / "search.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["method"] for line in lines] == 2 * ["N-pairs"] + 2 * ["Symm + N-pairs"]
+    assert (tmp_path / "validation.png").read_bytes().startswith(b"\x89PNG")
+    # All of it is finished now.
+    assert main([*arguments, "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("finished") == 8
+
+
+@pytest.mark.parametrize("name", ["DAML + N-pairs", "HDML + Triplet"])
+def test_what_others_have_to_tune_is_searched_for(name, tmp_path):
+    arguments = ["compare", "--out", str(tmp_path), *TINY, "--seeds", "0", "--methods"]
+    assert main([*arguments, name, "--learning-rates", "0.001"]) == 0
+    *searched, tested = read_all(tmp_path / "records.db").values()
+    ((option, values),) = METHODS[name].searched.items()
+    tried = [x["settings"]["trainer_options"][option] for x in searched]
+    assert tried == list(values)
+    best = max(searched, key=search.last_map)
+    assert tested["settings"]["trainer_options"] == best["settings"]["trainer_options"]
+
+
+def test_the_best_mean_wins_and_an_end_is_named():
+    trials = {
+        "inside": [trial(1e-3, 0.1, 0.2), trial(1e-2, 0.3, 0.3), trial(1e-1, 0.5, 0.0)],
+        "at the end": [trial(1e-3, 0.4), trial(1e-2, 0.3), trial(1e-1, 0.1)],
+        "one rate": [trial(1e-2, 0.4, alpha=a) for a in (1, 2)],
+        "alpha": [trial(1e-2, 0.1 * a, alpha=a) for a in (1, 3, 2)],
+    }
+    assert search.choice_rows(trials)[1:] == [
+        ["inside", "0.01", "", "30.0"],
+        ["at the end", "0.001", "", "40.0"],
+        ["one rate", "0.01", "alpha = 1", "40.0"],
+        ["alpha", "0.01", "alpha = 3", "30.0"],
+    ]
+    named = search.at_the_edge(trials)
+    assert named.endswith(
+        ": at the end (learning rate = 0.001); one rate (alpha = 1); alpha (alpha = 3)."
+    )
+    assert search.at_the_edge({"inside": trials["inside"]}) == ""
+    assert search.best_by_rate(trials)["alpha"] == {1e-2: [pytest.approx(0.3)]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*RATES, "--search-seeds", "0"], "none of seeds = [0, 1, 2], got [0]"),
+        ([*RATES, "--search-seeds", "7", "7"], "got [7, 7]"),
+        (
+            ["--learning-rates", "0.1", "0.1"],
+            "learning_rates must be at least one, all different, got [0.1, 0.1]",
+        ),
+        (["--learning-rates", "-1"], "learning_rate must be a finite positive number"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(arguments, message, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["compare", "--out", str(out), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()

@@ -1,0 +1,57 @@
+"""The estimate of what is left: what it says, and when."""
+
+import shlex
+from types import SimpleNamespace
+
+from benchmarks.__main__ import main
+from benchmarks.experiments import time_left
+from benchmarks.experiments.time_left import TimeLeft
+
+TINY = shlex.split("--batch-size 8 --width 2 --max-classes 6 --seeds 0 1")
+
+
+class Clock:
+    """In the place of time: it stands until it is set."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr(
+            time_left, "time", SimpleNamespace(perf_counter=lambda: self.now)
+        )
+
+
+def test_it_follows_the_runs(monkeypatch, capsys):
+    clock = Clock(monkeypatch)
+    left = TimeLeft([100, 100, 100], pace=None)
+    assert str(left) == ""
+    left.start_run()
+    clock.now = 500.0  # what is done once
+    left.end_epoch(50)
+    assert capsys.readouterr().out == ""
+    clock.now += 60.0
+    left.end_epoch(50)
+    assert capsys.readouterr().out == "\nabout 6 minutes for 3 runs\n"
+    clock.now += 40.0  # its test
+    left.end_run(100)
+    assert str(left) == "about 20 minutes for 2 runs"
+    left.start_run()
+    clock.now += 30.0
+    left.end_epoch(50)  # it had been stopped after half of its steps
+    left.end_run(100)
+    assert str(left) == "about 1 minute for 1 run"
+    left.start_run()
+    left.end_run(100)
+    assert str(left) == ""
+
+
+def test_finished_runs_tell_how_long_the_others_take(tmp_path, capsys):
+    arguments = ["compare", "--out", str(tmp_path), *TINY, "--test-interval", "2"]
+    arguments += ["--steps", "4", "--methods", "Triplet"]
+    assert main([*arguments, "--dry-run"]) == 0
+    assert "minute" not in capsys.readouterr().out
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "about 1 minute for 2 runs\n" in shown
+    assert "run 2 of 2: Triplet, seed 1; about 1 minute for 1 run\n" in shown
+    assert main([*arguments, "N-pairs", "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("about 1 minute for 2 runs") == 1
