@@ -97,7 +97,7 @@ class Experiment(Runs):
     def _plan(
         self, variants: Mapping[str, Variant], chosen: Mapping[str, Trial]
     ) -> list[PlannedRun]:
-        # Seed by seed, so that the machine's moods fall on all variants alike.
+        # Seed by seed, so that what else the machine does slows all variants alike.
         return [
             self.planned(
                 label,

@@ -125,7 +125,7 @@ def paired_difference(values: Sequence[float], base: Sequence[float]) -> str:
     """
     mean, low, high = difference(values, base)
     if len(values) == 1:
-        return f"{mean:+.2f} (one seed: says nothing)"
+        return f"{mean:+.2f} (one seed: no interval)"
     verdict = "wins" if low > 0 else "loses" if high < 0 else "ties"
     return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] ({verdict})"
 

@@ -85,7 +85,7 @@ def test_it_writes_a_table_and_a_figure(out, tmp_path, capsys, monkeypatch):
     assert (tmp_path / "gain" / "gain.md").read_text() in shown
     lines = [line for line in shown.splitlines() if line.startswith("|")]
     assert lines[2].startswith("| texts | Symm + Triplet | 30.0 | +36.00 [")
-    assert "(one seed: says nothing) | +20.00 (one seed: says nothing) |" in lines[2]
+    assert "(one seed: no interval) | +20.00 (one seed: no interval) |" in lines[2]
     assert lines[3].startswith("| glyphs | Symm + Triplet |")
     assert lines[3].endswith("|  |  |")
     with (tmp_path / "gain" / "gain.csv").open(newline="") as file:
