@@ -87,9 +87,9 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
 
 
 def _check_same(earlier: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    # Versions that did not have a field did what its default does.
+    # Versions that did not have a field did what its default does, with unnamed data.
     defaults = {x.name: x.default for x in fields(Settings) if x.default is not MISSING}
-    earlier = {**defaults, **earlier}
+    earlier = {**defaults, "data": now["data"], **earlier}
     differences = [
         f"{name} was {earlier.get(name)}, is {now[name]}"
         for name in now
