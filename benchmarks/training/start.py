@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,6 +85,8 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
 
 
 def _check_same(earlier: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    # What an earlier version did not know was as it is by default.
+    earlier = {field.name: field.default for field in fields(Settings)} | earlier
     differences = [
         f"{name} was {earlier.get(name)}, is {now[name]}"
         for name in now

@@ -1,5 +1,6 @@
 """A run that is stopped goes on to the same end, with the same records."""
 
+import json
 import sqlite3
 from dataclasses import replace
 from types import SimpleNamespace
@@ -123,6 +124,16 @@ def test_rows_after_the_checkpoint_are_not_doubled(tmp_path, monkeypatch):
     assert rows(tmp_path / "records.db") == rows(tmp_path / "whole" / "records.db")
 
 
+def test_a_run_that_is_stopped_before_its_result_is_recorded(tmp_path, monkeypatch):
+    settings, folder = settings_of("Symm + N-pairs"), tmp_path / "stopped" / "run"
+    whole = run(settings, tmp_path / "whole" / "run")
+    stop_at_the_end(settings, folder, monkeypatch)
+    resumed = run(settings, folder)
+    for result in (whole, resumed):
+        del result["seconds_per_step"]
+    assert resumed == whole
+
+
 @pytest.mark.parametrize("damaged", [1, 2])
 def test_the_last_good_checkpoint_is_used(damaged, tmp_path, monkeypatch, caplog):
     settings, folder = settings_of("N-pairs"), tmp_path / "run"
@@ -143,6 +154,20 @@ def test_a_stopped_run_with_other_settings_is_kept(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"width was 2, is 3.*--force"):
         run(replace(settings, width=3), folder)
     assert read(tmp_path / "records.db", "run") is None
+
+
+@pytest.mark.parametrize("default", [True, False])
+def test_settings_that_an_earlier_version_did_not_have(default, tmp_path, monkeypatch):
+    settings, folder = settings_of("N-pairs"), tmp_path / "run"
+    stop_at_the_end(settings, folder, monkeypatch)
+    written = json.loads((folder / "settings.json").read_text())
+    del written["augmentation"]
+    (folder / "settings.json").write_text(json.dumps(written))
+    if default:
+        assert run(settings, folder)["test"]
+    else:
+        with pytest.raises(ValueError, match="augmentation was crop, is none"):
+            run(replace(settings, augmentation="none"), folder)
 
 
 def test_a_run_goes_on_with_as_many_processes(tmp_path, monkeypatch):
