@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import sqlite3
@@ -50,7 +51,7 @@ def parse(arguments: Sequence[str]) -> Command:
 
 def _with_preset(command: Runs, preset: str) -> Runs:
     """A command with a preset's settings, and with its lists where it takes them."""
-    own = json.loads((PRESETS / f"{preset}.json").read_text())
+    own = json.loads((PRESETS / f"{preset}.json").read_text(encoding="utf-8"))
     lists = {
         name: tuple(own.pop(name)) for name in list(own) if isinstance(own[name], list)
     }
@@ -63,6 +64,10 @@ def _with_preset(command: Runs, preset: str) -> Runs:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Not every console has every character of a table: those it shows as "?".
+            stream.reconfigure(errors="replace")
     # PML formats its loss tensor for the progress bar, which torch warns about.
     warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad")
     command = parse(sys.argv[1:] if arguments is None else arguments)

@@ -26,6 +26,7 @@ from .experiments.variants import (
 )
 from .experiments.visualize import Visualize
 from .methods.methods import METHODS, Synthesis
+from .reporting.gain import gain
 from .reporting.report import report
 from .speed.speed import speed
 
@@ -192,6 +193,28 @@ class Report(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gain(Command):
+    """Compare what synthesis gains over several experiments: does the angle say when.
+
+    A row and a point for every Symm method of every experiment: what it gains over its base
+    loss and over the hardest originals, paired by seed, against the angle between source
+    and axis where the training ends.
+
+    Attributes:
+        runs: output folders of the other commands.
+    """
+
+    out: Path = Path("runs/gain")
+    runs: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN ...")
+    ] = ()
+
+    def run(self) -> str:
+        """Write gain.md, gain.csv and gain.png."""
+        return gain(self.out, self.runs)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Emoji(Command):
     """Get pictures to measure on: the same emoji in nine designs, free to pass on.
 
@@ -221,5 +244,6 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "speed": Speed,
     "soak": Soak,
     "emoji": Emoji,
+    "gain": Gain,
     "report": Report,
 }

@@ -49,7 +49,7 @@ class Scores:
         """Whether dot products are enough: else the points have to be made.
 
         A subclass may compute anything, so it does not count. Near alpha = 1 a synthetic
-        point nearly vanishes, and its length says nothing.
+        point nearly vanishes, and its length is rounding alone.
         """
         if type(synthesizer) is not SymmSynthesizer or distance.p != 2:
             return False

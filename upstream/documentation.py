@@ -34,8 +34,12 @@ def write(
         text = section(name, package)
         if name in helpers:
             text += "\n#" + section(helpers[name], "utils.symm")
-        page.write_text(_with_section(page.read_text(), name, text))
-        contents.write_text(_with_row(contents.read_text(), name, package))
+        page.write_text(
+            _with_section(page.read_text(encoding="utf-8"), name, text), encoding="utf-8"
+        )
+        contents.write_text(
+            _with_row(contents.read_text(encoding="utf-8"), name, package), encoding="utf-8"
+        )
     return [
         contents,
         *(checkout / "docs" / f"{x}.md" for x in sorted(set(classes.values()))),

@@ -57,7 +57,9 @@ def generate(checkout: Path, only: str | None = None) -> list[Path]:
         raise ValueError(f"only must be 'miner', got {only!r}")
     source = checkout / "src" / PACKAGE
     version = source / "__init__.py"
-    if not version.is_file() or '__version__ = "2.' not in version.read_text():
+    if not version.is_file() or '__version__ = "2.' not in version.read_text(
+        encoding="utf-8"
+    ):
         raise ValueError(f"{checkout} must be a checkout of pytorch-metric-learning 2.x")
     if only is not None and (source / "losses" / "symm_loss.py").exists():
         raise ValueError(f"only={only!r} needs a checkout without the losses: {checkout}")
@@ -90,7 +92,8 @@ def _modules(source: Path, only: str | None) -> list[Path]:
     exports = folder / "__init__.py"
     exports.write_text(
         "from .symm_synthesizer import SymmSynthesizer\n"
-        "from .synthetic_batch import SyntheticBatch\n"
+        "from .synthetic_batch import SyntheticBatch\n",
+        encoding="utf-8",
     )
     written = [exports]
     for path in sorted(OWN.glob("*.py")):
@@ -100,7 +103,9 @@ def _modules(source: Path, only: str | None) -> list[Path]:
             path = SMALL / path.name
         place = _place(path.stem)
         target = source / place.replace(".", "/") / path.name
-        target.write_text(_translated(path.read_text(), place, source))
+        target.write_text(
+            _translated(path.read_text(encoding="utf-8"), place, source), encoding="utf-8"
+        )
         written.append(target)
     return written
 
@@ -157,7 +162,7 @@ def _relative(place: str, target: str) -> str:
 
 def _import_of_one(place: str, package: str, name: str, source: Path) -> str:
     """One of PML's classes from its own file, as PML's modules do it."""
-    exports = (source / package / "__init__.py").read_text()
+    exports = (source / package / "__init__.py").read_text(encoding="utf-8")
     found = re.search(rf"^from \.(\w+) import (?:.*\b)?{name}\b", exports, re.M)
     if found is None:
         raise ValueError(f"{package} of this version has no {name}")
@@ -176,14 +181,16 @@ def _exports(source: Path, public: Mapping[str, tuple[str, str]]) -> list[Path]:
     for package in sorted({where for where, _ in public.values()}):
         path = source / package / "__init__.py"
         lines = [
-            x for x in path.read_text().splitlines() if not x.startswith("from .symm_")
+            x
+            for x in path.read_text(encoding="utf-8").splitlines()
+            if not x.startswith("from .symm_")
         ]
         lines += [
             f"from .{module} import {name}"
             for module, (where, name) in public.items()
             if where == package
         ]
-        path.write_text("\n".join(lines) + "\n")
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         written.append(path)
     return written
 

@@ -65,7 +65,7 @@ def _unreadable(paths: Sequence[str]) -> dict[str, str]:
         digest.update(state_of(path))
     cache = default_root() / f"images-{digest.hexdigest()[:16]}.json"
     try:
-        return json.loads(cache.read_text())
+        return json.loads(cache.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         pass  # not there, or damaged: look again
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -71,7 +71,7 @@ def emoji(out: Path) -> str:
         f"{len({path.parent for path in pictures}):,} emoji in {len(SETS)} sets, "
         f"{len(pictures):,} pictures, "
     )
-    if (out / _RECORD).read_text().strip() == DIGEST:
+    if (out / _RECORD).read_text(encoding="utf-8").strip() == DIGEST:
         return f"{text}the same as the documentation's to the last pixel."
     return (
         f"{text}with another digest than the documentation's, {DIGEST}: another version of "
@@ -145,7 +145,7 @@ def digest(folder: Path) -> str:
 
 def _check(out: Path) -> None:
     try:
-        intact = digest(out) == (out / _RECORD).read_text().strip()
+        intact = digest(out) == (out / _RECORD).read_text(encoding="utf-8").strip()
     except OSError:
         intact = False
     if not intact:
@@ -169,7 +169,7 @@ def _make(out: Path) -> None:
         drawn.mkdir()
         _draw_all(packages, drawn, resvg)
         (drawn / _LICENCES).write_text(_licences(packages), encoding="utf-8")
-        (drawn / _RECORD).write_text(f"{digest(drawn)}\n")
+        (drawn / _RECORD).write_text(f"{digest(drawn)}\n", encoding="utf-8")
         drawn.rename(out)
 
 

@@ -122,7 +122,7 @@ def _check_annotations(name: str, dataset: Photographs, root: Path) -> None:
         )
     wrong = {}
     for file, rows in dataset.annotations.items():
-        lines = (root / file).read_text(errors="replace").splitlines()
+        lines = (root / file).read_text(encoding="utf-8", errors="replace").splitlines()
         for number, line in enumerate(lines[rows.header :], start=rows.header + 1):
             if not re.fullmatch(rows.pattern, line):
                 wrong[f"{root / file}, line {number}: {line[:80]!r}"] = "is wrong"

@@ -97,7 +97,7 @@ class Experiment(Runs):
     def _plan(
         self, variants: Mapping[str, Variant], chosen: Mapping[str, Trial]
     ) -> list[PlannedRun]:
-        # Seed by seed, so that the machine's moods fall on all variants alike.
+        # Seed by seed, so that what else the machine does slows all variants alike.
         return [
             self.planned(
                 label,
@@ -121,7 +121,7 @@ class Experiment(Runs):
         if self.published:
             table = tables.markdown(tables.published_rows(results, settings.dataset))
             text = f"{text}\nBeside the paper's Tables 1 to 3:\n\n{table}\n"
-        (out / "table.md").write_text(text)
+        (out / "table.md").write_text(text, encoding="utf-8")
         for curve in figures.CURVES:
             figures.curves(results, bases, curve, out / f"{curve.file}.png")
         return text
@@ -136,9 +136,10 @@ class Experiment(Runs):
     ) -> str:
         runs = next(iter(results.values()))
         first = runs[0]
+        dataset = settings.data or settings.dataset
         parts = [
             f"Percent on {first['test_classes']:,} unseen classes "
-            f"({first['test_images']:,} images) of {settings.dataset} after "
+            f"({first['test_images']:,} items) of {dataset} after "
             f"{settings.steps} steps of batch {settings.batch_size}; mean ± standard "
             f"deviation over {len(runs)} seed{'s' * (len(runs) > 1)}.",
             tables.markdown(tables.accuracy_rows(results)),

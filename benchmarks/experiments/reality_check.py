@@ -112,7 +112,7 @@ class RealityCheck(Runs):
             "minutes.",
         ]
         text = "\n\n".join(part for part in parts if part) + "\n"
-        (self.out / "table.md").write_text(text)
+        (self.out / "table.md").write_text(text, encoding="utf-8")
         runs = [*searched, *(run for runs in tested.values() for run in runs)]
         write_csv(
             [(run["settings"]["method"], run) for run in runs],

@@ -75,7 +75,8 @@ class Runs(Command):
         Raises:
             ValueError: settings that do not fit.
         """
-        settings = Settings(**{**self.shared(), **own})
+        data = self.source.name(self.settings.dataset)
+        settings = Settings(**{**self.shared(), "data": data, **own})
         # Every file system takes these names.
         name = re.sub(r"[^a-z0-9.+=()-]+", "", label.lower().replace(", ", "-"))
         folder = self.destination / f"{name}-seed{settings.seed}"
@@ -93,19 +94,19 @@ class Runs(Command):
         Raises:
             ValueError: jobs below 1, or above where several processes train one run.
         """
-        if self.jobs < 1:
-            raise ValueError(f"jobs must be at least 1, got {self.jobs}")
+        self._check_jobs()
         left = self._time_left([*plan, *later])
         if self.jobs == 1:
             return self._train_in_turn(plan, left)
-        if processes.world_size() > 1:
-            raise ValueError(
-                f"jobs must be 1 where several processes train, got {self.jobs}"
-            )
         return self._train_together(plan, left)
 
     def describe(self, plan: Sequence[PlannedRun]) -> str:
-        """Which runs of a plan are finished, which would be trained, and how long."""
+        """Which runs of a plan are finished, which would be trained, and how long.
+
+        Raises:
+            ValueError: as train.
+        """
+        self._check_jobs()
         finished = self._finished()
         rows = [["run", "", "batches"]]
         rows += [
@@ -118,6 +119,14 @@ class Runs(Command):
         ]
         parts = [tables.markdown(rows), str(self._time_left(plan))]
         return "\n\n".join(part for part in parts if part) + "\n"
+
+    def _check_jobs(self) -> None:
+        if self.jobs < 1:
+            raise ValueError(f"jobs must be at least 1, got {self.jobs}")
+        if self.jobs > 1 and processes.world_size() > 1:
+            raise ValueError(
+                f"jobs must be 1 where several processes train, got {self.jobs}"
+            )
 
     def _finished(self) -> dict[str, dict[str, Any]]:
         """Folder's name -> what its run found, of those that are not trained again."""

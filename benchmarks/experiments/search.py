@@ -198,7 +198,7 @@ def write_csv(
         "seed",
         f"validation_{_CRITERION}",
     ]
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*header, *metrics])
         for label, run in runs:

@@ -86,10 +86,10 @@ class Soak(Command):
             self.force,
             after_epoch=lambda: found.append(usage((len(found) + 1) * self.test_interval)),
         )
-        with (self.out / "table.csv").open("w", newline="") as file:
+        with (self.out / "table.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([Usage._fields, *found])
         text = _report(settings, found)
-        (self.out / "table.md").write_text(text)
+        (self.out / "table.md").write_text(text, encoding="utf-8")
         return text
 
 

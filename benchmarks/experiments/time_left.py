@@ -18,8 +18,8 @@ class TimeLeft:
 
     def __init__(self, steps: Sequence[int], pace: float | None) -> None:
         self._runs, self._steps, self.pace = len(steps), sum(steps), pace
-        self._started = self._validated = 0.0
-        self._trained = 0
+        # Of the current run: when, and after how many steps.
+        self._marks: list[tuple[float, int]] = []
 
     def __str__(self) -> str:
         """'about 12 minutes for 3 runs'; empty if nothing is known or to be trained.
@@ -37,22 +37,26 @@ class TimeLeft:
 
     def start_run(self) -> None:
         """A run starts."""
-        self._started, self._trained = time.perf_counter(), 0
+        self._marks = [(time.perf_counter(), 0)]
 
     def end_epoch(self, steps: int) -> None:
         """So many steps of it are trained and validated."""
-        now = time.perf_counter()
-        # What is done once, before the first step, is not in the time of a second epoch.
-        if self.pace is None and self._trained > 0:
-            self.pace = (now - self._validated) / steps
+        _, before = self._marks[-1]
+        self._marks.append((time.perf_counter(), before + steps))
+        if self.pace is None and len(self._marks) > 2:
+            self._keep_pace()
             if processes.is_first():
                 print(f"\n{self}", flush=True)
-        self._trained += steps
-        self._validated = now
 
     def end_run(self, steps: int) -> None:
-        """It is tested, too; a run that had been stopped was trained in part only."""
-        if self._trained > 0:
-            self.pace = (time.perf_counter() - self._started) / self._trained
+        """It is tested, too; if it had been stopped, it may not have trained at all."""
+        if len(self._marks) > 1:
+            self._keep_pace()
         self._runs -= 1
         self._steps -= steps
+
+    def _keep_pace(self) -> None:
+        # What is done once, for all runs, is done before the first validation.
+        started, before = self._marks[1 if len(self._marks) > 2 else 0]
+        _, trained = self._marks[-1]
+        self.pace = (time.perf_counter() - started) / (trained - before)

@@ -77,7 +77,8 @@ def sentence_encoder(name: str) -> tuple[nn.Sequential, int]:
 
     Args:
         name: "minilm" for all-MiniLM-L6-v2, which a package carries; else a folder or the
-            name of a model on the Hugging Face hub, which is downloaded once.
+            name of a model on the Hugging Face hub, which is downloaded once. Its features
+            are the mean over the tokens, also where it was trained with another pooling.
 
     Returns:
         stages, from ids of shape (B, T), int64, as tokenizer(name) makes them, to features
@@ -106,16 +107,12 @@ def sentence_encoder(name: str) -> tuple[nn.Sequential, int]:
     )
     if loaded["missing_keys"]:
         raise ValueError(f"{name} has no weights {', '.join(loaded['missing_keys'])}")
-    return stages_of(model), config.hidden_size
-
-
-def stages_of(model: Any) -> nn.Sequential:
-    """The stages of a model of transformers, one of MODEL_TYPES."""
-    return nn.Sequential(
-        Embeddings(model.embeddings, model.config.pad_token_id),
+    stages = nn.Sequential(
+        Embeddings(model.embeddings, config.pad_token_id),
         *map(Layer, model.encoder.layer),
         MeanPooling(),
     )
+    return stages, config.hidden_size
 
 
 def tokenizer(name: str) -> Callable[[Sequence[str]], Tensor]:

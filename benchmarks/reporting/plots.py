@@ -106,7 +106,7 @@ def curve_plot(runs: FinishedRuns, curve: Curve) -> Plot | None:
 
 def speed_plot(path: Path) -> Plot:
     """Times of a speed.csv by batch, two samples a class."""
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         lines = [line for line in csv.DictReader(file) if line["m"] == "2"]
     figure = go.Figure()
     rows = [["loss", "batch", "PML, ms", "Symm, ms"]]

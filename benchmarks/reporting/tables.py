@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import ttest_1samp, ttest_rel
@@ -94,6 +95,26 @@ def mean_and_interval(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.1f} [{low:.1f}, {high:.1f}]"
 
 
+class Difference(NamedTuple):
+    """A mean difference and its 95 % interval, which is nan for a single pair."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def difference(values: Sequence[float], base: Sequence[float]) -> Difference:
+    """Of values minus base, paired.
+
+    >>> difference([81.0, 79.0], [80.0, 81.0]).mean
+    -0.5
+    """
+    mean = statistics.mean(values) - statistics.mean(base)
+    if len(values) == 1:
+        return Difference(mean, math.nan, math.nan)
+    return Difference(mean, *ttest_rel(values, base).confidence_interval())
+
+
 def paired_difference(values: Sequence[float], base: Sequence[float]) -> str:
     """Mean of values minus base, with its 95 % interval and what it says.
 
@@ -102,10 +123,9 @@ def paired_difference(values: Sequence[float], base: Sequence[float]) -> str:
     >>> paired_difference([81.0, 79.0], [80.0, 81.0])
     '-0.50 [-19.56, +18.56] (ties)'
     """
-    mean = statistics.mean(values) - statistics.mean(base)
+    mean, low, high = difference(values, base)
     if len(values) == 1:
-        return f"{mean:+.2f} (one seed: says nothing)"
-    low, high = ttest_rel(values, base).confidence_interval()
+        return f"{mean:+.2f} (one seed: no interval)"
     verdict = "wins" if low > 0 else "loses" if high < 0 else "ties"
     return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] ({verdict})"
 
@@ -174,7 +194,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 def write_csv(results: Results, path: Path) -> None:
     """One line for each run, unrounded."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["method", "seed", *COLUMNS, "seconds_per_step"])
         for method, runs in results.items():

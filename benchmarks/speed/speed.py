@@ -145,13 +145,13 @@ def speed(
             for version, package in versions.items()
         ]
         bar.update()
-    with (out / "speed.csv").open("w", newline="") as file:
+    with (out / "speed.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     _draw(rows, out / "speed.png")
     text = _report(rows, many, steps, profiles, embedding_size, device)
-    (out / "speed.md").write_text(text)
+    (out / "speed.md").write_text(text, encoding="utf-8")
     return text
 
 
@@ -478,7 +478,9 @@ def _machine(device: str) -> str:
     cpuinfo = Path("/proc/cpuinfo")
     models = [
         line.split(":")[1].strip()
-        for line in (cpuinfo.read_text().splitlines() if cpuinfo.exists() else [])
+        for line in (
+            cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+        )
         if line.startswith("model name")
     ]
     model = models[0] if models else platform.processor()

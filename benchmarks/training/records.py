@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from record_keeper.db_utils import DBManager
+from torch.utils.tensorboard import SummaryWriter
 
 DATABASE = "records.db"
+_OWN = Path("records", "logs.db")  # the database of one run, in its folder
 _RESULTS = "results"
 # Recorded by epoch; everything else is recorded by step.
 _BY_EPOCH = ("accuracies", "synthetic_queries", "angle")
@@ -46,6 +51,9 @@ def read(database: Path, experiment: str) -> dict[str, Any] | None:
     Args:
         database: the file; it need not exist.
         experiment: the run's name.
+
+    Raises:
+        ValueError: the file is damaged.
     """
     return _results(database, "WHERE experiment_name=?", (experiment,)).get(experiment)
 
@@ -62,6 +70,7 @@ def read_all(database: Path) -> dict[str, dict[str, Any]]:
 def _results(
     database: Path, condition: str, values: tuple[str, ...]
 ) -> dict[str, dict[str, Any]]:
+    _put_together(database)
     if not database.exists():
         return {}
     manager = DBManager(str(database), is_global=True)
@@ -73,6 +82,44 @@ def _results(
         values,
     )
     return {row["experiment_name"]: json.loads(row["result"]) for row in rows}
+
+
+def _put_together(database: Path) -> None:
+    """If the file is not there, make it of the records that the runs' folders hold.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    if database.exists():
+        try:
+            DBManager(str(database)).query("PRAGMA schema_version")
+        except sqlite3.OperationalError:
+            raise  # it is another process's, or cannot be read
+        except sqlite3.DatabaseError as error:
+            raise ValueError(
+                f"{database} is damaged ({error}): move it away, and the same command "
+                "makes it again of the records in the runs' folders"
+            ) from error
+        return
+    for own in sorted(database.parent.glob(f"*/{_OWN}")):
+        manager = DBManager(str(own))
+        tables = _tables(manager)
+        if _RESULTS not in tables:
+            continue
+        whole = DBManager(str(database), is_global=True)
+        experiment = own.relative_to(database.parent).parts[0]
+        whole.new_experiment(experiment)
+        for table in tables:
+            columns = [dict(row) for row in manager.query(f"SELECT * FROM [{table}]")]
+            whole.write(
+                table,
+                {
+                    name: [row[name] for row in columns]
+                    for name in columns[0]
+                    if name != "id"
+                },
+                experiment,
+            )
 
 
 def forget(database: Path, experiment: str) -> None:
@@ -92,8 +139,9 @@ def trim(database: Path, experiment: str, epoch: int, step: int) -> None:
     """Remove what a run that was stopped recorded after its checkpoint.
 
     Args:
-        database: the file; the run's own, records/logs.db in the folder of its name
-            beside it, is trimmed, too.
+        database: the file. What the run has of its own, in the folder of its name beside
+            it, is trimmed, too: its database, and the CSV files and TensorBoard's log,
+            which are written anew.
         experiment: the run's name.
         epoch: the checkpoint's.
         step: how many steps that is.
@@ -105,10 +153,34 @@ def trim(database: Path, experiment: str, epoch: int, step: int) -> None:
         return f" AND [~iteration~] >= {int(step)}"
 
     _delete(database, experiment, later)
-    own = database.parent / experiment / "records" / "logs.db"
-    manager = DBManager(str(own))
-    for table in _tables(manager):
-        manager.execute(f"DELETE FROM [{table}] WHERE 1{later(table)}")
+    folder = database.parent / experiment
+    manager = DBManager(str(folder / _OWN))
+    # TensorBoard would show what it was told twice.
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+    with SummaryWriter(str(folder / "tensorboard")) as writer:
+        for table in _tables(manager):
+            manager.execute(f"DELETE FROM [{table}] WHERE 1{later(table)}")
+            _write_anew(table, manager, folder, writer)
+
+
+def _write_anew(
+    table: str, manager: DBManager, folder: Path, writer: SummaryWriter
+) -> None:
+    """A table's rows, as record-keeper writes them: to a CSV file and to TensorBoard."""
+    path = (folder / _OWN).with_name(f"{table}.csv")
+    rows = [dict(row) for row in manager.query(f"SELECT * FROM [{table}]")]
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    names = [name for name in rows[0] if name != "id"]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        lines = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
+        lines.writeheader()
+        lines.writerows(rows)
+    for row in rows:
+        for name in names:
+            if name != "~iteration~" and isinstance(row[name], int | float):
+                writer.add_scalar(f"{table}/{name}", row[name], row["~iteration~"])
 
 
 def _tables(manager: DBManager) -> list[str]:

@@ -18,7 +18,7 @@ from . import processes
 class HardClassSampler(MPerClassSampler):
     """m images a class, of classes that the model confuses, once it has been refreshed.
 
-    A batch is made of groups: a class drawn at random, and the classes nearest to it
+    A batch consists of groups: a class drawn at random, and the classes nearest to it
     that the batch does not have yet. Of each class come images from the half that is
     nearest to the group's first class. Until the first refresh it is an
     MPerClassSampler.

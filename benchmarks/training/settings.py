@@ -91,6 +91,7 @@ class Settings(Synthesis, CommonSettings):
             the usual split.
         touch_test: whether to evaluate on the test split at the end.
         trainer_options: that a search chose, in the place of the method's own.
+        data: name of the folder, archive or file, for folder and texts.
     """
 
     method: str
@@ -103,6 +104,7 @@ class Settings(Synthesis, CommonSettings):
     fold: int | None = None
     touch_test: bool = True
     trainer_options: Mapping[str, float] | None = None
+    data: str | None = None
 
     def __post_init__(self) -> None:
         self._check_numbers()
@@ -233,7 +235,7 @@ class Settings(Synthesis, CommonSettings):
 
 @dataclass(frozen=True)
 class Source:
-    """Where a dataset of pictures or texts is; it changes nothing that is measured.
+    """Where a dataset of pictures or texts is; only its name is in a run's settings.
 
     Attributes:
         data_root: its folder, archive or file.
@@ -247,6 +249,12 @@ class Source:
     download: bool = False
     workers: int = 0
     skip_bad: bool = False
+
+    def name(self, dataset: str) -> str | None:
+        """What tells a folder or texts from others; None for datasets that have a name."""
+        if dataset not in ("folder", "texts") or self.data_root is None:
+            return None
+        return self.data_root.resolve().name
 
     def check(self, settings: Settings) -> None:
         """Raise ValueError if it must say where the dataset is, and does not."""

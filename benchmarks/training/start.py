@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,14 +63,16 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
             if within is not None and within["epoch"] != epochs:
                 within = None  # from before the last epoch's end
         if state is not None or within is not None:
-            _check_same(json.loads(written.read_text()), asdict(settings), folder)
+            _check_same(
+                json.loads(written.read_text(encoding="utf-8")), asdict(settings), folder
+            )
     last = within or state
     if last is None:
         if folder.exists():
             shutil.rmtree(folder)
         records.forget(database, folder.name)
         folder.mkdir(parents=True)
-        written.write_text(json.dumps(asdict(settings), indent=1))
+        written.write_text(json.dumps(asdict(settings), indent=1), encoding="utf-8")
     else:
         if last["own"]["processes"] != processes.world_size():
             raise ValueError(
@@ -85,8 +87,9 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
 
 
 def _check_same(earlier: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    # What an earlier version did not know was as it is by default.
-    earlier = {field.name: field.default for field in fields(Settings)} | earlier
+    # Versions that did not have a field did what its default does.
+    defaults = {x.name: x.default for x in fields(Settings) if x.default is not MISSING}
+    earlier = {**defaults, **earlier}
     differences = [
         f"{name} was {earlier.get(name)}, is {now[name]}"
         for name in now

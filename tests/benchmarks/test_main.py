@@ -1,6 +1,9 @@
 """The command line: what it says, and what it refuses."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -77,3 +80,18 @@ def test_controls_are_beside_what_they_control():
         methods = parse(["compare", "--preset", name]).methods
         for method in methods:
             assert set(METHODS[method].bases) <= set(methods)
+
+
+def test_a_console_without_the_characters_of_a_table(tmp_path):
+    """In an ASCII locale, too, the files are UTF-8, and nothing is lost."""
+    command = [sys.executable, "-m", "benchmarks", "compare", "--out", str(tmp_path)]
+    options = "--steps 2 --test-interval 1 --batch-size 8 --max-classes 8 --width 2"
+    done = subprocess.run(
+        [*command, *options.split(), "--seeds", "0", "--methods", "N-pairs"],
+        env={**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "mean ? standard deviation" in done.stdout
+    assert "mean ± standard deviation" in (tmp_path / "table.md").read_text("utf-8")

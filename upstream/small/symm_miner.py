@@ -13,7 +13,7 @@ class SymmMiner(BaseMiner):
 
     Returns every positive pair, and for every embedding the hardest point of each
     other class. A synthetic point is returned as its axis, the nearer of the two
-    originals that it is made of.
+    originals of its pair.
 
     Args:
         hardness: options are "hardest", an int k, or "semihard".

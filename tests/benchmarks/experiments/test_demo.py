@@ -188,4 +188,4 @@ def test_a_single_seed_claims_nothing():
         {"N-pairs": [result], "Symm + N-pairs": [result]}, {"Symm + N-pairs": ["N-pairs"]}
     )
     assert rows[1][:2] == ["Symm + N-pairs", "N-pairs"]
-    assert rows[1][2:] == 2 * ["+0.00 (one seed: says nothing)"]
+    assert rows[1][2:] == 2 * ["+0.00 (one seed: no interval)"]

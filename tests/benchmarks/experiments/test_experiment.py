@@ -172,8 +172,9 @@ def test_the_synthetics_command_draws_the_queries(tmp_path):
     assert len(rows) == 2
 
 
-def test_jobs_must_be_positive(tmp_path, capsys):
-    assert main(["compare", "--out", str(tmp_path), "--jobs", "0"]) == 2
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+def test_jobs_must_be_positive(tmp_path, capsys, flags):
+    assert main(["compare", "--out", str(tmp_path), "--jobs", "0", *flags]) == 2
     assert "jobs must be at least 1, got 0" in capsys.readouterr().err
 
 

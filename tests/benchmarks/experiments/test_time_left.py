@@ -33,7 +33,7 @@ def test_it_follows_the_runs(monkeypatch, capsys):
     assert capsys.readouterr().out == "\nabout 6 minutes for 3 runs\n"
     clock.now += 40.0  # its test
     left.end_run(100)
-    assert str(left) == "about 20 minutes for 2 runs"
+    assert str(left) == "about 7 minutes for 2 runs"
     left.start_run()
     clock.now += 30.0
     left.end_epoch(50)  # it had been stopped after half of its steps

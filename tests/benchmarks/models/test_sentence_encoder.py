@@ -103,7 +103,7 @@ def test_only_what_trains_drops_out(transformers, tmp_path):
 
 def test_texts_become_padded_ids(transformers, tmp_path):
     save(transformers, tmp_path)
-    ids = tokenizer(str(tmp_path))(["One two", "three"])
+    ids = tokenizer(str(tmp_path))(["one two", "three"])
     assert ids.dtype == torch.int64
     assert ids.tolist() == [[2, 4, 5, 3], [2, 6, 3, 0]]
     assert tokenizer(str(tmp_path))([200 * "one "]).shape == (1, MAX_TOKENS)

@@ -57,7 +57,7 @@ def test_intervals_of_means():
 def test_runs_that_are_all_alike_tie():
     values = [80.0, 81.0, 82.5]
     assert tables.paired_difference(values, values) == "+0.00 [+0.00, +0.00] (ties)"
-    assert tables.paired_difference([80.0], [79.0]) == "+1.00 (one seed: says nothing)"
+    assert tables.paired_difference([80.0], [79.0]) == "+1.00 (one seed: no interval)"
 
 
 def test_runs_are_paired_by_seed_not_by_order():
@@ -77,4 +77,4 @@ def test_runs_are_paired_by_seed_not_by_order():
     rows = tables.difference_rows(results, bases)
     assert [row[:2] for row in rows[1:]] == [["Symm", "base"], ["Symm", "control"]]
     assert rows[1][2].startswith("+1.50 [")
-    assert rows[2][2] == "+0.00 (one seed: says nothing)"
+    assert rows[2][2] == "+0.00 (one seed: no interval)"

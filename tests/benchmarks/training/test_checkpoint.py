@@ -1,6 +1,5 @@
 """A run that is stopped goes on to the same end, with the same records."""
 
-import json
 import sqlite3
 from dataclasses import replace
 from types import SimpleNamespace
@@ -154,20 +153,6 @@ def test_a_stopped_run_with_other_settings_is_kept(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"width was 2, is 3.*--force"):
         run(replace(settings, width=3), folder)
     assert read(tmp_path / "records.db", "run") is None
-
-
-@pytest.mark.parametrize("default", [True, False])
-def test_settings_that_an_earlier_version_did_not_have(default, tmp_path, monkeypatch):
-    settings, folder = settings_of("N-pairs"), tmp_path / "run"
-    stop_at_the_end(settings, folder, monkeypatch)
-    written = json.loads((folder / "settings.json").read_text())
-    del written["augmentation"]
-    (folder / "settings.json").write_text(json.dumps(written))
-    if default:
-        assert run(settings, folder)["test"]
-    else:
-        with pytest.raises(ValueError, match="augmentation was crop, is none"):
-            run(replace(settings, augmentation="none"), folder)
 
 
 def test_a_run_goes_on_with_as_many_processes(tmp_path, monkeypatch):

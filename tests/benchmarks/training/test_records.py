@@ -1,0 +1,79 @@
+"""The database of all runs, and what a run has of its own."""
+
+import csv
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from benchmarks.training import records
+from benchmarks.training.recorder import Recorder
+
+RESULT = {
+    "settings": {"method": "N-pairs", "seed": 3},
+    "test": {"recall_at_1": 0.5},
+    "seconds_per_step": 0.1,
+}
+
+
+def recorded(folder, epochs):
+    recorder = Recorder(folder, is_new=True)
+    for epoch in epochs:
+        recorder.add_angle(epoch, 10.0 * epoch)
+    recorder.save()
+    return recorder
+
+
+def angles(folder):
+    """Epochs and degrees, as the CSV file and TensorBoard have them."""
+    with (folder / "records" / "angle_val.csv").open(encoding="utf-8") as file:
+        rows = [(int(x["~iteration~"]), float(x["degrees"])) for x in csv.DictReader(file)]
+    log = EventAccumulator(str(folder / "tensorboard"))
+    log.Reload()
+    shown = [(x.step, x.value) for x in log.Scalars("angle_val/degrees")]
+    assert shown == rows
+    return rows
+
+
+def test_what_is_repeated_after_a_stop_is_there_once(tmp_path):
+    folder = tmp_path / "run"
+    recorded(folder, range(4))
+    records.trim(tmp_path / "records.db", "run", epoch=1, step=100)
+    assert angles(folder) == [(0, 0.0), (1, 10.0)]
+    recorder = Recorder(folder, is_new=False)
+    recorder.add_angle(2, 20.0)
+    recorder.finish(RESULT, 150)
+    assert angles(folder) == [(0, 0.0), (1, 10.0), (2, 20.0)]
+    assert recorder.angle() == {"epoch": [0, 1, 2], "degrees": [0.0, 10.0, 20.0]}
+
+
+def test_a_file_of_nothing_but_repeated_rows_goes(tmp_path):
+    recorded(tmp_path / "run", [2])
+    records.trim(tmp_path / "records.db", "run", epoch=1, step=100)
+    assert not (tmp_path / "run" / "records" / "angle_val.csv").exists()
+
+
+def test_the_database_is_put_together_of_what_the_runs_have(tmp_path):
+    for name in ("a", "b"):
+        recorded(tmp_path / name, [0]).finish(RESULT, 150)
+    recorded(tmp_path / "unfinished", [0])
+    database = tmp_path / "records.db"
+    before = records.read_all(database)
+    database.unlink()
+    assert records.read(database, "b") == RESULT
+    assert records.read_all(database) == before == {"a": RESULT, "b": RESULT}
+    # Everything is there again, not the results alone.
+    records.trim(database, "a", epoch=-1, step=0)
+    assert set(records.read_all(database)) == {"b"}
+
+
+@pytest.mark.parametrize("damage", [b"not a database" * 100, "header"])
+def test_a_damaged_database_is_named(tmp_path, damage):
+    recorded(tmp_path / "run", [0]).finish(RESULT, 150)
+    database = tmp_path / "records.db"
+    if damage == "header":
+        damage = b"\0" * 16 + database.read_bytes()[16:]
+    database.write_bytes(damage)
+    with pytest.raises(ValueError, match=r"records.db is damaged .*move it away"):
+        records.read_all(database)
+    database.rename(tmp_path / "away.db")
+    assert records.read_all(database) == {"run": RESULT}
