@@ -159,8 +159,8 @@ class _Versions(Dataset):
         return self.versions * len(self.items)
 
     def __getitem__(self, index: int) -> Tensor:
-        # Whichever process loads it.
-        torch.manual_seed(index)
+        # Whichever process loads it; those of GPUs draw nothing here.
+        torch.default_generator.manual_seed(index)
         return self.items[index % len(self.items)][0]
 
 

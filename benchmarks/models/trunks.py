@@ -56,7 +56,8 @@ def check_name(name: str) -> None:
 
     >>> check_name("timm:vgg11")
     """
-    if name not in _ONE_NAME and not name.startswith((_TIMM, _ENCODER)):
+    kind, _, own = name.partition(":")
+    if name not in _ONE_NAME and not (own and f"{kind}:" in (_TIMM, _ENCODER)):
         raise ValueError(
             f"trunk must be one of {', '.join(_ONE_NAME)}, {_TIMM}NAME or "
             f"{_ENCODER}NAME, got {name!r}"

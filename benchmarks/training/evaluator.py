@@ -70,6 +70,8 @@ class Evaluator:
             end_of_testing_hook=self._end_test,
             accuracy_calculator=_accuracy_calculator(RETRIEVAL + CLUSTERING, device),
         )
+        # PML's own, which a run that is stopped after its last validation does not come to.
+        self._val_tester.reference_split_names = {"val": ["val"]}
         self._validate = recorder.hooks.end_of_epoch_hook(
             self._val_tester, {"val": datasets.val}, str(folder / "models")
         )

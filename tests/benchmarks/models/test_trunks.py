@@ -20,7 +20,7 @@ def test_the_convnet_of_glyphs():
     assert len(trunk.pixels.mean) == 1
 
 
-@pytest.mark.parametrize("name", ["vgg", "timm", "minilms"])
+@pytest.mark.parametrize("name", ["vgg", "timm", "timm:", "minilms", "other:name"])
 def test_an_unknown_name_is_refused(name):
     with pytest.raises(ValueError, match=f"trunk must be one of convnet, .*'{name}'"):
         make_trunk(name)

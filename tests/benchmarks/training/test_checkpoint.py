@@ -123,6 +123,16 @@ def test_rows_after_the_checkpoint_are_not_doubled(tmp_path, monkeypatch):
     assert rows(tmp_path / "records.db") == rows(tmp_path / "whole" / "records.db")
 
 
+def test_a_run_that_is_stopped_before_its_result_is_recorded(tmp_path, monkeypatch):
+    settings, folder = settings_of("Symm + N-pairs"), tmp_path / "stopped" / "run"
+    whole = run(settings, tmp_path / "whole" / "run")
+    stop_at_the_end(settings, folder, monkeypatch)
+    resumed = run(settings, folder)
+    for result in (whole, resumed):
+        del result["seconds_per_step"]
+    assert resumed == whole
+
+
 @pytest.mark.parametrize("damaged", [1, 2])
 def test_the_last_good_checkpoint_is_used(damaged, tmp_path, monkeypatch, caplog):
     settings, folder = settings_of("N-pairs"), tmp_path / "run"
