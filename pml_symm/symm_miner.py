@@ -39,7 +39,8 @@ class SymmMiner(BaseMiner):
             from a than p is, where there is one.
         synthesizer: a SymmSynthesizer; by default SymmSynthesizer().
         index_space: "batch", or "pool" to let n point into the synthesizer's pool
-            (originals first, then synthetic points).
+            (originals first, then synthetic points). The loss then has to be given the
+            pool as ref_emb and ref_labels; without it PML ends in an IndexError.
         **kwargs: PML's BaseMiner's: distance, collect_stats. With collect_stats the
             miner records synthetic_ratio, the share of negatives that are synthetic.
 

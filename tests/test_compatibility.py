@@ -1,26 +1,32 @@
-"""docs/compatibility.md, row by row, against the losses that PML exports."""
+"""docs/compatibility.md, row by row, against the losses and wrappers that PML has."""
 
 import inspect
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from pytorch_metric_learning import losses
-from pytorch_metric_learning.utils.distributed import DistributedLossWrapper
+from pytorch_metric_learning.utils import distributed
+from pytorch_metric_learning.utils.distributed import (
+    DistributedLossWrapper,
+    DistributedMinerWrapper,
+)
 
 import pml_symm
-from pml_symm import SymmLoss, SymmMiner, SymmNPairsLoss
+from pml_symm import SymmLoss, SymmMiner, SymmNPairsLoss, SymmTripletMarginLoss
+
+from . import oracle
 
 CLASSES, SIZE = 4, 8
-TABLE = {
-    name: (miner, symm_loss)
-    for name, miner, symm_loss in re.findall(
-        r"^\| (\w+Loss) \| (.*?) \| (.*?) \|$",
-        (Path(__file__).parents[1] / "docs" / "compatibility.md").read_text(),
-        re.MULTILINE,
-    )
-}
+PAGE = (Path(__file__).parents[1] / "docs" / "compatibility.md").read_text()
+ROWS = [
+    [cell.strip() for cell in row[1:-1].split("|")]
+    for row in re.findall(r"^\| [A-Z]\w+ \|.*\|$", PAGE, re.MULTILINE)
+]
+TABLE = {name: cells for name, *cells in ROWS if len(cells) == 2}
+WRAPPERS = {name: cells for name, *cells in ROWS if len(cells) == 3}
 ABSTRACT = {"BaseMetricLossFunction", "GenericPairLoss"}
 EXPORTED = {
     name: loss
@@ -181,17 +187,116 @@ class TestOtherArguments:
         assert loss.distance is wrapped.distance is loss.miner.distance
 
 
+FOUR = [
+    SymmNPairsLoss,
+    SymmTripletMarginLoss,
+    pml_symm.SymmLiftedStructureLoss,
+    pml_symm.SymmAngularLoss,
+]
+
+
+def wrapped(loss=None, miner=None):
+    """What a row of the table makes of a loss, or of a miner, as a function of a batch."""
+    plain = loss or losses.ContrastiveLoss()
+    return {
+        "CrossBatchMemory": lambda: losses.CrossBatchMemory(plain, SIZE, 64, miner),
+        "DistributedLossWrapper": lambda: DistributedLossWrapper(plain),
+        "DistributedMinerWrapper": lambda: DistributedMinerWrapper(miner or loss),
+        "MultipleLosses": lambda: losses.MultipleLosses([plain], miner and [miner]),
+        "SelfSupervisedLoss": lambda: losses.SelfSupervisedLoss(plain),
+    }
+
+
+def test_the_table_has_every_wrapper_of_this_pml():
+    found = {
+        name
+        for module in (losses, distributed)
+        for name, value in vars(module).items()
+        if inspect.isclass(value)
+        and issubclass(value, torch.nn.Module)
+        and not issubclass(value, losses.BaseMetricLossFunction)
+        and name not in ("BaseLossWrapper", "BaseMiner")
+    }
+    assert found == set(WRAPPERS) == set(wrapped())
+
+
 @pytest.mark.usefixtures("process_group")
-@pytest.mark.parametrize(
-    "loss",
-    [
-        SymmLoss(losses.ContrastiveLoss()),
-        SymmNPairsLoss(),
-        pml_symm.SymmTripletMarginLoss(),
-        pml_symm.SymmLiftedStructureLoss(),
-        pml_symm.SymmAngularLoss(),
-    ],
-    ids=lambda x: type(x).__name__,
-)
-def test_distributed_loss_wrapper_takes_it(loss):
-    assert torch.equal(DistributedLossWrapper(loss)(*batch()), loss(*batch()))
+@pytest.mark.parametrize("name", sorted(WRAPPERS))
+class TestWrappers:
+    def test_miner(self, name):
+        claim = WRAPPERS[name][0]
+        miner, (embeddings, labels) = SymmMiner(), batch()
+        mined = miner(embeddings, labels)
+        wrapper = wrapped(miner=miner)[name]()
+        if claim.startswith("no"):
+            with pytest.raises(TypeError):
+                wrapper(embeddings, labels, mined)
+        elif name == "DistributedMinerWrapper":
+            same = map(torch.equal, wrapper(embeddings, labels), mined)
+            assert all(same)
+        else:
+            given = (mined,) if name == "DistributedLossWrapper" else ()
+            value = wrapper(embeddings, labels, *given)
+            assert value == losses.ContrastiveLoss()(embeddings, labels, mined)
+            value.backward()
+            assert embeddings.grad.any()
+
+    @pytest.mark.parametrize(
+        "make",
+        [*FOUR, lambda: SymmLoss(losses.ContrastiveLoss())],
+        ids=[*(loss.__name__ for loss in FOUR), "SymmLoss"],
+    )
+    def test_losses(self, name, make):
+        loss = make()
+        claim = WRAPPERS[name][2 if isinstance(loss, SymmLoss) else 1]
+        make_wrapper = wrapped(loss)[name]
+        if claim == "yes":
+            assert make_wrapper()(*batch()) == loss(*batch())
+        elif claim == "no":
+            message = f"{name} not supported for {type(loss).__name__}"
+            with pytest.raises(Exception, match=message):
+                make_wrapper()
+        else:
+            with pytest.raises(TypeError, match="must extend BaseMiner"):
+                make_wrapper()
+
+
+class TestTwoViews:
+    """The recipe: one batch of both views, with the labels twice."""
+
+    @staticmethod
+    def views():
+        first = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+        second = (first + 0.1 * torch.randn(5, 4)).detach().requires_grad_()
+        samples = torch.arange(5)
+        return first, second, torch.cat([first, second]), torch.cat([samples, samples])
+
+    @pytest.mark.skipif(
+        "symmetric" not in inspect.signature(losses.SelfSupervisedLoss).parameters,
+        reason="PML before 2.2 takes the second view as reference only",
+    )
+    def test_pml_s_wrapper_computes_that(self):
+        first, second, both, labels = self.views()
+        for loss in (losses.TripletMarginLoss(), losses.NTXentLoss()):
+            wrapper = losses.SelfSupervisedLoss(loss)
+            assert wrapper(first, second) == loss(both, labels)
+
+    @pytest.mark.parametrize(
+        ("loss", "expected"),
+        [
+            (SymmNPairsLoss(), oracle.n_pairs),
+            (SymmTripletMarginLoss(margin=1), partial(oracle.triplet, margin=1)),
+            (pml_symm.SymmLiftedStructureLoss(), oracle.lifted),
+            (pml_symm.SymmAngularLoss(), oracle.angular),
+        ],
+        ids=[loss.__name__ for loss in FOUR],
+    )
+    def test_losses(self, loss, expected):
+        first, second, both, labels = self.views()
+        is_dot = isinstance(loss, SymmNPairsLoss)
+        metric = oracle.Metric("dot" if is_dot else "euclidean", normalize=True)
+        value, wanted = loss(both, labels), expected(both, labels, metric)
+        torch.testing.assert_close(value, wanted)
+        found, wanted = (torch.autograd.grad(x, (first, second)) for x in (value, wanted))
+        assert all(gradient.any() for gradient in found)
+        torch.testing.assert_close(found, wanted)

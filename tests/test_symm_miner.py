@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
@@ -5,7 +8,9 @@ from hypothesis import strategies as st
 from pytorch_metric_learning import distances, losses, miners
 from pytorch_metric_learning.utils.distributed import DistributedMinerWrapper
 
-from pml_symm import SymmMiner, SymmSynthesizer
+from pml_symm import SymmLoss, SymmMiner, SymmNPairsLoss, SymmSynthesizer
+
+MINER_PAGE = Path(__file__).parents[1] / "docs" / "miner.md"
 
 
 def batch(m=2, classes=4, size=5):
@@ -42,6 +47,33 @@ def test_pool_indices_in_the_documented_three_lines():
     loss_func = losses.TripletMarginLoss()
     harder = loss_func(embeddings, labels, indices, pool.embeddings, pool.labels)
     assert harder > loss_func(embeddings, labels)
+
+
+class TestPoolIndicesWithoutThePool:
+    """Nothing of this package runs where they are used: docs/miner.md has the error."""
+
+    @pytest.mark.parametrize("hardness", ["hardest", "semihard"])
+    def test_pml_ends_in_the_documented_error(self, hardness):
+        embeddings, labels = batch()
+        miner, loss = SymmMiner(hardness, index_space="pool"), losses.TripletMarginLoss()
+        indices = miner(embeddings, labels)
+        (documented,) = re.findall(r"^IndexError: (.*)$", MINER_PAGE.read_text(), re.M)
+        message = re.sub(r"\d+", r"\\d+", documented)
+        for use in (
+            lambda: loss(embeddings, labels, indices),
+            lambda: losses.CrossBatchMemory(loss, 5, 20, miner)(embeddings, labels),
+            lambda: losses.MultipleLosses([loss], [miner])(embeddings, labels),
+        ):
+            with pytest.raises(IndexError, match=message):
+                use()
+
+    @pytest.mark.parametrize(
+        "loss", [SymmNPairsLoss(), SymmLoss(losses.TripletMarginLoss())], ids=["own", "any"]
+    )
+    def test_symm_losses_take_the_positive_pairs(self, loss):
+        embeddings, labels = batch()
+        indices = SymmMiner(index_space="pool")(embeddings, labels)
+        assert loss(embeddings, labels, indices) == loss(embeddings, labels)
 
 
 @given(st.permutations(range(8)), st.sampled_from(["hardest", 2, "semihard"]))

@@ -8,6 +8,7 @@ from pytorch_metric_learning import losses, miners, trainers
 from pytorch_metric_learning.samplers import MPerClassSampler
 from pytorch_metric_learning.testers import GlobalEmbeddingSpaceTester
 from pytorch_metric_learning.utils import logging_presets
+from pytorch_metric_learning.utils.distributed import DistributedMinerWrapper
 from torch.utils.data import Dataset
 
 from pml_symm import (
@@ -111,6 +112,23 @@ def test_metric_loss_only_trains(loss, mining_funcs):
     before = accuracy(projection())
     after = accuracy(train(loss, mining_funcs))
     assert after > before + 0.5
+
+
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize("miner", [SymmMiner, miners.PairMarginMiner])
+def test_a_distributed_miner_is_recorded_from_inside_its_wrapper(miner, tmp_path):
+    wrapper = DistributedMinerWrapper(miner(collect_stats=True))
+    wrapper(torch.randn(8, 4), torch.arange(4).repeat(2))
+    record_keeper, *_ = logging_presets.get_record_keeper(str(tmp_path))
+    # As HookContainer does, and as the FAQ says.
+    record_keeper.update_records({"tuple_miner": wrapper}, 1)
+    assert not record_keeper.record_writer.records
+    record_keeper.update_records({"tuple_miner": wrapper.miner}, 1)
+    (records,) = record_keeper.record_writer.records.values()
+    assert records["num_pos_pairs"] == {1: 8}
+    if miner is SymmMiner:
+        assert records["synthetic_ratio"] == {1: wrapper.miner.synthetic_ratio}
+        assert wrapper.miner.synthetic_ratio > 0
 
 
 @pytest.mark.parametrize(
