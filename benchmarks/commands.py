@@ -12,6 +12,7 @@ import tyro
 from .data.emoji import emoji
 from .experiments.command import Command, MethodNames
 from .experiments.experiment import Experiment
+from .experiments.features import Features
 from .experiments.reality_check import RealityCheck
 from .experiments.soak import Soak
 from .experiments.variants import (
@@ -244,6 +245,7 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "speed": Speed,
     "soak": Soak,
     "emoji": Emoji,
+    "features": Features,
     "gain": Gain,
     "report": Report,
 }

@@ -64,11 +64,11 @@ class Evaluator:
         )
         self._val_tester = make_tester(
             end_of_testing_hook=self._end_validation,
-            accuracy_calculator=_accuracy_calculator(RETRIEVAL, device),
+            accuracy_calculator=accuracy_calculator(RETRIEVAL, device),
         )
         self._test_tester = make_tester(
             end_of_testing_hook=self._end_test,
-            accuracy_calculator=_accuracy_calculator(RETRIEVAL + CLUSTERING, device),
+            accuracy_calculator=accuracy_calculator(RETRIEVAL + CLUSTERING, device),
         )
         # PML's own, which a run that is stopped after its last validation does not come to.
         self._val_tester.reference_split_names = {"val": ["val"]}
@@ -179,9 +179,10 @@ def recall_of_synthetic(
     return float(found["recall_at_1"])
 
 
-def _accuracy_calculator(
+def accuracy_calculator(
     metrics: tuple[str, ...], device: torch.device
 ) -> AccuracyCalculator:
+    """Of metrics by name, with neighbours and clusters on a device."""
     return AccuracyCalculator(
         include=metrics,
         k="max_bin_count",

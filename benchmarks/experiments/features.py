@@ -1,0 +1,66 @@
+"""What a trunk's features are worth before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..data.stem_features import keep_stem
+from ..models.frozen import freeze_until
+from ..reporting import tables
+from ..reporting.machine import machine
+from ..training.evaluator import CLUSTERING, RETRIEVAL, accuracy_calculator
+from ..training.networks import make_trunk
+from .runs import Runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features(Runs):
+    """Test the features of a pre-trained trunk as they come, without any training.
+
+    What a table of trained methods has to be compared with: a run that ends below it has
+    made the features worse. Neither seed nor method plays a part.
+    """
+
+    out: Path = Path("runs/features")
+
+    def run(self) -> str:
+        """Compute the features, which are kept as those of frozen stages, and test them.
+
+        Returns:
+            The contents of table.md.
+
+        Raises:
+            ValueError: glyphs, or settings that do not fit.
+        """
+        settings = self.planned("features", method="N-pairs", seed=0).settings
+        if settings.dataset == "glyphs":
+            raise ValueError("dataset must be one with a pre-trained trunk, got glyphs")
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        trunk = make_trunk(settings)
+        splits = self.source.splits(settings, trunk)
+        stem, _ = freeze_until(trunk, len(trunk.stages))
+        # Without the training pictures, which would be computed in several versions.
+        tested = splits._replace(train=splits.test, val=splits.test)
+        test = keep_stem(tested, stem, device=device, workers=self.source.workers).test
+        features = torch.stack([test[row][0] for row in range(len(test))])
+        found = accuracy_calculator(RETRIEVAL + CLUSTERING, device).get_accuracy(
+            nn.functional.normalize(features), test.labels
+        )
+        percent = [f"{100 * found[metric]:.1f}" for metric in tables.COLUMNS]
+        text = "\n\n".join(
+            [
+                f"Percent on {len(np.unique(test.labels)):,} unseen classes "
+                f"({len(test):,} items) of {settings.data or settings.dataset}: features "
+                f"of {settings.trunk} as they come, normalized.",
+                tables.markdown([[*tables.COLUMNS.values()], percent]),
+                f"Machine: {machine()}.",
+            ]
+        )
+        self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / "table.md").write_text(text + "\n", encoding="utf-8")
+        return text + "\n"

@@ -1,0 +1,39 @@
+"""The features of a trunk, before any training."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.__main__ import main
+from benchmarks.data import stem_features
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """Sixteen classes of three pictures, each class with a pattern and a little noise."""
+    random = np.random.default_rng(0)
+    for label in range(16):
+        (folder := tmp_path / "data" / f"class {label:02d}").mkdir(parents=True)
+        pattern = random.integers(0, 200, (32, 32))
+        for number in range(3):
+            levels = pattern + random.integers(0, 50, (32, 32))
+            Image.fromarray(levels.astype(np.uint8)).save(folder / f"{number}.png")
+    monkeypatch.setattr(stem_features, "default_root", lambda: tmp_path / "cache")
+    return str(tmp_path / "data")
+
+
+def test_features_are_tested_on_the_test_classes_alone(tmp_path, data, capsys):
+    out = str(tmp_path / "out")
+    command = ["features", "--dataset", "folder", "--data-root", data, "--out", out]
+    assert main(command) == 0
+    text = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    assert text in capsys.readouterr().out
+    assert "on 8 unseen classes (24 items) of data" in text
+    assert "| 100.0 |" in text  # classes are their patterns
+    kept = [np.load(path) for path in (tmp_path / "cache").glob("stem-*/features.npy")]
+    assert [len(x) for x in kept] == [1]  # one version of each, however it is augmented
+
+
+def test_glyphs_have_no_pre_trained_trunk(tmp_path, capsys):
+    assert main(["features", "--out", str(tmp_path)]) == 2
+    assert "dataset must be one with a pre-trained trunk" in capsys.readouterr().err
