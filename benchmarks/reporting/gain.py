@@ -75,7 +75,7 @@ def gain(out: Path, folders: Sequence[Path]) -> str:
     gains.sort(key=_over_base, reverse=True)
     out.mkdir(parents=True, exist_ok=True)
     text = tables.markdown(_rows(gains)) + "\n"
-    (out / "gain.md").write_text(text)
+    (out / "gain.md").write_text(text, encoding="utf-8")
     _write_csv(gains, out / "gain.csv")
     _draw(gains, out / "gain.png")
     return text
@@ -134,7 +134,7 @@ def _rows(gains: Sequence[Gain]) -> list[list[str]]:
 def _write_csv(gains: Sequence[Gain], path: Path) -> None:
     """One line for each comparison and metric, unrounded."""
     header = ["experiment", "variant", "angle", "against", "metric", "seeds"]
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*header, *tables.Difference._fields])
         for gain, against, metric in itertools.product(gains, _AGAINST, tables.COMPARED):
