@@ -1,5 +1,9 @@
 """Symmetrical Synthesis (Gu & Ko, AAAI 2020) for pytorch-metric-learning."""
 
+from .pml_version import check_pml_version
+
+check_pml_version()  # first: other versions end in an ImportError deep inside
+
 from . import functional
 from .accuracy_calculator import AccuracyCalculator
 from .symm_angular_loss import SymmAngularLoss

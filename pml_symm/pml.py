@@ -22,6 +22,7 @@ from .validation import check_positive_pairs
 __all__ = [
     "ModuleWithRecords",
     "c_f",
+    "is_self_comparison",
     "lmu",
     "maybe_get_avg_of_avgs",
     "nan_accuracy",
@@ -36,6 +37,16 @@ IndicesTuple = tuple[Tensor, ...]
 def similarity_from(distance: BaseDistance, matrix: Tensor) -> Tensor:
     """A distance's own values as similarities, or back: larger is more similar."""
     return matrix if distance.is_inverted else -matrix
+
+
+def is_self_comparison(x: Tensor, reference: Tensor) -> bool:
+    """Whether there is no reference: PML then passes the batch itself in its place.
+
+    Args:
+        x: embeddings or labels.
+        reference: ref_emb or ref_labels, as PML's hooks get them.
+    """
+    return reference is x
 
 
 def positive_pairs(

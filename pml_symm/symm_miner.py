@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .class_groups import ClassGroups, class_groups, other_classes
 from .functional import at_least_float32, class_pair_hardness
-from .pml import IndicesTuple, positive_pairs, similarity_from
+from .pml import IndicesTuple, is_self_comparison, positive_pairs, similarity_from
 from .selection import Scores, rows_of, select
 from .symm_synthesizer import SymmSynthesizer, synthesizer_or_default
 from .synthetic_batch import SyntheticBatch
@@ -112,7 +112,7 @@ class SymmMiner(BaseMiner):
             pairs = positive_pairs(None, labels, ref_labels)
             return self.mine_pool(pool, pairs, embeddings, labels)
         groups = class_groups(ref_labels)
-        if ref_labels is labels:
+        if is_self_comparison(labels, ref_labels):
             first, second = groups.positive_pairs()
             pairs = torch.cat([first, second]), torch.cat([second, first])
             order = torch.argsort(pairs[0] * len(labels) + pairs[1])

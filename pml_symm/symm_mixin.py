@@ -9,7 +9,14 @@ from torch import Tensor
 
 from .class_groups import ClassGroups, balanced_class_groups, class_groups, is_balanced
 from .functional import at_least_float32, class_pair_hardness, finite_or_nan
-from .pml import IndicesTuple, c_f, lmu, positive_pairs, similarity_from
+from .pml import (
+    IndicesTuple,
+    c_f,
+    is_self_comparison,
+    lmu,
+    positive_pairs,
+    similarity_from,
+)
 from .selection import Scores, rows_of, select
 from .symm_synthesizer import SymmSynthesizer, synthesizer_or_default
 from .validation import (
@@ -186,7 +193,8 @@ class SymmMixin:
         """
         # Distances that are not known may depend on which of two points comes first.
         is_symmetric = Scores.supports(self.distance, self.synthesizer)  # type: ignore[attr-defined]
-        if indices_tuple is None and ref_labels is labels and is_symmetric:
+        is_whole = indices_tuple is None and is_self_comparison(labels, ref_labels)
+        if is_whole and is_symmetric:
             return PositivePairs(*groups.positive_pairs(), True, True)
         return PositivePairs(*positive_pairs(indices_tuple, labels, ref_labels))
 
@@ -265,7 +273,7 @@ class SymmMixin:
         class_of = groups.class_of
         pool = self.synthesizer(ref_emb[rows], class_of[rows])
         matrix = distance(pool.embeddings)
-        if embeddings is ref_emb:
+        if is_self_comparison(embeddings, ref_emb):
             first, second = (torch.searchsorted(rows, x.contiguous()) for x in pairs[:2])
             values = matrix[first, second]
         else:
