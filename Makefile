@@ -3,8 +3,11 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 RUN = $(BIN)/python -m
 
-PML_MIN = 2.0.0
-.PHONY: help demo emoji test test-all test-pml-min test-browser docs upstream release lint types clean
+# The lowest Python, with the lowest of everything else in constraints-min.txt.
+PYTHON_MIN ?= python3.10
+MIN = $(VENV)/min
+
+.PHONY: help demo emoji test test-all test-min test-browser docs upstream release lint types clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -27,14 +30,15 @@ test: $(VENV)/.installed  ## Run the tests, about 5 minutes on two cores
 test-all: $(VENV)/.installed  ## Run the slow tests too
 	$(RUN) pytest -n auto -m 'not browser'
 
-test-pml-min: $(VENV)/.pml-min  ## Run the library's tests on the oldest PML that it supports
-	PYTHONPATH=$(VENV)/pml-min $(RUN) pytest -n auto pml_symm tests --ignore tests/benchmarks
+test-min: $(MIN)/.installed  ## Run the library's tests on the lowest versions that it supports
+	$(MIN)/bin/python -m pytest -n auto pml_symm tests --ignore tests/benchmarks
 
 test-browser: $(VENV)/.browser  ## Look at the report in headless Chromium
 	$(RUN) pytest -m browser
 
-docs: $(VENV)/.docs  ## Build the documentation's site in site/
+docs: $(VENV)/.docs  ## Build the documentation's site in site/, and test it
 	$(RUN) mkdocs build --strict
+	$(RUN) pytest tests/test_site.py
 
 upstream: $(VENV)/.installed  ## Write it into a checkout of PML: make upstream PML=/path [ONLY=miner]
 	$(RUN) upstream $(PML) $(if $(ONLY),--only $(ONLY))
@@ -61,8 +65,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 PIP = $(RUN) pip install --quiet --constraint constraints.txt
 
-$(VENV)/.pml-min: $(VENV)/.installed
-	$(RUN) pip install --quiet --no-deps --target $(VENV)/pml-min pytorch-metric-learning==$(PML_MIN)
+$(MIN)/.installed: pyproject.toml constraints-min.txt
+	$(PYTHON_MIN) -m venv $(MIN)
+	$(MIN)/bin/python -m pip install --quiet --constraint constraints-min.txt \
+		--editable '.[cpu,test]' record-keeper tensorboard
 	touch $@
 
 $(VENV)/.emoji: $(VENV)/.installed

@@ -138,7 +138,7 @@ def class_groups(labels: Tensor) -> ClassGroups:
     sizes = torch.unique_consecutive(ordered, return_counts=True)[1]
     starts = sizes.cumsum(0) - sizes
     groups = []
-    for size in torch.unique(sizes).tolist():
+    for size in map(int, torch.unique(sizes)):  # .tolist() fails in old torch.func
         chosen = (sizes == size).nonzero()
         groups.append(order[starts[chosen] + torch.arange(size, device=order.device)])
     return ClassGroups(tuple(groups), labels)

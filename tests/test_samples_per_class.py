@@ -29,6 +29,13 @@ WAITS = {
 }
 
 
+# Versions from 2.3 to 2.10 were tried: the compiler does not take named tuples' properties.
+compiles = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13),
+    reason="the oldest compiler that was tried and compiles the losses is torch 2.13's",
+)
+
+
 class NoWaiting(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func._schema.name
@@ -70,6 +77,7 @@ def test_the_loss_never_waits(make, monkeypatch):
         value_and_gradient(loss_func, embeddings, labels)
 
 
+@compiles
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
 @pytest.mark.parametrize("make", LOSSES)
 def test_compiles_as_one_graph(make):
@@ -83,6 +91,7 @@ def test_compiles_as_one_graph(make):
     )
 
 
+@compiles
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
 def test_compiled_code_gives_nan_for_a_broken_promise():
     embeddings, labels = batch(2)
