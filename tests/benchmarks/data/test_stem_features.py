@@ -155,10 +155,11 @@ def test_what_a_kill_left_is_removed(tmp_path):
 
 
 def test_two_at_once_compute_it_once(tmp_path):
-    items, made = Numbers(), []
+    # One stem: two threads would mix up torch's one generator.
+    items, stem, made = Numbers(), stem_of(), []
 
     def make():
-        made.append(StemFeatures(items, stem_of(), root=tmp_path))
+        made.append(StemFeatures(items, stem, root=tmp_path))
 
     threads = [threading.Thread(target=make) for _ in range(2)]
     for thread in threads:
