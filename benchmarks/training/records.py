@@ -110,16 +110,10 @@ def _put_together(database: Path) -> None:
         experiment = own.relative_to(database.parent).parts[0]
         whole.new_experiment(experiment)
         for table in tables:
-            columns = [dict(row) for row in manager.query(f"SELECT * FROM [{table}]")]
-            whole.write(
-                table,
-                {
-                    name: [row[name] for row in columns]
-                    for name in columns[0]
-                    if name != "id"
-                },
-                experiment,
-            )
+            rows = _rows(manager, table)
+            if rows:
+                columns = {name: [row[name] for row in rows] for name in rows[0]}
+                whole.write(table, columns, experiment)
 
 
 def forget(database: Path, experiment: str) -> None:
@@ -168,19 +162,26 @@ def _write_anew(
 ) -> None:
     """A table's rows, as record-keeper writes them: to a CSV file and to TensorBoard."""
     path = (folder / _OWN).with_name(f"{table}.csv")
-    rows = [dict(row) for row in manager.query(f"SELECT * FROM [{table}]")]
+    rows = _rows(manager, table)
     if not rows:
         path.unlink(missing_ok=True)
         return
-    names = [name for name in rows[0] if name != "id"]
     with path.open("w", newline="", encoding="utf-8") as file:
-        lines = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
+        lines = csv.DictWriter(file, rows[0], lineterminator="\n")
         lines.writeheader()
         lines.writerows(rows)
     for row in rows:
-        for name in names:
-            if name != "~iteration~" and isinstance(row[name], int | float):
-                writer.add_scalar(f"{table}/{name}", row[name], row["~iteration~"])
+        for name, value in row.items():
+            if name != "~iteration~" and isinstance(value, int | float):
+                writer.add_scalar(f"{table}/{name}", value, row["~iteration~"])
+
+
+def _rows(manager: DBManager, table: str) -> list[dict[str, Any]]:
+    """Column -> value, without the number that the database gives each row."""
+    rows = [dict(row) for row in manager.query(f"SELECT * FROM [{table}]")]
+    for row in rows:
+        del row["id"]
+    return rows
 
 
 def _tables(manager: DBManager) -> list[str]:
