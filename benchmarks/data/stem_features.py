@@ -117,11 +117,12 @@ def keep_stem(splits: Splits, stem: nn.Sequential, **options: Any) -> Splits:
         stem: see StemFeatures.
         options: of StemFeatures.
     """
-    kept: dict[str, StemFeatures] = {}
+    # Splits share their items: by identity, as to hash them takes a look at every file.
+    kept: dict[int, StemFeatures] = {}
 
     def with_stem(split: Subset | Glyphs) -> Subset:
         assert isinstance(split, Subset), "glyphs have no frozen stem"
-        key = split.items.fingerprint()
+        key = id(split.items)
         if key not in kept:
             kept[key] = StemFeatures(split.items, stem, **options)
         return Subset(kept[key], split.rows)
