@@ -17,6 +17,7 @@ import tyro
 
 from .commands import COMMANDS
 from .experiments.command import Command
+from .experiments.configured import Configured
 from .experiments.runs import Runs
 from .training import processes
 
@@ -38,7 +39,7 @@ def parse(arguments: Sequence[str]) -> Command:
         args=arguments,
         config=_STYLE,
     )
-    if not isinstance(command, Runs) or command.preset is None:
+    if not isinstance(command, Configured) or command.preset is None:
         return command
     return tyro.cli(
         type(command),
@@ -49,7 +50,7 @@ def parse(arguments: Sequence[str]) -> Command:
     )
 
 
-def _with_preset(command: Runs, preset: str) -> Runs:
+def _with_preset(command: Configured, preset: str) -> Configured:
     """A command with a preset's settings, and with its lists where it takes them."""
     own = json.loads((PRESETS / f"{preset}.json").read_text(encoding="utf-8"))
     lists = {

@@ -15,11 +15,11 @@ from ..reporting import tables
 from ..reporting.machine import machine
 from ..training.evaluator import CLUSTERING, RETRIEVAL, accuracy_calculator
 from ..training.networks import make_trunk
-from .runs import Runs
+from .configured import Configured
 
 
 @dataclass(frozen=True, kw_only=True)
-class Features(Runs):
+class Features(Configured):
     """Test the features of a pre-trained trunk as they come, without any training.
 
     What a table of trained methods has to be compared with: a run that ends below it has
@@ -37,7 +37,7 @@ class Features(Runs):
         Raises:
             ValueError: glyphs, or settings that do not fit.
         """
-        settings = self.planned("features", method="N-pairs", seed=0).settings
+        settings = self.settings_of(method="N-pairs", seed=0)
         if settings.dataset == "glyphs":
             raise ValueError("dataset must be one with a pre-trained trunk, got glyphs")
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -8,11 +8,11 @@ import re
 import statistics
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
@@ -22,8 +22,8 @@ from ..reporting import tables
 from ..training import interruption, processes
 from ..training.records import DATABASE, read_all
 from ..training.run import run
-from ..training.settings import CommonSettings, Settings, Source
-from .command import Command
+from ..training.settings import Settings
+from .configured import Configured
 from .time_left import TimeLeft
 
 
@@ -42,7 +42,7 @@ class PlannedRun(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Runs(Command):
+class Runs(Configured):
     """A command that trains runs.
 
     Attributes:
@@ -50,24 +50,11 @@ class Runs(Command):
             one that was stopped goes on where it was, or after its last validation.
         jobs: runs at a time, each in a process of its own; they share the cores.
         dry_run: say what would be trained, and stop.
-        preset: take the settings of a file in benchmarks/presets, and the methods, seeds
-            and learning rates that it names; flags go before them. paper is for cub, cars
-            and sop, texts for any file of texts, and the others for a --data-root of that
-            kind: folders of photographs of cars, of emoji, and Omniglot's.
-        settings: what all runs share.
-        source: where a dataset of photographs is.
     """
 
     force: bool = False
     jobs: int = 1
     dry_run: bool = False
-    preset: Literal["paper", "texts", "emoji", "cars", "handwriting"] | None = None
-    settings: CommonSettings = field(default_factory=CommonSettings)
-    source: Source = field(default_factory=Source)
-
-    def shared(self) -> dict[str, Any]:
-        """Fields of Settings that all runs have."""
-        return vars(self.settings)
 
     def planned(self, label: str, **own: Any) -> PlannedRun:
         """A run, with fields of Settings that it has of its own.
@@ -75,8 +62,7 @@ class Runs(Command):
         Raises:
             ValueError: settings that do not fit.
         """
-        data = self.source.name(self.settings.dataset)
-        settings = Settings(**{**self.shared(), "data": data, **own})
+        settings = self.settings_of(**own)
         # Every file system takes these names.
         name = re.sub(r"[^a-z0-9.+=()-]+", "", label.lower().replace(", ", "-"))
         folder = self.destination / f"{name}-seed{settings.seed}"
