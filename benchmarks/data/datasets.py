@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -15,12 +14,9 @@ from .images import Preparation
 from .photographs import PHOTOGRAPHS
 from .photographs import find as find_photographs
 from .pictures import Files, Pictures
-from .splits import FOLDS, Splits, Subset, split_classes
+from .splits import FOLDS, Splits, of_classes, split_classes
 
 LOGGER = logging.getLogger(__name__)
-
-Name = Literal["glyphs", "cub", "cars", "sop", "folder"]
-"""Glyphs, a name in PHOTOGRAPHS, or a folder of class folders."""
 
 
 def glyphs(
@@ -134,11 +130,11 @@ def photographs(
     evaluated = Pictures(_joined(training, testing), preparation.evaluation)
     trained = Pictures(training, preparation) if preparation.is_random else evaluated
     return Splits(
-        _of_classes(trained, classes.train),
-        _of_classes(evaluated, classes.val),
-        _of_classes(evaluated, classes.test),
+        of_classes(trained, classes.train),
+        of_classes(evaluated, classes.val),
+        of_classes(evaluated, classes.test),
         bad,
-        _of_classes(trained, classes.pretrain) if reserve else None,
+        of_classes(trained, classes.pretrain) if reserve else None,
     )
 
 
@@ -150,7 +146,3 @@ def _joined(first: Files, second: Files) -> Files:
 def _without(bad: dict[str, str], files: Files) -> Files:
     good = [row for row, path in enumerate(files.paths) if path not in bad]
     return Files([files.paths[row] for row in good], files.labels[good])
-
-
-def _of_classes(items: Pictures, classes: np.ndarray) -> Subset:
-    return Subset(items, np.flatnonzero(np.isin(items.labels, classes)))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 
 from .archives import unpacked
 from .pictures import Files
+from .splits import is_test_class
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
@@ -46,15 +46,7 @@ def find(root: Path, test_classes: str | None = None) -> tuple[Files, Files]:
     empty = [str(x) for x, files in zip(folders, pictures, strict=True) if not files]
     if empty:
         raise ValueError(f"class folders have no pictures: {', '.join(empty)}")
-    is_test = np.arange(len(folders)) >= len(folders) // 2
-    if test_classes is not None:
-        is_test = np.array([fnmatchcase(x.name, test_classes) for x in folders])
-        if is_test.all() or not is_test.any():
-            raise ValueError(
-                f"test_classes must fit some of the {len(folders)} class folders of "
-                f"{root}, from {folders[0].name!r} to {folders[-1].name!r}, got "
-                f"{test_classes!r}, which fits {'all' if is_test.all() else 'none'}"
-            )
+    is_test = is_test_class([folder.name for folder in folders], test_classes)
     labels = np.repeat(np.arange(len(folders)), [len(files) for files in pictures])
     paths = np.array([path for files in pictures for path in files])
     training, testing = (

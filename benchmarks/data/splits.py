@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -78,6 +80,37 @@ class Splits(NamedTuple):
     test: Subset | Glyphs
     skipped: dict[str, str]
     pretrain: Subset | Glyphs | None = None
+
+
+def of_classes(items: Items, classes: np.ndarray) -> Subset:
+    """The items whose labels are among some classes."""
+    return Subset(items, np.flatnonzero(np.isin(items.labels, classes)))
+
+
+def is_test_class(names: Sequence[str], pattern: str | None = None) -> np.ndarray:
+    """Which classes are to test on: shape (C,), bool.
+
+    Args:
+        names: of the classes, in order.
+        pattern: of the names of those to test on, as in "evaluation.*"; None for the
+            second half of them.
+
+    Raises:
+        ValueError: the pattern fits no class, or all.
+
+    >>> is_test_class(["a", "b", "test c"], "test *")
+    array([False, False,  True])
+    """
+    if pattern is None:
+        return np.arange(len(names)) >= len(names) // 2
+    is_test = np.array([fnmatchcase(name, pattern) for name in names], dtype=bool)
+    if is_test.all() or not is_test.any():
+        raise ValueError(
+            f"test_classes must fit some of the {len(names)} classes, from {names[0]!r} to "
+            f"{names[-1]!r}, got {pattern!r}, which fits "
+            f"{'all' if is_test.all() else 'none'}"
+        )
+    return is_test
 
 
 class SplitClasses(NamedTuple):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .bad_images import describe
-from .splits import Splits, Subset, split_classes
+from .splits import Splits, is_test_class, of_classes, split_classes
 from .text_files import bad_texts, read_texts
 
 LOGGER = logging.getLogger(__name__)
@@ -97,7 +96,7 @@ def texts(
     good = [one for one in found if one.place not in bad]
     names, labels = np.unique([one.label for one in good], return_inverse=True)
     labels = labels.astype(np.int64)
-    is_test = _is_test(names.tolist(), test_classes)
+    is_test = is_test_class(names.tolist(), test_classes)
     classes = split_classes(
         np.flatnonzero(~is_test),
         np.flatnonzero(is_test),
@@ -108,19 +107,5 @@ def texts(
         reserve,
     )
     items = Texts(tokenize([one.text for one in good]), labels)
-    pretrain, train, val, test = (
-        Subset(items, np.flatnonzero(np.isin(labels, part))) for part in classes
-    )
+    pretrain, train, val, test = (of_classes(items, part) for part in classes)
     return Splits(train, val, test, bad, pretrain if reserve else None)
-
-
-def _is_test(names: Sequence[str], pattern: str | None) -> np.ndarray:
-    if pattern is None:
-        return np.arange(len(names)) >= len(names) // 2
-    is_test = np.array([fnmatchcase(name, pattern) for name in names], dtype=bool)
-    if is_test.all() or not is_test.any():
-        raise ValueError(
-            f"test_classes must fit some of the {len(names)} classes and not all, got "
-            f"{pattern!r}, which fits {is_test.sum()}"
-        )
-    return is_test
