@@ -210,5 +210,5 @@ def test_f1_is_left_out_where_labels_are_compared_by_a_function():
 
 
 def test_f1_is_refused_by_name_where_labels_are_compared_by_a_function():
-    with pytest.raises(NotImplementedError, match="F1 cannot be had with a label_comp"):
+    with pytest.raises(NotImplementedError, match="F1 cannot be computed with a label"):
         AccuracyCalculator(include=("F1",), label_comparison_fn=near)
