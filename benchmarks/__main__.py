@@ -27,10 +27,10 @@ _STYLE = (tyro.conf.OmitArgPrefixes,)
 
 
 def parse(arguments: Sequence[str]) -> Command:
-    """The command with its options: what was given, else the preset's, else the defaults.
+    """The command with its options: given ones, else the preset's, else the defaults.
 
     Raises:
-        SystemExit: --help, or arguments that cannot be understood.
+        SystemExit: --help, or invalid arguments.
     """
     command = tyro.extras.subcommand_cli_from_dict(
         COMMANDS,
@@ -51,7 +51,7 @@ def parse(arguments: Sequence[str]) -> Command:
 
 
 def _with_preset(command: Configured, preset: str) -> Configured:
-    """A command with a preset's settings, and with its lists where it takes them."""
+    """A command with a preset's settings, and with those of its lists that it takes."""
     own = json.loads((PRESETS / f"{preset}.json").read_text(encoding="utf-8"))
     lists = {
         name: tuple(own.pop(name)) for name in list(own) if isinstance(own[name], list)
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # Not every console has every character of a table: those it shows as "?".
+            # A console that lacks a character of a table shows it as "?".
             stream.reconfigure(errors="replace")
     # PML formats its loss tensor for the progress bar, which torch warns about.
     warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad")
@@ -85,8 +85,8 @@ def _run(command: Command) -> int:
         return 2
     except KeyboardInterrupt as stop:
         if processes.is_first():
-            print("\nstopped; the same command goes on where it was", file=sys.stderr)
-        # As a shell tells which signal ended a program.
+            print("\nstopped; the same command continues from here", file=sys.stderr)
+        # The exit status by which shells tell which signal ended a program.
         return 128 + getattr(stop, "number", signal.SIGINT)
     if processes.is_first():
         print(f"\n{text}")

@@ -40,7 +40,7 @@ class Compare(Experiment):
 
     Attributes:
         methods: what to train.
-        synthesis: what the Symm methods look at.
+        synthesis: options of the Symm methods.
     """
 
     out: Path = Path("runs/compare")
@@ -50,7 +50,7 @@ class Compare(Experiment):
     synthesis: Synthesis = field(default_factory=Synthesis)
 
     def shared(self) -> dict[str, Any]:
-        """Fields of Settings that all runs have."""
+        """Fields of Settings that all runs share."""
         return {**super().shared(), **vars(self.synthesis)}
 
     def variants(self) -> Mapping[str, Variant]:
@@ -68,7 +68,7 @@ class Demo(Compare):
 
 @dataclass(frozen=True, kw_only=True)
 class PaperTable(Compare):
-    """Compare the methods of the paper's Tables 1 to 3, beside its numbers.
+    """Compare the methods of the paper's Tables 1 to 3 with its published numbers.
 
     The paper's setting for photographs is --preset paper.
     """
@@ -80,10 +80,10 @@ class PaperTable(Compare):
 
 @dataclass(frozen=True, kw_only=True)
 class Synthetics(Compare):
-    """Do synthetic points keep their class, and how often do they win.
+    """Measure whether synthetic points keep their class, and how often they are selected.
 
-    Recall@1 of synthetic points that ask for originals, and the share of selected
-    negatives that are synthetic, over training.
+    Over training: recall@1 with synthetic points as queries and originals as references,
+    and the share of selected negatives that are synthetic.
     """
 
     out: Path = Path("runs/synthetics")
@@ -92,17 +92,17 @@ class Synthetics(Compare):
 
 @dataclass(frozen=True, kw_only=True)
 class Regimes(Experiment):
-    """When does Symm help: starts of the trunk, and numbers of classes.
+    """Measure when Symm helps: vary the trunk's start and the number of classes.
 
     Base against Symm, with the trunk from scratch or pre-trained, and with some or all
     training classes. A convnet is pre-trained with softmax on classes that nothing else
-    sees; other trunks have the weights that they are known for, and sentence encoders have
-    no other start. Nothing is frozen from scratch. The rate of a pre-trained convnet is
-    1e-4; choose others by --learning-rates.
+    uses; other trunks have their published weights, and sentence encoders always start
+    from them. From scratch nothing is frozen. The learning rate of a pre-trained convnet
+    is 1e-4; choose others by --learning-rates.
 
     Attributes:
         methods: what to train.
-        train_classes: numbers of training classes; all of them come last.
+        train_classes: numbers of training classes; all of them are always added.
     """
 
     out: Path = Path("runs/regimes")
@@ -116,10 +116,10 @@ class Regimes(Experiment):
 
 @dataclass(frozen=True, kw_only=True)
 class Ablate(Experiment):
-    """Vary one thing of the synthesis, as the paper's ablations do.
+    """Vary one option of the synthesis, as the paper's ablations do.
 
-    Each value is compared with the base loss, paired by seed. Each ablation has a folder of
-    its own in the output folder.
+    Each value is compared with the base loss, paired by seed. Each ablation has its own
+    folder in the output folder.
 
     Attributes:
         ablation: what to vary.
@@ -137,24 +137,24 @@ class Ablate(Experiment):
         return self.out / self.ablation
 
     def variants(self) -> Mapping[str, Variant]:
-        """The values of what is varied."""
+        """The values of the varied option."""
         return ABLATIONS[self.ablation]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speed(Command):
-    """Measure what the losses cost, against PML's own.
+    """Measure what the losses cost, compared with PML's own.
 
-    Time forward and backward passes of the losses and the miner against PML's own losses,
-    against the same losses on synthetic points that are made, and against the floor: a
-    product of the batch with itself and one more.
+    Time forward and backward passes of the losses and the miner. Compare them with PML's
+    own losses, with the same losses on materialized synthetic points, and with a lower
+    bound: a product of the batch with itself and one more.
 
     Attributes:
         batches: batch sizes.
-        embedding_size: dimensions.
+        embedding_size: dimensions of an embedding.
         seconds: how long to repeat each comparison.
-        device: where.
-        baseline: a checkout with another version of pml_symm, to be measured beside it.
+        device: where to compute.
+        baseline: a checkout with another version of pml_symm, to measure as well.
     """
 
     out: Path = Path("runs/speed")
@@ -173,13 +173,13 @@ class Speed(Command):
 class Report(Command):
     """Write one HTML file of all runs, which needs no network.
 
-    Tables that sort, base against Symm, learning curves, shares of synthetic negatives,
-    speed, and an interactive t-SNE map of test embeddings.
+    It has sortable tables, base against Symm, learning curves, shares of synthetic
+    negatives, speed, and an interactive t-SNE map of test embeddings.
 
     Attributes:
         out: the file.
-        runs: output folders of the other commands; none: all in runs.
-        speed: a speed.csv; none: runs/speed/speed.csv.
+        runs: output folders of the other commands; by default all in runs.
+        speed: a speed.csv; by default runs/speed/speed.csv.
     """
 
     out: Path = Path("runs/report.html")
@@ -195,11 +195,11 @@ class Report(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Gain(Command):
-    """Compare what synthesis gains over several experiments: does the angle say when.
+    """Compare the gain of synthesis over experiments, and whether the angle predicts it.
 
-    A row and a point for every Symm method of every experiment: what it gains over its base
+    A row and a point for every Symm method of every experiment: its gain over its base
     loss and over the hardest originals, paired by seed, against the angle between source
-    and axis where the training ends.
+    and axis at the end of training.
 
     Attributes:
         runs: output folders of the other commands.
@@ -217,19 +217,19 @@ class Gain(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Emoji(Command):
-    """Get pictures to measure on: the same emoji in nine designs, free to pass on.
+    """Make a dataset of pictures: the same emoji in nine designs, with free licences.
 
-    Fetches the sets by npm and draws them, in a few minutes; the result is a dataset for
+    Fetches the sets by npm and draws them, in a few minutes; use the result with
     --dataset folder.
 
     Attributes:
-        out: folder of the class folders; new, empty, or of this command.
+        out: folder for the class folders; new, empty, or written by this command.
     """
 
     out: tyro.conf.Positional[Path] = Path("runs/emoji-data")
 
     def run(self) -> str:
-        """Fetch and draw what is not there."""
+        """Fetch and draw the emoji, or check those that were drawn before."""
         return emoji(self.out)
 
 

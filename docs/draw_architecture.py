@@ -16,7 +16,7 @@ DATA, SCORES, MADE, PML = "white", "#dbe8f6", "#fbe5d0", "#e6e6e6"
 
 
 class Box(NamedTuple):
-    """Where a step stands, its name in the code, what it does, and its colour."""
+    """A step: its position, its name in the code, what it does, and its colour."""
 
     x: float
     y: float
@@ -63,7 +63,7 @@ DOWN = (
 
 
 def draw_box(axes: Axes, box: Box) -> None:
-    """A rounded box with a name from the code over plain words."""
+    """Draw a rounded box: a name from the code above a description."""
     axes.add_patch(
         FancyBboxPatch(
             (box.x - WIDTH / 2, box.y - HEIGHT / 2),
@@ -81,7 +81,7 @@ def draw_box(axes: Axes, box: Box) -> None:
 
 
 def draw_arrow(axes: Axes, *corners: tuple[float, float]) -> None:
-    """A line from corner to corner, with its head at the last one."""
+    """Draw a line from corner to corner, with an arrow head at the last one."""
     *line, end = corners
     axes.plot(*zip(*line, strict=True), color="0.3", linewidth=1.1, zorder=0, **JOIN)
     style = {"arrowstyle": "-|>", "color": "0.3", "linewidth": 1.1, "shrinkA": 0}
@@ -89,7 +89,7 @@ def draw_arrow(axes: Axes, *corners: tuple[float, float]) -> None:
 
 
 def draw_data_flow() -> None:
-    """From labels and embeddings to the loss, and to what the miner returns."""
+    """Draw the steps from labels and embeddings to the loss and to the miner's tuple."""
     figure = Figure(figsize=(7.3, 9.2), dpi=150)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(0, 7.3)

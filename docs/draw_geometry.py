@@ -13,7 +13,7 @@ COLOURS = "C0", "C1"
 
 
 def axes_of(width: float, height: float) -> tuple[Figure, Axes]:
-    """An empty plane of which both axes have one scale."""
+    """An empty plane with the same scale on both axes."""
     figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
     axes = figure.subplots()
     axes.set_aspect("equal")
@@ -26,7 +26,7 @@ def axes_of(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def draw_mirror() -> None:
-    """One synthetic point: source, axis, projection, and what stays the same."""
+    """Draw one synthetic point: source, axis, projection, and equal lengths."""
     points = torch.tensor([[0.35, 0.95], [1.1, 0.45]])
     pool = SymmSynthesizer()(points, torch.tensor([0, 0]))
     source, axis, image = points[0], points[1], pool.synthetic[0]
@@ -52,7 +52,7 @@ def draw_mirror() -> None:
 
 
 def draw_sixteen() -> None:
-    """Two classes of two: sixteen pairs of points, and the hardest of them."""
+    """Draw two classes of two members: sixteen pairs of points, and the hardest pair."""
     points = torch.tensor([[0.25, 1.05], [0.75, 0.85], [1.25, 0.2], [1.1, -0.35]])
     labels = torch.tensor([0, 0, 1, 1])
     pool = SymmSynthesizer()(points, labels)

@@ -18,15 +18,15 @@ def _mathml(found: re.Match[str]) -> str:
 
 
 class _Formulas(Postprocessor):
-    """Puts MathML in the place of what pymdownx.arithmatex marked."""
+    """Replaces formulas that pymdownx.arithmatex marked by MathML."""
 
     def run(self, text: str) -> str:
         return _FORMULA.sub(_mathml, text)
 
 
 class MathML(Extension):
-    """To be listed beside pymdownx.arithmatex with generic: true."""
+    """Use together with pymdownx.arithmatex, with its option generic: true."""
 
     def extendMarkdown(self, md: Markdown) -> None:
-        """Run after everything that still fills in text."""
+        """Run after all other postprocessors that insert text."""
         md.postprocessors.register(_Formulas(md), "mathml", priority=-1)

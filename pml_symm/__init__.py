@@ -2,7 +2,7 @@
 
 from .pml_version import check_pml_version
 
-check_pml_version()  # first: other versions end in an ImportError deep inside
+check_pml_version()  # first, because other versions fail below with an obscure error
 
 from . import functional
 from .accuracy_calculator import AccuracyCalculator

@@ -1,4 +1,4 @@
-"""AccuracyCalculator: PML's, plus recall@k and pairwise clustering F1."""
+"""PML's AccuracyCalculator with recall@k and pairwise clustering F1."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class AccuracyCalculator(pml_calculator.AccuracyCalculator):
 
     Adds ``recall_at_{k}`` for each k of recall_at: the share of queries with at least
     one reference of their class among the k nearest. Adds ``F1``: the harmonic mean of
-    pair precision and pair recall between k-means clusters and classes (not a number
-    where neither has a pair). PML's own metrics keep their values; where a k exceeds
-    the number of references, it means all of them.
+    pair precision and pair recall between k-means clusters and classes (NaN if neither
+    has a pair). PML's own metrics keep their values. A k larger than the number of
+    references means all of them.
 
     Args:
         recall_at: the values of k, each an int >= 1. CUB-200-2011 and CARS196 are
             reported at 1, 2, 4, 8, Stanford Online Products at 1, 10, 100, 1000.
-        **kwargs: PML's: include, exclude, avg_of_avgs, return_per_class, k,
-            label_comparison_fn, device, knn_func, kmeans_func.
+        **kwargs: arguments of PML's AccuracyCalculator: include, exclude, avg_of_avgs,
+            return_per_class, k, label_comparison_fn, device, knn_func, kmeans_func.
 
     Raises:
         TypeError: recall_at is not a sequence.
-        ValueError: a value of recall_at that is not an int >= 1, or PML's own.
-        NotImplementedError: a label_comparison_fn with F1, NMI or AMI. F1 is left out
-            there unless include names it; as in PML, exclude has to name the others.
+        ValueError: a value of recall_at is not an int >= 1, or PML raises it.
+        NotImplementedError: a label_comparison_fn with F1, NMI or AMI. F1 is excluded
+            unless include names it; NMI and AMI have to be in exclude, as in PML.
 
     Source: Oh Song et al., CVPR 2016, whose protocol Gu & Ko, AAAI 2020, follow.
 
@@ -62,12 +62,14 @@ class AccuracyCalculator(pml_calculator.AccuracyCalculator):
         self.recall_at = tuple(recall_at)
         self._labels_are_classes = kwargs.get("label_comparison_fn") is None
         if not self._labels_are_classes:
-            # Clusters are compared with classes, which such labels need not be.
+            # F1 compares clusters with classes; such labels need not be classes.
             if "F1" in kwargs.get("include", ()):
-                raise NotImplementedError("F1 cannot be had with a label_comparison_fn")
+                raise NotImplementedError(
+                    "F1 cannot be computed with a label_comparison_fn"
+                )
             kwargs["exclude"] = (*kwargs.get("exclude", ()), "F1")
         for k in self.recall_at:
-            # PML finds its metrics by this prefix among the object's attributes.
+            # PML finds metrics by this prefix of an attribute's name.
             setattr(self, f"calculate_recall_at_{k}", partial(self._recall, at=k))
         super().__init__(**kwargs)
 
@@ -81,12 +83,12 @@ class AccuracyCalculator(pml_calculator.AccuracyCalculator):
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Compute the metrics, as PML's; points may carry gradients, as a pool's do.
+        """Compute the metrics as PML does; embeddings may require gradients.
 
         Args:
             query: shape (Q, D).
             query_labels: shape (Q,).
-            reference: shape (R, D); by default the queries themselves.
+            reference: shape (R, D); by default the queries.
             reference_labels: shape (R,).
             ref_includes_query: whether reference begins with the queries, so that no
                 point is its own neighbour.
@@ -97,8 +99,8 @@ class AccuracyCalculator(pml_calculator.AccuracyCalculator):
             The metrics by name.
 
         Raises:
-            ValueError: lengths that do not fit, or references that do not begin with
-                the queries where they should.
+            ValueError: lengths do not match, or ref_includes_query is True and reference
+                does not begin with the queries.
         """
         if self._labels_are_classes:
             query_labels, reference_labels = _dense(query_labels, reference_labels)
@@ -144,11 +146,11 @@ class AccuracyCalculator(pml_calculator.AccuracyCalculator):
         return 2 * true_positive / total if total else float("nan")
 
     def requires_clustering(self) -> list[str]:
-        """PML's, and F1."""
+        """The metrics that need clusters: PML's and F1."""
         return [*super().requires_clustering(), "F1"]
 
     def requires_knn(self) -> list[str]:
-        """PML's, and recall at every k."""
+        """The metrics that need neighbours: PML's and recall at every k."""
         return [*super().requires_knn(), *(f"recall_at_{k}" for k in self.recall_at)]
 
     def determine_k(
@@ -157,7 +159,7 @@ class AccuracyCalculator(pml_calculator.AccuracyCalculator):
         num_reference_embeddings: int,
         ref_includes_query: bool,
     ) -> int:
-        """As many neighbours as PML's metrics or the recalls need."""
+        """The number of neighbours that PML's metrics and recall need."""
         others = num_reference_embeddings - int(ref_includes_query)
         self._pml_k = super().determine_k(
             bin_counts, num_reference_embeddings, ref_includes_query
@@ -179,7 +181,7 @@ class AccuracyCalculator(pml_calculator.AccuracyCalculator):
 
 
 def _dense(query: Any, reference: Any) -> tuple[Any, Any]:
-    """Labels of the same classes, counted from 0: PML rounds labels to float32."""
+    """Number the classes from 0, because PML rounds labels to float32."""
     labels = [torch.as_tensor(x) for x in (query, reference) if x is not None]
     if any(x.ndim != 1 for x in labels):
         return query, reference

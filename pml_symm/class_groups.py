@@ -1,4 +1,4 @@
-"""ClassGroups: which rows of a batch belong to which class, classes by size."""
+"""ClassGroups: which rows of a batch belong to which class, grouped by class size."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .point_weights import count_points, source_and_axis
 class ClassGroups(NamedTuple):
     """The rows of a batch class by class, in groups of classes of equal size.
 
-    Classes are numbered group after group, within a group by their labels. Groups may hold
-    a part of the batch only, as first_pairs gives it.
+    Classes are numbered group by group, and within a group in the order of their labels.
+    The groups may hold only a part of the batch, such as first_pairs.
 
     Attributes:
         groups: for each group, shape (C_g, m), int64: row u holds the rows of the
@@ -27,7 +27,7 @@ class ClassGroups(NamedTuple):
 
     @property
     def num_classes(self) -> int:
-        """C."""
+        """The number of classes, C."""
         return sum(len(group) for group in self.groups)
 
     @property
@@ -53,7 +53,7 @@ class ClassGroups(NamedTuple):
         return class_of
 
     def split(self, classes: Tensor) -> list[Tensor]:
-        """Sorted numbers of classes as numbers within each group."""
+        """Split sorted class numbers by group; in each group they count from 0."""
         if len(self.groups) == 1:
             return [classes]
         ends = torch.tensor([len(group) for group in self.groups]).cumsum(0)
@@ -67,7 +67,7 @@ class ClassGroups(NamedTuple):
     def positive_pairs(self) -> tuple[Tensor, Tensor]:
         """Anchors and positives, shape (P,) each: every pair of a class's rows, once.
 
-        Class after class, the anchor always the one that comes first in the batch.
+        Pairs are sorted by class. The anchor comes before the positive in the batch.
         """
         anchors, positives = [], []
         for group in self.groups:
@@ -86,10 +86,10 @@ class ClassGroups(NamedTuple):
         return torch.cat([self.groups[0].new_empty(0, 2), *first])
 
     def source_and_axis(self, pairing: str) -> tuple[Tensor, Tensor]:
-        """Source and axis of all points of all classes, int64 of shape (N,): rows.
+        """The rows of source and axis of every class's points, int64 of shape (N,).
 
         Args:
-            pairing: as SymmSynthesizer has it.
+            pairing: as for SymmSynthesizer.
         """
         sources, axes = [], []
         for group in self.groups:
@@ -133,7 +133,7 @@ def class_groups(labels: Tensor) -> ClassGroups:
     num_classes = int(changes.sum()) + 1
     size, rest = divmod(len(labels), num_classes)
     if rest == 0 and bool(changes[size - 1 :: size].all()):
-        # Balanced, the usual case: nothing to pick and choose.
+        # Balanced, the usual case: all classes form one group.
         return ClassGroups((order.view(num_classes, size),), labels)
     sizes = torch.unique_consecutive(ordered, return_counts=True)[1]
     starts = sizes.cumsum(0) - sizes
@@ -145,10 +145,10 @@ def class_groups(labels: Tensor) -> ClassGroups:
 
 
 def balanced_class_groups(labels: Tensor, samples_per_class: int) -> ClassGroups:
-    """As class_groups, of a batch that is known to be balanced; never asks the device.
+    """The same as class_groups for a balanced batch, without waiting for the device.
 
     Args:
-        labels: shape (B,), each of them samples_per_class times.
+        labels: shape (B,), each label samples_per_class times.
         samples_per_class: m, which divides B.
     """
     order = torch.argsort(labels, stable=True)
@@ -156,7 +156,7 @@ def balanced_class_groups(labels: Tensor, samples_per_class: int) -> ClassGroups
 
 
 def is_balanced(labels: Tensor, samples_per_class: int) -> Tensor:
-    """Shape (), bool: whether each label is there samples_per_class times.
+    """Shape (), bool: whether each label occurs samples_per_class times.
 
     >>> is_balanced(torch.tensor([4, 1, 1, 4]), 2)
     tensor(True)

@@ -1,6 +1,6 @@
 """The algebra on plain tensors: the mirror image, and the hardest pair of two classes.
 
-Nothing here knows of pytorch-metric-learning.
+Nothing here depends on pytorch-metric-learning.
 """
 
 from typing import Any, NamedTuple
@@ -16,9 +16,9 @@ def reflect(source: Tensor, axis: Tensor, alpha: float = 2.0, beta: float = 1.0)
 
     ``x' = beta * (alpha * r - source)``, where ``r`` is the projection of the source
     on the axis. With the defaults this is the symmetry: norm, similarity to the axis
-    and distance to the axis are those of the source. An axis of length zero has the
-    projection zero, with finite gradients; so, gradually, have axes shorter than the
-    square root of the smallest normal number.
+    and distance to the axis are those of the source. The projection on an axis of length
+    zero is zero, with finite gradients. On an axis shorter than the square root of the
+    smallest normal number, the projection gradually shrinks to zero.
 
     Half-precision inputs are computed in float32 and rounded once, at the end.
 
@@ -33,7 +33,7 @@ def reflect(source: Tensor, axis: Tensor, alpha: float = 2.0, beta: float = 1.0)
 
     Raises:
         ValueError: the last dimensions differ, or alpha or beta is out of range.
-        TypeError: an input is not a floating tensor.
+        TypeError: an input is not a floating-point tensor.
 
     Source: Gu & Ko, AAAI 2020; docs/mathematics.md, "Synthesis".
 
@@ -54,8 +54,8 @@ def reflect(source: Tensor, axis: Tensor, alpha: float = 2.0, beta: float = 1.0)
         )
     dtype = torch.promote_types(source.dtype, axis.dtype)
     source, axis = at_least_float32(source), at_least_float32(axis)
-    # The projection does not depend on the axis's length, so a constant takes the
-    # length out: neither huge nor tiny axes overflow their own square.
+    # The projection does not depend on the axis's length, so divide the axis by a
+    # constant: the squares of huge and tiny axes then neither overflow nor underflow.
     floor = torch.finfo(axis.dtype).tiny ** 0.5
     unit = axis / axis.detach().abs().amax(-1, keepdim=True).clamp_min(floor)
     squared_norm = (unit * unit).sum(-1, keepdim=True).clamp_min(1)
@@ -66,7 +66,7 @@ def reflect(source: Tensor, axis: Tensor, alpha: float = 2.0, beta: float = 1.0)
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Half-precision tensors as float32, others as they are.
+    """Convert half-precision tensors to float32, and leave others unchanged.
 
     Examples:
         >>> import torch
@@ -77,13 +77,13 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def finite_or_nan(loss: Any, *inputs: Tensor | None) -> Any:
-    """The loss if all inputs are finite, else NaN, without asking the device.
+    """The loss if all inputs are finite, else NaN, without waiting for the device.
 
-    A loss that is not a tensor, because it has not been reduced, stays as it is.
+    A loss that is not a tensor, because it has not been reduced, stays unchanged.
 
-    A reducer that averages the terms above zero drops those that are NaN, and would
-    give a finite loss for broken embeddings. A factor, not a summand: it reaches the
-    gradients too, where torch.amp.GradScaler looks for it.
+    A reducer that averages the terms above zero drops NaN terms, and would return a
+    finite loss for broken embeddings. NaN is multiplied, not added, so that it reaches
+    the gradients too, where torch.amp.GradScaler looks for it.
 
     Examples:
         >>> import torch
@@ -128,8 +128,8 @@ def class_pair_hardness(
 ) -> ClassPairs:
     """H(u, v): the hardest pair of points between row class u and column class v.
 
-    The winner is found without autograd; the gradient goes to the selected entry
-    of ``similarity`` only. Equal candidates: the first in row-major order.
+    The search runs without autograd; the gradient goes only to the selected entry of
+    ``similarity``. Of equal candidates, the first in row-major order is selected.
 
     Args:
         similarity: shape (N, M), floating; larger is harder (negate a distance).
@@ -147,7 +147,7 @@ def class_pair_hardness(
         ClassPairs of shape (R, C), or (P, C) for "semihard".
 
     Raises:
-        ValueError: shapes that do not fit, or an unknown hardness.
+        ValueError: shapes do not match, or hardness is unknown.
 
     Source: Gu & Ko, AAAI 2020; docs/mathematics.md, "Hardness".
 
@@ -204,7 +204,7 @@ def class_pair_hardness(
 
 
 def _largest(values: Tensor, segments: Tensor, num_segments: int) -> tuple[Tensor, Tensor]:
-    # Ten times as fast as sorting.
+    # scatter_reduce is ten times as fast as sorting.
     best = values.new_full((num_segments,), -torch.inf)
     best = best.scatter_reduce(0, segments, values, "amax")
     position = torch.arange(len(values), device=values.device)
@@ -217,7 +217,7 @@ def _largest(values: Tensor, segments: Tensor, num_segments: int) -> tuple[Tenso
 def _sorted_segments(
     values: Tensor, segments: Tensor, num_segments: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Positions segment by segment, each from largest to smallest; starts; sizes."""
+    """Positions by segment, the largest value first; starts and sizes of the segments."""
     order = torch.argsort(values, descending=True, stable=True)
     order = order[torch.argsort(segments[order], stable=True)]
     sizes = torch.bincount(segments, minlength=num_segments)
@@ -244,7 +244,7 @@ def _first_below(
     order, starts, sizes = _sorted_segments(values, segments, num_segments)
     low, end = starts[queries], (starts + sizes)[queries]
     high = end
-    # Binary search, in all segments at once, for the first value below.
+    # Binary search, in all segments at once, for the first value below the threshold.
     for _ in range(len(values).bit_length()):
         middle = torch.div(low + high, 2, rounding_mode="floor")
         below = _take(values, _take(order, middle)) < thresholds
@@ -255,7 +255,7 @@ def _first_below(
 
 
 def _take(values: Tensor, index: Tensor) -> Tensor:
-    """values[index] for indices that may lie outside where the result is not used."""
+    """values[index]; an index may be out of range if the caller ignores its result."""
     if len(values) == 0:
         return torch.zeros_like(index)
     return values[index.clamp(0, len(values) - 1)]

@@ -1,7 +1,7 @@
 """The hardest pair of points of every two classes, and its gradient.
 
 A point is a row of weights over its class's members, so the score of two points is a
-combination of dot products of members. With S_uv those of the classes u and v:
+combination of dot products of members. S_uv holds those of the classes u and v:
 
     score(k of u, l of v) = w_uk S_uv w_vl' + b_uk + b_vl
     H(u, v)               = the largest of these
@@ -19,9 +19,9 @@ from torch.nn.functional import max_pool2d
 
 from .point_weights import Points
 
-# For the memory's sake, no tile has more candidates at a time than this. A GPU wants such
-# large operators; on a CPU a tile stays in the cache, but not at the price of matrix
-# products of few rows.
+# The most candidates that a tile has at a time: this limits the memory. A GPU needs
+# operators that large. On a CPU a tile should fit into the cache, but still have enough
+# members for fast matrix products.
 _MOST_CANDIDATES = 1 << 24
 _CANDIDATES = {"cpu": 1 << 18}
 _MEMBERS = {"cpu": 128}
@@ -41,7 +41,7 @@ class HardestPair(NamedTuple):
 
 
 class _Side(NamedTuple):
-    """Of Points, what derivatives go through."""
+    """The fields of Points that have derivatives."""
 
     members: Any
     weights: Any
@@ -49,14 +49,14 @@ class _Side(NamedTuple):
 
 
 class _Search(NamedTuple):
-    """What is asked, beside the tensors.
+    """The arguments of a search that are not tensors.
 
     Attributes:
         same_members: whether rows and columns are points of the same classes.
         symmetric: whether they are the same points, too.
         rank: which candidate is selected, 1 for the hardest.
         steps: how many row classes and column classes a tile has.
-        keep_products: whether a gradient will want them.
+        keep_products: whether to keep the dot products of members for the gradient.
     """
 
     same_members: bool
@@ -112,7 +112,7 @@ def twin(
     rank: int = 1,
     ceiling: Tensor | None = None,
 ) -> HardestPair:
-    """As hardest_pair, by autograd through all candidates."""
+    """The same as hardest_pair, by autograd through all candidates."""
     products = torch.einsum("uid,vjd->uijv", rows.members, columns.members)
     scores = torch.einsum("uki,uijv,vlj->uklv", rows.weights, products, columns.weights)
     if rows.bias is not None:
@@ -193,7 +193,7 @@ class _HardestPair(torch.autograd.Function):
             k = torch.div(place, L, rounding_mode="floor")
             l = place - k * L
             if search.symmetric and here == there:
-                # Both ends of a pair have one winner, also where two are equal.
+                # (u, v) and (v, u) select the same pair, also of equal candidates.
                 upper = torch.ones_like(k, dtype=torch.bool).triu_()
                 k, l = torch.where(upper, k, l.t()), torch.where(upper, l, k.t())
             score[here, there] = value
@@ -236,7 +236,7 @@ class _HardestPair(torch.autograd.Function):
         to_column_bias = None if column_bias is None else torch.zeros_like(column_bias)
 
         def send(here: slice, there: slice, products: Tensor) -> Tensor:
-            """From a tile to the weights; returns what its products get."""
+            """Add a tile's gradients to those of the weights; returns its products'."""
             through = gradient[here, there]
             k, l = selected[:, here, there].long()
             w_k = weights[here].permute(2, 0, 1).gather(2, k.expand(m, -1, -1))
@@ -299,7 +299,7 @@ def _through_twin(
     tensors: Sequence[Any],
     gradient: Tensor,
 ) -> list[Tensor | None]:
-    """The derivatives by autograd, which can derive them again."""
+    """The derivatives by autograd, which can differentiate them again."""
     given = [x is not None for x in tensors]
 
     def scores(*some: Tensor) -> Tensor:
@@ -363,7 +363,7 @@ def _parts(members: Tensor, step: int) -> list[_Part]:
 
 
 def _zeros(members: Tensor, step: int) -> dict[int, Tensor]:
-    """What is sent to the parts, by their first classes."""
+    """Zeros for the gradients of each part's members, by the part's first class."""
     size, m, D = members.shape
     return {
         start: members.new_zeros(m * min(step, size - start), D)

@@ -1,9 +1,9 @@
 """The candidates of the authors' released TensorFlow losses, for candidates="official".
 
-The candidates compare the four points of n pairs, each of shape (n, D), in the authors'
-order: anchors, positives, positives about anchors, anchors about positives.
-Row i of each belongs to class i. A loss takes the maximum over the last dimension of the
-candidates, the positive terms on the diagonal included.
+The candidates compare four kinds of points of n pairs, each of shape (n, D), in the
+authors' order: anchors, positives, positives mirrored about anchors, anchors mirrored
+about positives. Row i of each kind belongs to class i. A loss takes the maximum over the
+last dimension of the candidates, including the positive terms on the diagonal.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""All that this package uses of PML beside its public classes.
+"""Everything that this package uses of PML besides its public classes.
 
-A port to another PML version starts, and mostly ends, in this file.
+A port to another PML version mostly changes this file.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ IndicesTuple = tuple[Tensor, ...]
 
 
 def similarity_from(distance: BaseDistance, matrix: Tensor) -> Tensor:
-    """A distance's own values as similarities, or back: larger is more similar."""
+    """Convert a distance's values to similarities (larger is more similar), or back."""
     return matrix if distance.is_inverted else -matrix
 
 
@@ -65,7 +65,8 @@ def positive_pairs(
         Anchors, indices into labels, and positives, indices into ref_labels.
 
     Raises:
-        ValueError: not 3 or 4 tensors, indices out of range, or a pair of two classes.
+        ValueError: indices_tuple does not hold 3 or 4 tensors, an index is out of range,
+            or anchor and positive of a pair have different labels.
     """
     if indices_tuple is None:
         anchors, positives, _, _ = lmu.get_all_pairs_indices(labels, ref_labels)

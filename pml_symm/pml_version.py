@@ -1,4 +1,4 @@
-"""Whether the installed pytorch-metric-learning is one that this package works with."""
+"""Check that this package works with the installed pytorch-metric-learning."""
 
 from importlib import metadata
 
@@ -6,7 +6,7 @@ from importlib import metadata
 def check_pml_version() -> None:
     """Raise ImportError unless the installed PML is a version 2.
 
-    PML that is not installed, but a checkout on the path, is taken on trust.
+    A checkout on the path that is not installed has no known version: it is not checked.
     """
     try:
         version = metadata.version("pytorch-metric-learning")

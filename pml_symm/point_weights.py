@@ -14,11 +14,11 @@ class Points(NamedTuple):
     Attributes:
         members: shape (C, m, D), floating.
         weights: shape (C, K, m): point k of class c is ``weights[c, k] @ members[c]``.
-        bias: shape (C, K), what a point adds to each of its scores; None for nothing.
-        num_originals: how many points come first that no synthetic point is part of.
-        axis: shape (K,), int64, as source_and_axis has it.
-        two_weights: shape (2, K / m - 1, m, C), of axis and of source of the synthetic
-            points once more, which have no others; without gradients.
+        bias: shape (C, K), what a point adds to each of its scores; None for zero.
+        num_originals: how many points come first that have no synthetic part.
+        axis: shape (K,), int64, from source_and_axis.
+        two_weights: shape (2, K / m - 1, m, C), again the weights of the synthetic
+            points, only those of axis and source (the others are zero); no gradients.
         gram: shape (C, m, m), the dot products of the members of each class.
     """
 
@@ -54,7 +54,8 @@ def source_and_axis(
 ) -> tuple[Tensor, Tensor]:
     """Source and axis, int64 of shape (K,), of a class's points; an original is both.
 
-    First the members, then each of them about the next one, then about the one after it.
+    First come the members, then each member mirrored about the next one, then about the
+    one after that.
 
     >>> source_and_axis(6, 3, torch.device("cpu"))
     (tensor([0, 1, 2, 0, 1, 2]), tensor([0, 1, 2, 1, 2, 0]))
@@ -82,11 +83,11 @@ def class_points(
         members: shape (C, m, D), floating; of length one or zero if normalized.
         alpha: similarity ratio.
         beta: norm ratio.
-        pairing: as SymmSynthesizer has it.
+        pairing: as for SymmSynthesizer.
         normalized: divide every point by its length.
         with_bias: give each point x the bias -|x|^2 / 2, or (1 - |x|^2) / 2 if
-            normalized, so that the score of two is minus half their squared distance, or
-            one minus that.
+            normalized, so that the score of two points at distance d is -d^2 / 2, or
+            1 - d^2 / 2.
     """
     size, m, _ = members.shape
     total, tiny = count_points(m, pairing), torch.finfo(members.dtype).tiny
@@ -121,14 +122,14 @@ def class_points(
 
 
 def _all_of_length_one(squared: Tensor) -> bool:
-    """Whether no bias is needed; always False where it would have to wait for a device."""
+    """Whether all lengths are one; always False where that needs waiting for a device."""
     if squared.device.type != "cpu" or torch.compiler.is_compiling():
         return False
     return bool((squared > 0.99).all())
 
 
 def sums_of_two(points: Points) -> Points:
-    """Every two different points of a class together; the two originals first.
+    """The sums of every two different points of a class; that of the originals first.
 
     Args:
         points: without bias, of classes of two members. Only rows of a search can be sums:

@@ -23,7 +23,7 @@ _EPS = 1e-12  # as torch.nn.functional.normalize has it
 
 
 class Scores:
-    """How the dot products of points say what a distance says of them.
+    """Computes the values of a distance from dot products of points.
 
     The score of two points is their dot product, for a similarity; for a Euclidean
     distance d it is -d^2 / 2, or 1 - d^2 / 2 if that normalizes.
@@ -46,10 +46,10 @@ class Scores:
 
     @staticmethod
     def supports(distance: BaseDistance, synthesizer: SymmSynthesizer) -> bool:
-        """Whether dot products are enough: else the points have to be made.
+        """Whether dot products are enough: else the points have to be computed.
 
-        A subclass may compute anything, so it does not count. Near alpha = 1 a synthetic
-        point nearly vanishes, and its length is rounding alone.
+        A subclass may compute anything, so it is not supported. Near alpha = 1 a synthetic
+        point nearly vanishes, and its length is mostly rounding error.
         """
         if type(synthesizer) is not SymmSynthesizer or distance.p != 2:
             return False
@@ -64,13 +64,13 @@ class Scores:
     def prepare(self, embeddings: Tensor) -> Tensor:
         """Embeddings as they are compared: normalized, or in a safe unit of length.
 
-        Points are mirrored after this, so it has to keep mirror images mirror images.
+        Points are mirrored after this, so a mirror image must stay a mirror image.
         """
         if self.unit is not None:
             return embeddings / self.unit
         if not self.normalized:
             return embeddings
-        # As torch.nn.functional.normalize, in half its backward pass.
+        # As torch.nn.functional.normalize, with a backward pass in half the time.
         squared = torch.linalg.vecdot(embeddings, embeddings).clamp_min(_EPS**2)
         return embeddings * squared.rsqrt().unsqueeze(-1)
 
@@ -79,7 +79,7 @@ class Scores:
 
         Args:
             members: shape (C, m, D), prepared.
-            pairing: in the place of the synthesizer's.
+            pairing: instead of the synthesizer's.
         """
         made_by = self.synthesizer
         return class_points(
@@ -92,21 +92,21 @@ class Scores:
         )
 
     def points_of_classes(self, embeddings: Tensor, groups: ClassGroups) -> list[Points]:
-        """The points of each group's classes, of embeddings as they are."""
+        """The points of each group's classes, from embeddings before prepare."""
         return [
             self.points(self.prepare(rows_of(embeddings, group))) for group in groups.groups
         ]
 
     def values(self, scores: Tensor) -> Tensor:
-        """Scores as the distance's own values."""
+        """Convert scores to the distance's own values."""
         if not self.euclidean:
             return scores
         squared = 2 * (float(self.normalized) - scores)
-        # The root has no gradient at 0: there, as torch.cdist does, none is sent.
+        # The root has no gradient at 0: send none there, as torch.cdist does.
         return self._power(squared.clamp_min(torch.finfo(squared.dtype).tiny).sqrt())
 
     def of_values(self, values: Tensor) -> Tensor:
-        """The scores that the distance's own values have."""
+        """Convert the distance's own values to scores."""
         if not self.euclidean:
             return values
         root = values if self.distance.power == 1 else values ** (1 / self.distance.power)
@@ -122,7 +122,7 @@ class Scores:
         return self._power(torch.linalg.vector_norm(query - reference, dim=-1))
 
     def within_classes(self, points: Sequence[Points]) -> Tensor:
-        """Shape (P,), likewise, of what ClassGroups.positive_pairs gives."""
+        """The distance's values of the pairs of ClassGroups.positive_pairs, shape (P,)."""
         values = []
         for members, gram in ((x.members, x.gram) for x in points):
             m = members.shape[1]
@@ -153,11 +153,11 @@ class Scores:
 
 
 def _unit_of_length(embeddings: Sequence[Tensor]) -> Tensor | None:
-    """One in which squares do not overflow, where distances may be small."""
+    """A unit of length in which squares do not overflow, and distances may be small."""
     largest = [x.detach().abs().amax() for x in embeddings if x.numel() > 0]
     if not largest:
         return None
-    # Powers of two are exact. Not the largest one: gradients are in this unit, too.
+    # Powers of two are exact. Smaller than the largest value, for gradients use it too.
     exponent = (torch.frexp(torch.stack(largest).amax()).exponent - 32).clamp_min(-64)
     return torch.ldexp(torch.ones_like(largest[0]), exponent)
 
@@ -168,7 +168,7 @@ class Selected(NamedTuple):
     Attributes:
         blocks: for each group of rows, and each group of columns, what was found.
         rows: the points of each group's row classes.
-        columns: likewise.
+        columns: the points of each group's column classes.
     """
 
     blocks: list[list[HardestPair]]
@@ -221,9 +221,9 @@ def select(
     """H(u, v) of the classes of several groups.
 
     Args:
-        rows: the points of each group's classes.
-        columns: likewise; where they are the rows, without a ceiling, H is symmetric, and
-            the diagonal undefined.
+        rows: the points of each group's row classes.
+        columns: the points of each group's column classes. If they are the rows, without
+            a ceiling, H is symmetric, and its diagonal undefined.
         rank: which candidate to select, 1 for the hardest.
         ceiling: shape (R,), as hardest_pair takes it.
     """

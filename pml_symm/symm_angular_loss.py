@@ -1,4 +1,4 @@
-"""SymmAngularLoss: the angular loss on the hardest points of pair and class."""
+"""SymmAngularLoss: the angular loss on the hardest points of a pair and a class."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
         f_v  = max 4 tan^2(alpha) (X + Y).z            over X != Y and z of Z_v
         L_ij = log(1 + sum_{v != u} exp(f_v - 2 (1 + tan^2(alpha)) x_i.x_j))
 
-    Every point is normalized, or none is, as the distance says. (PML's AngularLoss
-    normalizes the pair and leaves the negatives as they are.)
+    The distance decides whether all points are normalized, or none. (PML's AngularLoss
+    normalizes the pair, but not the negatives.)
 
     Args:
         alpha: the angle, in degrees.
@@ -43,20 +43,20 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
             pairs {X, Y} times the points of the class; "semihard" for the hardest one
             below the positive term 2 (1 + tan^2(alpha)) x_i.x_j, dropping the term
             where there is none.
-        candidates: "all", or "official" for the authors' released loss, exactly: one
+        candidates: "all", or "official" for exactly the authors' released loss: one
             pair for each class, (X_i + Y_i).Y_j over the twelve ordered pairs of
             different kinds, and the maximum on the diagonal too.
-        samples_per_class: m, as PML's MPerClassSampler has it, as a promise that every
-            batch has m samples of each of its classes, in any order. The loss then never
+        samples_per_class: the m of PML's MPerClassSampler: a promise that every batch
+            has m samples of each of its classes, in any order. The loss then never
             waits for a GPU, and can be compiled and captured in a CUDA graph.
         distance: LpDistance(p=2) or DotProductSimilarity; only whether it normalizes
             matters.
-        **kwargs: PML's AngularLoss's: reducer, embedding_regularizer,
+        **kwargs: arguments of PML's AngularLoss: reducer, embedding_regularizer,
             embedding_reg_weight, collect_stats.
 
     Raises:
-        ValueError: an unknown hardness or candidates, "official" with another hardness
-            than "hardest", or a distance of another kind.
+        ValueError: hardness or candidates is unknown, "official" has a hardness other
+            than "hardest", or distance is of another kind.
 
     Default distance: LpDistance(p=2, power=1, normalize_embeddings=True). The paper
     does not normalize. Default reducer: MeanReducer.
@@ -74,7 +74,7 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
     def __init__(
         self, alpha: float = 40, distance: BaseDistance | None = None, **kwargs: Any
     ) -> None:
-        # PML's constructor refuses distances that do not normalize: it gets its default.
+        # PML's constructor rejects distances that do not normalize: set them after it.
         super().__init__(alpha=alpha, **kwargs)
         if distance is not None:
             is_euclidean = isinstance(distance, LpDistance) and distance.power == 1
@@ -146,8 +146,8 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
             pairs: the positive pairs.
             embeddings: shape (B, D).
             ref_emb: shape (R, D).
-            groups: of its labels.
-            ceiling: of semi-hard candidates, in units of x_i.x_j.
+            groups: the classes of ref_emb.
+            ceiling: semi-hard candidates are below this times x_i.x_j.
 
         Returns:
             Shapes (P,), (P, C), and (P, C), bool: False at the pair's own class and
@@ -188,7 +188,7 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
         groups: ClassGroups,
         ceiling: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As compare_sums, where the synthetic points themselves are needed."""
+        """As compare_sums, where the synthetic points have to be computed."""
         class_of = groups.class_of
         pool = self.synthesizer(ref_emb, class_of)
         points = self.distance.maybe_normalize(pool.embeddings)

@@ -18,21 +18,21 @@ class SymmLiftedStructureLoss(SymmMixin, LiftedStructureLoss):
         J_ij = log sum_{v != u} exp(neg_margin - H(u, v)) + d(i, j) - pos_margin
         L_ij = max(0, J_ij)^2 / 2                              every positive pair (i, j)
 
-    for a distance; for a similarity the differences are the other way round.
+    for a distance; for a similarity the differences change sign.
 
     Args:
         synthesizer: a SymmSynthesizer; by default SymmSynthesizer().
         hardness: "hardest"; an int k for the k-th hardest of the candidates
             Z_u x Z_v; "semihard" for the hardest one farther apart than i and j,
             dropping the term where there is none. Without any term L_ij is zero.
-        samples_per_class: m, as PML's MPerClassSampler has it, as a promise that every
-            batch has m samples of each of its classes, in any order. The loss then never
+        samples_per_class: the m of PML's MPerClassSampler: a promise that every batch
+            has m samples of each of its classes, in any order. The loss then never
             waits for a GPU, and can be compiled and captured in a CUDA graph.
-        **kwargs: PML's LiftedStructureLoss's: neg_margin, pos_margin, distance,
+        **kwargs: arguments of PML's LiftedStructureLoss: neg_margin, pos_margin, distance,
             reducer, embedding_regularizer, embedding_reg_weight, collect_stats.
 
     Raises:
-        ValueError: an unknown hardness.
+        ValueError: hardness is unknown.
 
     Default distance: LpDistance(normalize_embeddings=True, p=2, power=1). Default
     reducer: MeanReducer.

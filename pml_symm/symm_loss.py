@@ -14,9 +14,9 @@ from .validation import check_batch, whole_labels
 _MINER = "SymmMiner(), whose tuple weights this loss's samples"
 _NO_TUPLES = "a loss that takes an indices_tuple, such as MultiSimilarityLoss"
 
-# What a loss that cannot see the synthetic points is to be replaced by, or used with.
-# The first row that fits counts. Losses that PML adds later, or a user's own, are taken
-# on trust: one that refuses ref_emb or indices_tuple says so at its first batch.
+# Losses that cannot use the synthetic points, and what to use instead. The first row that
+# matches counts. Losses that PML adds later, and a user's own, are not checked: one that
+# does not take ref_emb or indices_tuple fails at its first batch.
 _REFUSED: tuple[tuple[str, str], ...] = (
     ("NPairsLoss", "SymmNPairsLoss"),
     ("AngularLoss", "SymmAngularLoss"),
@@ -51,7 +51,7 @@ class SymmLoss(losses.BaseMetricLossFunction):
             synthetic; by default as the wrapped loss does.
 
     Raises:
-        TypeError: loss is not a PML loss, or one that SymmLoss cannot serve (the
+        TypeError: loss is not a PML loss, or one that SymmLoss cannot wrap (the
             message names what to use instead); miner is not a SymmMiner.
         ValueError: the miner's index_space is not "pool".
 
@@ -106,15 +106,15 @@ class SymmLoss(losses.BaseMetricLossFunction):
             labels: shape (B,).
             indices_tuple: selects the positive pairs; the negatives are Symm's own.
             ref_emb: shape (R, D): positives and the pool come from here if given.
-            ref_labels: shape (R,), given exactly where ref_emb is.
+            ref_labels: shape (R,), required with ref_emb and not allowed without.
 
         Returns:
-            What the wrapped loss's reducer returns, usually a scalar; not a number where
-            embeddings or ref_emb are not finite.
+            What the wrapped loss's reducer returns, usually a scalar; NaN if embeddings
+            or ref_emb are not finite.
 
         Raises:
-            TypeError: embeddings that are not floating.
-            ValueError: shapes that do not fit, or no labels.
+            TypeError: embeddings are not floating-point.
+            ValueError: shapes do not match, or labels are missing.
         """
         self.reset_stats()
         c_f.labels_required(labels)
@@ -147,7 +147,7 @@ def _check_served(loss: object) -> None:
     if isinstance(loss, (SymmLoss, SymmMixin)):
         raise TypeError(f"SymmLoss cannot wrap {name}, which synthesizes by itself")
     for refused, instead in _REFUSED:
-        # By name: PML 2.x has grown losses, and not every version has all of these.
+        # By name, because not every version of PML 2.x has all of these losses.
         refused_class = getattr(losses, refused, None)
         if refused_class is not None and isinstance(loss, refused_class):
             raise TypeError(f"SymmLoss cannot serve {name}; use {instead} instead")

@@ -1,4 +1,4 @@
-"""SymmMiner: the hardest point of every other class, originals and synthetic alike."""
+"""SymmMiner: the hardest original or synthetic point of every other class."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class SymmMiner(BaseMiner):
 
     Returns a 4-tuple (a1, p, a2, n): every positive pair, always two originals, and
     for every embedding a2 and every other class the point n of that class that is
-    hardest for it by self.distance. A synthetic winner is reported as its axis, the
-    nearer of its two originals, so that the indices fit what the miner was given.
+    hardest for it by self.distance. A selected synthetic point is returned as its axis,
+    the nearer of its two originals, so that every index is a row of the miner's input.
 
     Args:
         hardness: "hardest"; an int k for the k-th hardest point of each class, or the
@@ -39,13 +39,13 @@ class SymmMiner(BaseMiner):
             from a than p is, where there is one.
         synthesizer: a SymmSynthesizer; by default SymmSynthesizer().
         index_space: "batch", or "pool" to let n point into the synthesizer's pool
-            (originals first, then synthetic points). The loss then has to be given the
-            pool as ref_emb and ref_labels; without it PML ends in an IndexError.
-        **kwargs: PML's BaseMiner's: distance, collect_stats. With collect_stats the
-            miner records synthetic_ratio, the share of negatives that are synthetic.
+            (originals first, then synthetic points). Then pass the pool to the loss as
+            ref_emb and ref_labels; without it PML raises an IndexError.
+        **kwargs: arguments of PML's BaseMiner: distance, collect_stats. With collect_stats
+            the miner records synthetic_ratio, the share of negatives that are synthetic.
 
     Raises:
-        ValueError: an unknown hardness or index_space.
+        ValueError: hardness or index_space is unknown.
         TypeError: synthesizer is not a SymmSynthesizer.
 
     Default distance: LpDistance(normalize_embeddings=True, p=2, power=1).
@@ -89,14 +89,14 @@ class SymmMiner(BaseMiner):
             embeddings: shape (B, D), floating.
             labels: shape (B,).
             ref_emb: shape (R, D): positives and negatives come from here if given.
-            ref_labels: shape (R,), given exactly where ref_emb is.
+            ref_labels: shape (R,), required with ref_emb and not allowed without.
 
         Returns:
             (a1, p, a2, n), or (a, p, n) for hardness="semihard"; int64 tensors.
 
         Raises:
-            TypeError: embeddings that are not floating.
-            ValueError: shapes that do not fit.
+            TypeError: embeddings are not floating-point.
+            ValueError: shapes do not match.
         """
         check_batch(embeddings, labels, ref_emb, ref_labels)
         labels, ref_labels = whole_labels(labels, ref_labels)
@@ -132,10 +132,10 @@ class SymmMiner(BaseMiner):
         embeddings: Tensor,
         labels: Tensor,
     ) -> IndicesTuple:
-        """Mine a pool that is made already, with the given positive pairs.
+        """Mine an existing pool with the given positive pairs.
 
         Args:
-            pool: the points to mine, of this miner's synthesizer, from a whole batch.
+            pool: the points to mine, made by this miner's synthesizer from a whole batch.
             pairs: anchors, indices into embeddings, and positives, into the pool.
             embeddings: shape (B, D), floating.
             labels: shape (B,), on the device of embeddings.
@@ -183,14 +183,14 @@ class SymmMiner(BaseMiner):
         groups: ClassGroups,
         made_of: tuple[Tensor, Tensor] | None,
     ) -> IndicesTuple:
-        """As forward, for distances that the dot products of points are enough for.
+        """As forward, where Scores supports the distance and the synthesizer.
 
         Args:
             pairs: the positive pairs.
             embeddings: shape (B, D).
             labels: shape (B,).
             ref_emb: shape (R, D).
-            groups: of its labels.
+            groups: the classes of ref_emb.
             made_of: sources and axes of the pool's synthetic points, for
                 index_space="pool".
         """
@@ -210,8 +210,8 @@ class SymmMiner(BaseMiner):
                 ceiling,
             )
         if labels is groups.row_labels:
-            # Each row has as many negatives: no mask to search. Each of these tensors is as
-            # large as what is returned, so none is kept for longer than it is needed.
+            # All rows have the same number of negatives, so no mask is needed. Each of
+            # these tensors is as large as the result, so delete each after its last use.
             point = selected.column_point()
             del selected
             other = other_classes(groups.num_classes, labels.device)[groups.class_of]
@@ -231,7 +231,7 @@ class SymmMiner(BaseMiner):
             is_synthetic = rows_of(source != axis, point)
             self.synthetic_ratio = is_synthetic.float().mean().item()
         if self.index_space == "pool" and made_of is not None:
-            # Every pairing lists the synthetic points by source, then by axis.
+            # Every pairing sorts the synthetic points by source, then by axis.
             in_pool = torch.searchsorted(
                 made_of[0] * len(ref_emb) + made_of[1], source * len(ref_emb) + axis
             )
@@ -241,7 +241,7 @@ class SymmMiner(BaseMiner):
     def _tuple(
         self, pairs: tuple[Tensor, Tensor], row: Tensor, negatives: Tensor
     ) -> IndicesTuple:
-        """What is mined; rows are embeddings, or for "semihard" positive pairs."""
+        """The mined tuple; row indexes embeddings, or positive pairs if "semihard"."""
         if self.hardness == "semihard":
             return pairs[0][row], pairs[1][row], negatives
         return *pairs, row, negatives

@@ -37,9 +37,9 @@ class PositivePairs(NamedTuple):
     Attributes:
         anchor: shape (P,), int64, rows of embeddings.
         positive: shape (P,), int64, rows of ref_emb.
-        both_ways: whether each stands for the pair (positive, anchor) too, of which a
-            loss is the same.
-        within_groups: whether they are what ClassGroups.positive_pairs gives.
+        both_ways: whether each also stands for the pair (positive, anchor), which has
+            the same loss.
+        within_groups: whether they are the pairs of ClassGroups.positive_pairs.
     """
 
     anchor: Tensor
@@ -48,7 +48,7 @@ class PositivePairs(NamedTuple):
     within_groups: bool = False
 
     def loss_dictionary(self, losses: Tensor) -> dict:
-        """PML's, from the losses of the pairs, shape (P,).
+        """PML's loss dictionary, from the losses of the pairs, shape (P,).
 
         >>> pair = torch.tensor([0]), torch.tensor([1])
         >>> PositivePairs(*pair, both_ways=True).loss_dictionary(torch.ones(1))["loss"]
@@ -67,7 +67,7 @@ class PositivePairs(NamedTuple):
 class Negatives(NamedTuple):
     """What P positive pairs compete with in each of C classes.
 
-    Pairs of one class often compete with the same: then they share a row.
+    Pairs of one class often compete with the same negatives: then they share a row.
 
     Attributes:
         hardness: shape (U, C), H(u, v) in the distance's own values, with gradients.
@@ -84,7 +84,7 @@ class Negatives(NamedTuple):
     row: Tensor | None
 
     def of_pairs(self, x: Tensor) -> Tensor:
-        """Rows, x of shape (U, ...), as pairs, shape (P, ...)."""
+        """The row of each pair, shape (P, ...), from x of shape (U, ...)."""
         return x if self.row is None else rows_of(x, self.row)
 
 
@@ -155,7 +155,7 @@ class SymmMixin:
         return loss * torch.where(kept.to(loss.device), 1.0, torch.nan)
 
     def _promise_kept(self, labels: Tensor) -> Tensor | None:
-        """Shape (), bool; None if nothing was promised, or it was looked at already."""
+        """Whether labels keep the promise, shape (); None if there is nothing to check."""
         if self.samples_per_class is None:
             return None
         check_divides(self.samples_per_class, labels)
@@ -171,7 +171,7 @@ class SymmMixin:
         return None
 
     def class_groups(self, ref_labels: Tensor) -> ClassGroups:
-        """Which rows belong to which class, without a look if that was promised."""
+        """Which rows belong to which class; samples_per_class avoids a wait for the GPU."""
         if self.samples_per_class is None:
             return class_groups(ref_labels)
         return balanced_class_groups(ref_labels, self.samples_per_class)
@@ -191,7 +191,7 @@ class SymmMixin:
             ref_labels: shape (R,); the same object where there is no reference.
             groups: of ref_labels.
         """
-        # Distances that are not known may depend on which of two points comes first.
+        # Unsupported distances may depend on which of two points comes first.
         is_symmetric = Scores.supports(self.distance, self.synthesizer)  # type: ignore[attr-defined]
         is_whole = indices_tuple is None and is_self_comparison(labels, ref_labels)
         if is_whole and is_symmetric:

@@ -25,17 +25,17 @@ class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
         hardness: "hardest"; an int k for the k-th hardest of the (usually 16)
             candidates; "semihard" for the hardest less similar than a and p, dropping
             the term where there is none.
-        candidates: "all", or "official" for the authors' released loss, exactly: six
+        candidates: "all", or "official" for exactly the authors' released loss: six
             of the sixteen pairs, and the maximum on the diagonal too.
-        samples_per_class: m, as PML's MPerClassSampler has it, as a promise that every
-            batch has m samples of each of its classes, in any order. The loss then never
+        samples_per_class: the m of PML's MPerClassSampler: a promise that every batch
+            has m samples of each of its classes, in any order. The loss then never
             waits for a GPU, and can be compiled and captured in a CUDA graph.
-        **kwargs: PML's NPairsLoss's: distance, reducer, embedding_regularizer,
+        **kwargs: arguments of PML's NPairsLoss: distance, reducer, embedding_regularizer,
             embedding_reg_weight, collect_stats.
 
     Raises:
-        ValueError: an unknown hardness or candidates, or "official" with another
-            hardness than "hardest".
+        ValueError: hardness or candidates is unknown, or "official" has a hardness
+            other than "hardest".
 
     Default distance: DotProductSimilarity(), which normalizes. The paper uses
     DotProductSimilarity(normalize_embeddings=False). Default reducer: MeanReducer.

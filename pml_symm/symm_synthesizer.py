@@ -28,8 +28,8 @@ class SymmSynthesizer(ModuleWithRecords):
         pairing: "all" mirrors every ordered pair of a class, m(m-1) synthetic points
             for m members; "ring" mirrors each member about the next one in batch
             order, m synthetic points. For m = 2 they are the same. "none" mirrors
-            nothing: the control, by which the losses and the miner select among
-            originals only.
+            nothing: a control in which the losses and the miner select only among
+            originals.
 
     Raises:
         ValueError: alpha, beta or pairing is out of range.
@@ -68,21 +68,21 @@ class SymmSynthesizer(ModuleWithRecords):
         Args:
             embeddings: shape (B, D), floating.
             labels: shape (B,).
-            indices_tuple: what a PML tuple miner returned for this batch. Its positive
-                pairs, and only they, are then mirrored, each point about the other.
+            indices_tuple: what a PML tuple miner returned for this batch. Then only its
+                positive pairs are mirrored, each point about the other.
 
         Returns:
             SyntheticBatch; a class with one member adds nothing to it.
 
         Raises:
-            TypeError: embeddings that are not floating.
-            ValueError: shapes that do not fit, or pairs that do not fit the labels.
+            TypeError: embeddings are not floating-point.
+            ValueError: shapes do not match, or pairs do not match the labels.
         """
         check_embeddings(embeddings)
         check_labels(labels, embeddings)
         labels = c_f.to_device(whole_labels(labels)[0], embeddings)
         source, axis = self.source_and_axis(labels, indices_tuple)
-        # Autocast would choose dtypes of its own, and cannot concatenate float16 on CPU.
+        # Autocast would change dtypes, and cannot concatenate float16 on CPU.
         with torch.autocast(embeddings.device.type, enabled=False):
             synthetic = self.reflect(embeddings[source], embeddings[axis])
             points = torch.cat([embeddings, synthetic])
@@ -116,7 +116,7 @@ class SymmSynthesizer(ModuleWithRecords):
 
 
 def _next_of_class(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Each member of a class with others, and the one after it, the last's the first."""
+    """Each row and the next one of its class, cyclically; no rows alone in their class."""
     _, classes, sizes = torch.unique(labels, return_inverse=True, return_counts=True)
     by_class = torch.argsort(classes, stable=True)
     starts = (sizes.cumsum(0) - sizes)[classes]

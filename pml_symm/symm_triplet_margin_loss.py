@@ -19,26 +19,27 @@ class SymmTripletMarginLoss(SymmMixin, TripletMarginLoss):
 
         L_ijv = max(0, d(i, j) - H(u, v) + margin)    every positive pair (i, j), v != u
 
-    for a distance; for a similarity the difference is the other way round.
+    for a distance; for a similarity the difference changes sign.
 
     Args:
         synthesizer: a SymmSynthesizer; by default SymmSynthesizer().
         hardness: "hardest"; an int k for the k-th hardest of the candidates
             Z_u x Z_v; "semihard" for the hardest one farther apart than i and j,
             dropping the term where there is none.
-        samples_per_class: m, as PML's MPerClassSampler has it, as a promise that every
-            batch has m samples of each of its classes, in any order. The loss then never
+        samples_per_class: the m of PML's MPerClassSampler: a promise that every batch
+            has m samples of each of its classes, in any order. The loss then never
             waits for a GPU, and can be compiled and captured in a CUDA graph.
-        **kwargs: PML's TripletMarginLoss's: margin, smooth_loss, triplets_per_anchor
-            (an int: that many random terms for each anchor), distance, reducer,
-            embedding_regularizer, embedding_reg_weight, collect_stats; and swap, which
-            changes nothing, because H(u, v) already is the hardest from either end.
+        **kwargs: arguments of PML's TripletMarginLoss: margin, smooth_loss,
+            triplets_per_anchor (an int: that many random terms for each anchor),
+            distance, reducer, embedding_regularizer, embedding_reg_weight,
+            collect_stats; and swap, which has no effect, because H(u, v) is the hardest
+            pair in both directions.
 
     Raises:
-        ValueError: an unknown hardness.
+        ValueError: hardness is unknown.
 
     Default distance: LpDistance(normalize_embeddings=True, p=2, power=1). Default
-    reducer: AvgNonZeroReducer. Unless statistics are collected, its average is taken
+    reducer: AvgNonZeroReducer. Unless statistics are collected, its average is computed
     without a list of all triplets, and without waiting for a GPU.
 
     Source: Gu & Ko, AAAI 2020; docs/mathematics.md, "Losses".
@@ -111,10 +112,10 @@ class SymmTripletMarginLoss(SymmMixin, TripletMarginLoss):
         }
 
     def _only_mean(self) -> bool:
-        """Whether nobody asks which triplet a term belongs to.
+        """Whether the reducer needs only the mean of the terms above zero.
 
-        The mean of the terms above zero, as AvgNonZeroReducer has it, then needs no list
-        of triplets; and over the pairs one way it is what it is over both.
+        Then no list of triplets is needed, and each pair counts in one order only: the
+        mean over both orders is the same.
         """
         reducer = self.reducer
         if isinstance(reducer, MultipleReducers):

@@ -13,7 +13,7 @@ class SyntheticBatch(NamedTuple):
         embeddings: shape (B + S, D), floating.
         labels: shape (B + S,).
         source: shape (S,), int64, the original that each synthetic point mirrors.
-        axis: shape (S,), int64, the original that it is mirrored about.
+        axis: shape (S,), int64, the original about which it is mirrored.
     """
 
     embeddings: Tensor

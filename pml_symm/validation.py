@@ -1,4 +1,4 @@
-"""Checks of arguments, with errors that name the argument and show what it was."""
+"""Checks of arguments, with errors that name the argument and show its value."""
 
 from numbers import Real
 from typing import Literal
@@ -21,7 +21,7 @@ def check_hardness(hardness: object) -> None:
 
 
 def rank_of(hardness: Hardness) -> int:
-    """Which candidate counts, 1 for the hardest, where hardness is not "semihard"."""
+    """The rank of the selected candidate among those that compete, 1 for the hardest."""
     return hardness if isinstance(hardness, int) else 1
 
 
@@ -37,7 +37,7 @@ def check_samples_per_class(samples_per_class: object) -> None:
 
 
 def check_divides(samples_per_class: int, labels: Tensor) -> None:
-    """Raise ValueError unless labels can hold samples_per_class of every class."""
+    """Raise ValueError unless samples_per_class divides the number of labels."""
     if len(labels) % samples_per_class != 0:
         raise ValueError(
             f"labels must name every class samples_per_class={samples_per_class} times, "
@@ -102,17 +102,19 @@ def check_labels(
 def whole_labels(
     labels: Tensor, ref_labels: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """Labels as int64, which every operator knows; floating ones as they are.
+    """Convert integer labels to int64, which every operator takes.
+
+    Floating-point labels stay unchanged.
 
     Raises:
-        ValueError: a label that int64 does not hold.
+        ValueError: a label is too large for int64.
 
     >>> whole_labels(torch.tensor([3, 1], dtype=torch.uint16))
     (tensor([3, 1]), None)
     """
     whole = _whole(labels, "labels")
     if ref_labels is None or ref_labels is labels:
-        # The same object tells PML that there is no reference.
+        # PML compares by identity to know that there is no reference.
         return whole, None if ref_labels is None else whole
     return whole, _whole(ref_labels, "ref_labels")
 
@@ -139,13 +141,13 @@ def check_batch(
 
     Args:
         embeddings: shape (B, D), floating.
-        labels: shape (B,), or None where the caller reports that itself.
+        labels: shape (B,), or None if the caller reports missing labels itself.
         ref_emb: shape (R, D), floating, or None.
-        ref_labels: shape (R,), given exactly where ref_emb is.
+        ref_labels: shape (R,), required with ref_emb and not allowed without.
 
     Raises:
-        TypeError: not a tensor, or embeddings that are not floating.
-        ValueError: shapes that do not fit, or only one of ref_emb and ref_labels.
+        TypeError: an argument is not a tensor, or embeddings are not floating-point.
+        ValueError: shapes do not match, or only one of ref_emb and ref_labels is given.
     """
     check_embeddings(embeddings)
     if labels is not None:
@@ -166,7 +168,7 @@ def check_batch(
 def check_positive_pairs(
     anchors: Tensor, positives: Tensor, labels: Tensor, ref_labels: Tensor
 ) -> None:
-    """Raise ValueError unless the pairs of an indices_tuple fit the batch.
+    """Raise ValueError unless the pairs of an indices_tuple match the batch.
 
     Args:
         anchors: shape (P,), indices into labels.

@@ -2,10 +2,10 @@ import pytest
 import torch
 from hypothesis import settings
 
-# One thread a worker: the tests' tensors are tiny, and the workers share the cores.
+# One thread per worker: the tests' tensors are tiny, and the workers share the cores.
 torch.set_num_threads(1)
 
-# The first example of a test may have to import; time is measured in benchmarks.
+# No deadline: the first example of a test may have to import modules.
 settings.register_profile("default", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("default")
 
@@ -17,7 +17,7 @@ def _seed():
 
 @pytest.fixture
 def process_group(tmp_path):
-    """A group of this process alone."""
+    """A process group with world size 1."""
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
     )

@@ -1,7 +1,7 @@
-"""The mathematics of docs/mathematics.md once more, in plain loops over points.
+"""A second implementation of docs/mathematics.md, in plain loops over points.
 
-Independent of pml_symm: vectors are rows of float64 tensors, so that gradients can be
-compared too; classes are Python dictionaries, points are Python tuples, and every
+It is independent of pml_symm. Vectors are rows of float64 tensors, so that gradients can
+be compared too; classes are Python dictionaries, points are Python tuples, and every
 maximum is found by sorting a list.
 """
 
@@ -67,7 +67,7 @@ def class_points(embeddings, labels, alpha=2.0, beta=1.0, pairing="all"):
 
 
 def choose(candidates, hardness, positive_similarity):
-    """The candidate (similarity, payload) that hardness asks for, or None."""
+    """The candidate (similarity, payload) that hardness selects, or None."""
     ranked = sorted(candidates, key=lambda c: -c[0].item())
     if hardness == "semihard":
         ranked = [c for c in ranked if c[0] < positive_similarity]

@@ -1,4 +1,4 @@
-"""AccuracyCalculator against plain loops, PML's own, and PML's tester."""
+"""AccuracyCalculator against plain loops, PML's AccuracyCalculator, and PML's tester."""
 
 import math
 
@@ -38,7 +38,7 @@ def recall(queries, query_labels, references, reference_labels, k, same):
 def test_recall_is_the_share_of_queries_with_a_hit(k, same):
     queries, query_labels = batch()
     query_labels = query_labels.clone()
-    query_labels[0] = 99  # nothing to find: such a query does not count
+    query_labels[0] = 99  # a query without a reference of its class does not count
     references, reference_labels = (queries, query_labels) if same else batch(seed=1)
     calculator = AccuracyCalculator(recall_at=(k,), include=(f"recall_at_{k}",))
     arguments = (queries, query_labels) + (() if same else (references, reference_labels))
@@ -142,7 +142,7 @@ def test_recall_is_not_a_number_where_no_query_has_a_neighbour_to_find():
     found = AccuracyCalculator(include=metrics).get_accuracy(
         embeddings, torch.arange(len(embeddings))
     )
-    # precision_at_1 is PML's own, and says how it reports that.
+    # precision_at_1 shows how PML reports this case.
     assert all(math.isnan(found[metric]) for metric in metrics)
 
 
@@ -210,5 +210,5 @@ def test_f1_is_left_out_where_labels_are_compared_by_a_function():
 
 
 def test_f1_is_refused_by_name_where_labels_are_compared_by_a_function():
-    with pytest.raises(NotImplementedError, match="F1 cannot be had with a label_comp"):
+    with pytest.raises(NotImplementedError, match="F1 cannot be computed with a label"):
         AccuracyCalculator(include=("F1",), label_comparison_fn=near)

@@ -1,4 +1,4 @@
-"""Bad and degenerate batches, alike for the losses, the wrapper and the miner."""
+"""Bad and degenerate batches, for the losses, the wrapper and the miner."""
 
 import pytest
 import torch
@@ -139,7 +139,7 @@ class TestHardness:
 
 
 class TestDegenerate:
-    """A zero loss that can be back-propagated, as PML's own."""
+    """The loss is zero and can be back-propagated, as in PML."""
 
     @pytest.mark.parametrize(
         "labels",
@@ -156,7 +156,7 @@ class TestDegenerate:
             values.append(value.item())
             gradients.append(embeddings.grad)
         wrapped_multi_similarity = isinstance(pair[0], SymmLoss) and len(labels) > 1
-        if not wrapped_multi_similarity:  # whose positive pairs have a loss of their own
+        if not wrapped_multi_similarity:  # its positive pairs have a loss without negatives
             assert values[0] == 0
             assert not gradients[0].any()
         assert (values[0] == 0) == (values[1] == 0)

@@ -39,7 +39,7 @@ def test_every_row_once(labels):
 
 def test_split(labels):
     groups = class_groups(labels)
-    # Some classes never, some twice.
+    # Some classes do not occur, others occur twice.
     classes = torch.arange(groups.num_classes)[::2].repeat_interleave(2)
     parts = groups.split(classes)
     rows = [group[part, 0] for group, part in zip(groups.groups, parts, strict=True)]
@@ -76,5 +76,5 @@ def test_source_and_axis(labels, pairing):
     assert sorted(zip(source.tolist(), axis.tolist(), strict=True)) == sorted(
         zip(*(torch.cat([rows, x]).tolist() for x in expected), strict=True)
     )
-    # Class after class.
+    # Points are sorted by class.
     assert torch.equal(groups.class_of[source], groups.class_of[source].sort().values)

@@ -87,7 +87,7 @@ def test_symm_miner(name):
     assert torch.isfinite(value) and torch.isfinite(embeddings.grad).all()
     assert embeddings.grad.any()
     if name == "DynamicSoftMarginLoss":
-        loss_func = make(name)  # it has learned from the first call
+        loss_func = make(name)  # the first call changed its state
     # Other negatives, or an uneven choice of samples, give another loss.
     first = tuple(x[:1] for x in indices)
     same = torch.equal(value.detach(), loss_func(embeddings, labels, first).detach())
@@ -196,7 +196,7 @@ FOUR = [
 
 
 def wrapped(loss=None, miner=None):
-    """What a row of the table makes of a loss, or of a miner, as a function of a batch."""
+    """The combination in a row of the table, as a function of a batch."""
     plain = loss or losses.ContrastiveLoss()
     return {
         "CrossBatchMemory": lambda: losses.CrossBatchMemory(plain, SIZE, 64, miner),

@@ -99,7 +99,7 @@ def test_hessian_of_other_hardness(make, hardness):
 
 @four
 def test_meta_gradient(make):
-    """Through one step of training: what MAML does."""
+    """Differentiate through one step of training, as MAML does."""
     labels = torch.tensor(LABELS["pairs"])
     loss = make()
     inputs = torch.randn(6, 4, dtype=torch.float64)

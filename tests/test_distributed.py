@@ -1,4 +1,4 @@
-"""Several processes train as one does on the joined batch."""
+"""Several processes train like one process on the joined batch."""
 
 import gc
 
@@ -18,7 +18,7 @@ from pml_symm import (
 )
 
 STEPS = 4
-# Pairs of one class lie on one process, and on different ones, both of two and of three.
+# With world size 2 and 3, some positive pairs are on one rank, others on two ranks.
 LABELS = torch.tensor([0, 1, 2, 0, 1, 3, 2, 3, 4, 4, 5, 5])
 
 
@@ -34,7 +34,7 @@ def no_miner():
     return None
 
 
-# Loss, miner, and whether PML's loss of that kind takes a reference batch, as
+# Loss, miner, and whether PML's loss of that kind takes a reference batch, which
 # efficient=True needs.
 CASES = {
     "n-pairs": (SymmNPairsLoss, no_miner, False),
@@ -97,13 +97,13 @@ def train_as_one_of_many(rank, world_size, folder):
         parameters = train(DistributedDataParallel(make_model()), own_part)
         found[case, efficient] = parameters
     torch.save(found, f"{folder}/rank{rank}.pt")
-    gc.collect()  # models that are still there may abort the process at its end
+    gc.collect()  # models that still exist may abort the process at its end
     torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module", params=[2, 3])
 def of_processes(request, tmp_path_factory):
-    """How many processes, and run -> the parameters that each of them ends with."""
+    """The world size, and run -> the final parameters of each rank."""
     folder = tmp_path_factory.mktemp("processes")
     torch.multiprocessing.spawn(
         train_as_one_of_many, (request.param, str(folder)), request.param
@@ -121,8 +121,8 @@ def train_alone(case, efficient, world_size):
         if not efficient:
             mined = None if miner is None else miner(embeddings, LABELS)
             return loss(embeddings, LABELS, mined)
-        # What efficient=True means: each process's own points against all, and
-        # gradients through its own alone.
+        # efficient=True compares each rank's own points with all points, with gradients
+        # only through its own points.
         total = 0
         parts = range(world_size)
         for part in parts:

@@ -1,4 +1,4 @@
-"""The documentation's examples run, and its figures are those of the committed runs."""
+"""The documentation's examples run, and its tables are those of the committed runs."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
 
 
 def code_blocks(page):
-    """The Python blocks of a page, what it includes in their place."""
+    """The Python blocks of a page, with included files inserted."""
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)
     return [
         re.sub(r'--8<-- "(.*)"', lambda m: (ROOT / "docs" / m[1]).read_text(), block)
@@ -31,7 +31,7 @@ def code_blocks(page):
 )
 def test_the_blocks_of_a_page_run_from_top_to_bottom(page):
     names = {"__name__": page.stem}
-    if page.stem == "mathematics":  # which has one line on a batch that it describes
+    if page.stem == "mathematics":  # its code uses these names without defining them
         names |= {
             "embeddings": torch.randn(8, 4),
             "labels": torch.arange(8) // 2,
@@ -61,7 +61,7 @@ def test_an_example_is_short_and_trains(path):
 
 def test_every_page_is_in_the_site():
     configuration = yaml.safe_load(
-        # Material's own tags say nothing about the pages.
+        # Remove Material's tags, which safe_load does not know.
         re.sub(r"!!python/\S+", "", (ROOT / "mkdocs.yml").read_text())
     )
     text = yaml.safe_dump(configuration["nav"])
@@ -70,7 +70,7 @@ def test_every_page_is_in_the_site():
 
 
 def tables(page):
-    """The path of each table's file, and what the page shows."""
+    """The path of each table's file, and the table in the page."""
     return re.findall(
         r"<!-- table: (\S+) -->\n(.*?)<!-- end of table -->", page.read_text(), re.S
     )

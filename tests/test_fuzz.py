@@ -1,4 +1,4 @@
-"""Whatever is given ends in a finite loss, a documented error, or PML's own behaviour."""
+"""Every input gives a finite loss, a documented error, or PML's own behaviour."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ DISTANCES = {
     "cosine": CosineSimilarity,
     "dot product": lambda: DotProductSimilarity(normalize_embeddings=False),
 }
-# Name -> the Symm loss and PML's own, of a distance; and whether hardness is an argument.
+# Name -> the Symm loss, and PML's own.
 PAIRS = {
     "n-pairs": (SymmNPairsLoss, losses.NPairsLoss),
     "triplet": (SymmTripletMarginLoss, losses.TripletMarginLoss),
@@ -56,7 +56,7 @@ LABELS = {
 
 @st.composite
 def batches(draw):
-    """Embeddings and labels of every kind, and how to tell what they are."""
+    """Embeddings and labels of every kind."""
     random = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     n, size = draw(st.integers(0, 12)), draw(st.integers(1, 9))
     dtype = draw(
@@ -97,7 +97,7 @@ def batches(draw):
 
 @st.composite
 def loss_functions(draw):
-    """A Symm loss, PML's own, and a name for both."""
+    """A Symm loss, and PML's own."""
     hardness = draw(st.sampled_from(["hardest", "hardest", "semihard", 2, 5]))
     synthesizer = SymmSynthesizer(
         draw(st.sampled_from([2.0, 2.0, 1.5, 2.5])),
@@ -118,7 +118,7 @@ def loss_functions(draw):
     symm, make = PAIRS[name]
     ours = symm(hardness=hardness, synthesizer=synthesizer, distance=distance())
     if name == "angular":
-        return ours, make()  # which takes no other distance
+        return ours, make()  # PML's takes only its default distance
     return ours, make(distance=distance())
 
 
@@ -127,7 +127,7 @@ def is_finite(x):
 
 
 def value_and_gradient(loss, embeddings, labels):
-    """The loss, and the gradient if there can be one."""
+    """The loss, and the gradient if embeddings require one."""
     points = embeddings.detach().requires_grad_(embeddings.requires_grad)
     value = loss(points, labels)
     if points.requires_grad:
@@ -147,7 +147,7 @@ def check_is_missing(error):
 
 
 def survives(loss, embeddings, labels):
-    """Whether a loss has a finite value and gradient, and not by dropping what is not."""
+    """Whether value, gradient and all distances are finite: no term was dropped."""
     try:
         found = value_and_gradient(loss, embeddings, labels)
         distances = loss.distance(embeddings.detach())
@@ -158,23 +158,23 @@ def survives(loss, embeddings, labels):
 
 
 def may_overflow(loss, embeddings):
-    """Where PML's own loss says nothing of ours: at the ends of the floating range."""
+    """Whether ours may overflow where PML's does not: at the ends of the floating range."""
     synthesizer = getattr(loss, "miner", loss).synthesizer
     is_mirrored = synthesizer.alpha == 2 and synthesizer.beta == 1
     if embeddings.dtype == torch.float16:
-        # The gradient of normalizing a point shorter than any that PML sees.
+        # Ours may normalize points shorter than PML's, with larger gradients.
         return not is_mirrored
     squared_norms = embeddings.detach().double().square().sum(1)
     largest = torch.finfo(torch.promote_types(embeddings.dtype, torch.float32)).max
     if isinstance(loss, SymmAngularLoss) and not loss.distance.normalize_embeddings:
-        # PML's takes no such distance.
+        # PML's does not take this distance.
         return bool(squared_norms.max() > largest / 1000)
     if isinstance(loss, SymmLiftedStructureLoss):
-        squared_norms = squared_norms**2  # as its terms are squared
+        squared_norms = squared_norms**2  # its terms are squared
     if squared_norms.max() < largest / 16:
         return False
-    # Dot products are summed, and where a length overflows PML takes the point for zero.
-    # Euclidean distances of mirror images overflow no sooner than PML's.
+    # Sums of dot products may overflow, and PML treats a point whose length overflows as
+    # zero. Euclidean distances of mirror images overflow no earlier than PML's.
     sums = loss.distance.is_inverted
     return sums or not is_mirrored or bool((squared_norms > largest).any())
 
@@ -191,12 +191,12 @@ def check_loss(pair, batch):
         return
     assert torch.equal(before.nan_to_num(), embeddings.detach().nan_to_num())
     if not is_finite(embeddings):
-        # A zero loss without anything to compare is PML's own behaviour.
+        # PML also returns a zero loss if there is nothing to compare.
         assert not is_finite(value) or value == 0
         return
     if not isinstance(ours, SymmLoss) and not are_finite(value, gradient):
-        # Which computes in at least single precision: is it the gradient alone that
-        # half precision cannot hold?
+        # Our losses compute in at least single precision: check that only the gradient
+        # does not fit into half precision.
         dtype = torch.promote_types(embeddings.dtype, torch.float32)
         points = embeddings.detach().to(dtype)
         embeddings = points.requires_grad_(embeddings.requires_grad)

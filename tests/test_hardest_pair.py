@@ -1,4 +1,4 @@
-"""The search against a table of all candidates, of points that are made."""
+"""The search against a table of all candidates, from materialized points."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from pml_symm.hardest_pair import hardest_pair, twin
 from pml_symm.point_weights import class_points, sums_of_two
 
 DOUBLE = torch.float64
-# Of _CANDIDATES, _MEMBERS, and _MOST_CANDIDATES.
+# Values of _CANDIDATES["cpu"], _MEMBERS["cpu"], and _MOST_CANDIDATES.
 SIZES = {
     "one tile": (1 << 18, 128, 1 << 24),
     "tiles of a few classes": (1, 8, 1 << 24),
@@ -33,7 +33,7 @@ def random(*shape):
 
 
 def all_scores(rows, columns, ceiling=None):
-    """Shape (R, K, L, C)."""
+    """The scores of all pairs of points, shape (R, K, L, C)."""
     scores = torch.einsum(
         "ukd,vld->uklv", rows.weights @ rows.members, columns.weights @ columns.members
     )
@@ -47,7 +47,7 @@ def all_scores(rows, columns, ceiling=None):
 
 
 def check(rows, columns, inputs, rank=1, ceiling=None, search=hardest_pair):
-    """Score, selected points, and gradients; of other classes if rows are columns."""
+    """Check score, selected points, and gradients; not the diagonal if rows is columns."""
     found = search(rows, columns, rank, ceiling)
     scores = all_scores(rows, columns, ceiling)
     flat = scores.flatten(1, 2)
@@ -59,7 +59,7 @@ def check(rows, columns, inputs, rank=1, ceiling=None, search=hardest_pair):
     u, v = torch.where(defined & (expected != -torch.inf))
     k, l = found.selected[:, u, v].long()  # noqa: E741
     torch.testing.assert_close(scores[u, k, l, v], expected[u, v])
-    # On an undefined diagonal a gradient is dropped.
+    # The gradient of an undefined diagonal is dropped.
     weights = torch.randn_like(expected)
     nothing = expected == -torch.inf
     terms = (
@@ -72,10 +72,10 @@ def check(rows, columns, inputs, rank=1, ceiling=None, search=hardest_pair):
 
 
 def some_ceiling(rows, columns):
-    """Of each row class between its middle scores, but of the first one below all."""
+    """A ceiling between the middle scores of each row class; for the first, below all."""
     scores = all_scores(rows, columns).detach().flatten(1).sort(dim=1).values
     middle = scores.shape[1] // 2
-    # Of sums with themselves many scores are equal, but for rounding.
+    # Sums of the same points have scores that differ only by rounding: stay clear of them.
     ceiling = scores[:, middle - 1 : middle + 1].mean(dim=1) + 1e-3
     ceiling[0] = scores[0, 0] - 1
     return ceiling
@@ -195,11 +195,11 @@ def test_twin(way, rank):
 
 
 def twin_as_hardest_pair(rows, columns, rank, ceiling):
-    """The twin, which has to select the same; without gradients that the other drops."""
+    """The twin; check that it selects the same, and drop the same gradients."""
     found, expected = (f(rows, columns, rank, ceiling) for f in (twin, hardest_pair))
     clear = expected.score != -torch.inf
     if rows.members is columns.members:
-        clear.fill_diagonal_(False)  # where two points compete in either order
+        clear.fill_diagonal_(False)  # there a pair occurs in both orders
     assert torch.equal(found.selected[:, clear], expected.selected[:, clear].long())
     if rows is columns and ceiling is None:
         return found._replace(score=found.score.masked_fill(~clear, 0))
@@ -213,7 +213,7 @@ def test_more_candidates_than_a_byte(m, dtype):
     check(points, points, members)
     selected = hardest_pair(points, points).selected
     assert selected.dtype == dtype
-    # Of so many points some are beyond what the next smaller number could be.
+    # Some selected numbers are larger than a smaller dtype could count.
     assert selected.max() >= (15 if m == 5 else 256)
 
 
@@ -223,14 +223,14 @@ def test_equal_candidates_send_the_gradient_of_one():
     points = class_points(members, 2.0, 1.0, "all")
     found = hardest_pair(points, points)
     found.score[0, 1].backward()
-    # Of <x, y> with x of class 0 and y of class 1: each gets the other, once.
+    # The gradient of <x, y> is y for x and x for y, and only one pair gets it.
     torch.testing.assert_close(members.grad.sum(1)[:2], torch.ones(2, 3, dtype=DOUBLE))
     assert members.grad.sum(1)[2:].abs().max() == 0
 
 
 @pytest.mark.usefixtures("_tiles")
 def test_both_ends_of_a_pair_have_one_winner():
-    # Two pairs of points are equal, and which comes first depends on the rows.
+    # Two pairs have equal scores, and their order depends on which class is the row.
     members = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]])
     points = class_points(members.repeat(2, 1, 1), 2.0, 1.0, "none")
     k, l = hardest_pair(points, points).selected  # noqa: E741
@@ -254,7 +254,7 @@ def test_zero_and_equal_vectors_have_finite_gradients(normalized, with_bias):
 
 
 def score_of(way):
-    """A function of members, shape (C, m, D), to scores of classes."""
+    """A function from members, shape (C, m, D), to scores of classes."""
 
     def symmetric(members):
         points = class_points(members, 1.5, 0.8, "all", with_bias=way == "distances")

@@ -41,7 +41,7 @@ def test_losses(make, dtype):
         expected = loss_func(embeddings, LABELS, None, reference, LABELS.flip(0))
         found = loss_func(embeddings, labels, None, reference, LABELS.flip(0).to(dtype))
         assert found == expected
-        # The batch as its own reference, as PML's memory passes it.
+        # The batch as its own reference, as in PML's CrossBatchMemory.
         expected = loss_func(embeddings, LABELS, None, embeddings, LABELS)
         assert loss_func(embeddings, labels, None, embeddings, labels) == expected
 
@@ -71,7 +71,7 @@ def test_boolean_labels_are_two_classes():
 
 @pytest.mark.parametrize("make", ANYTHING)
 def test_large_labels_stay_apart(make):
-    """Beyond 2^24 float32 would merge neighbours."""
+    """Above 2^24 float32 would merge neighbouring labels."""
     embeddings = torch.randn(8, 6)
     near = LABELS + (1 << 40)
     found, expected = make()(embeddings, near), make()(embeddings, LABELS)

@@ -1,11 +1,11 @@
-"""Many samples of a class: memory stays bounded, and nothing stays behind."""
+"""Many samples of a class: peak memory stays bounded, and all memory is freed."""
 
 import subprocess
 import sys
 
 import pytest
 
-# Of its peak memory above what was there before, in MiB.
+# Prints the peak memory above that before, in MiB.
 SCRIPT = """
 import resource, sys
 import torch

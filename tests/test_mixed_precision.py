@@ -50,7 +50,7 @@ def errors(make, dtype, autocast=None):
 def test_the_four_losses_are_exact_to_single_precision(make, dtype):
     value, gradient = errors(make, dtype)
     assert value < 1e-6
-    # The gradient is rounded once, to the points' own precision.
+    # The gradient is rounded once, to the dtype of the embeddings.
     assert gradient < max(1e-6, torch.finfo(dtype).eps / 2)
 
 
@@ -101,7 +101,7 @@ def test_training_with_a_gradient_scaler(make, dtype):
         scaler.scale(value).backward()
         scaler.step(optimizer)
         scaler.update()
-        # A step that is not finite is left out, and the scale is halved.
+        # GradScaler skips a step that is not finite, and halves the scale.
         assert torch.equal(before, model.weight) == broken
         assert scaler.get_scale() == (512 if step >= 10 else 1024)
         if not broken:

@@ -65,7 +65,7 @@ def test_symm_npair_argmax(case):
     best, second = candidates.topk(2, dim=-1).values.unbind(-1)
     clear = (best - second).abs() > 1e-5 * best.abs()
     expected = torch.from_numpy(GOLDEN[f"{case.name}/symm_npair/argmax"]).long()
-    assert clear.float().mean() > 0.7  # the test must not come down to the ties
+    assert clear.float().mean() > 0.7  # most entries have no tie
     assert torch.equal(candidates.argmax(-1)[clear], expected[clear])
 
 
@@ -80,9 +80,9 @@ def test_symm_angular(case):
 
 
 def test_angular_without_synthesis_is_the_form_of_pml(case):
-    """The released angular loss is PML's, un-normalized, with positives as negatives."""
+    """The released angular loss is PML's without normalization; positives are negatives."""
     loss = AngularLoss(alpha=case.degree)
-    # PML's loss normalizes the pair whatever the distance's normalize_embeddings says.
+    # PML's loss normalizes the pair even with normalize_embeddings=False.
     loss.distance.normalize = lambda x: x
     value = loss(
         case.anchor, case.classes, ref_emb=case.positive, ref_labels=case.classes.clone()

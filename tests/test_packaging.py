@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and that it works where the repository is not."""
+"""The wheel: its contents, and that it works outside the repository."""
 
 import re
 import shutil
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    # A copy: setuptools builds in the tree, where other tests may be building too.
+    # Build in a copy: setuptools writes to the tree, and other tests may build too.
     tree = shutil.copytree(
         ROOT,
         tmp_path_factory.mktemp("wheel") / "tree",

@@ -1,4 +1,4 @@
-"""Other versions of PML end in one clear error, before anything is imported of them."""
+"""Other versions of PML raise one clear error, before any of their modules is imported."""
 
 import subprocess
 import sys

@@ -18,7 +18,7 @@ def random(*shape):
 
 
 def made(members, alpha, beta, pairing):
-    """Shape (C, K, D): the members, then each about the next, then the one after it."""
+    """Shape (C, K, D): the members, then each mirrored about the next, and so on."""
     m = members.shape[1]
     steps = {"all": range(1, m), "ring": range(1, min(m, 2)), "none": ()}[pairing]
     synthetic = [
@@ -99,9 +99,9 @@ def test_bias_turns_products_into_distances(m, pairing, alpha):
 @pytest.mark.parametrize("alpha", [1.5, 2.0])
 def test_bias_of_normalized_points(alpha):
     members = normalize(torch.randn(3, 2, 4, dtype=DOUBLE), dim=2)
-    # Of points of length one it is zero, and left away ...
+    # For points of length one the bias is zero, and None ...
     assert class_points(members, alpha, 1.0, "all", True, True).bias is None
-    # ... but a zero vector is nearer: half the squared distance to it is a half.
+    # ... but half the squared distance from a zero vector to such a point is 0.5.
     members[0, 0] = 0
     points = class_points(members, alpha, 1.0, "all", True, True)
     squared = (points.weights @ members).square().sum(2)

@@ -1,4 +1,4 @@
-"""Batches that are promised to be balanced: no look at the device, and compiled."""
+"""Batches that are promised to be balanced: no wait for the device, and compilation."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ LOSSES = [
     pml_symm.SymmLiftedStructureLoss,
     pml_symm.SymmAngularLoss,
 ]
-# What makes the host wait for a GPU, because a shape or a number depends on it.
+# Operators that make the host wait for a GPU, because a shape or a number depends on it.
 WAITS = {
     "aten::_local_scalar_dense",
     "aten::nonzero",
@@ -29,10 +29,10 @@ WAITS = {
 }
 
 
-# Versions from 2.3 to 2.10 were tried: the compiler does not take named tuples' properties.
+# In versions 2.3 to 2.10, the compiler does not support properties of named tuples.
 compiles = pytest.mark.skipif(
     tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13),
-    reason="the oldest compiler that was tried and compiles the losses is torch 2.13's",
+    reason="torch 2.13 is the oldest tried version that compiles the losses",
 )
 
 
@@ -69,7 +69,7 @@ def test_same_loss(make, m):
 def test_the_loss_never_waits(make, monkeypatch):
     embeddings, labels = batch(2)
     loss_func = make(samples_per_class=2)
-    # On CPU the promise and the lengths are looked at, which costs nothing there.
+    # On a CPU the promise and the lengths are checked, because that needs no wait.
     monkeypatch.setattr(loss_func, "_promise_kept", lambda labels: None)
     monkeypatch.setattr(point_weights, "_all_of_length_one", lambda squared: False)
     value_and_gradient(loss_func, embeddings, labels)  # makes the tables

@@ -1,4 +1,4 @@
-"""What the losses select, against the points and the distances themselves."""
+"""The points that the losses select, checked with the points and the distances."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ DOUBLE = torch.float64
 
 
 class Materialized(SymmSynthesizer):
-    """Makes the same points; but of a subclass the losses cannot know that."""
+    """Makes the same points, but the losses do not know what a subclass makes."""
 
 
 LOSSES = [
@@ -72,7 +72,7 @@ def test_supports():
 @pytest.mark.parametrize("hardness", [1, 3])
 @pytest.mark.parametrize("pairing", ["all", "ring", "none"])
 def test_select(labels, distance, pairing, hardness):
-    """The value is the distance's, of the points that are named."""
+    """The value is the distance of the two selected points."""
     embeddings = random(len(labels), 6)
     synthesizer = SymmSynthesizer(alpha=1.5, beta=0.8, pairing=pairing)
     groups = class_groups(labels)
@@ -216,7 +216,7 @@ def test_near_points_keep_a_finite_gradient(make):
 
 @pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
 def test_error_of_squared_distances(dtype):
-    """Not normalized: a few epsilon of the squared norms, however near the points are."""
+    """Not normalized: a few epsilon of the squared norms, for near and far points."""
     first = torch.randn(1, 64, dtype=DOUBLE) * 100
     step = torch.randn(40, 64, dtype=DOUBLE)
     size = torch.logspace(-8, 0, 40, dtype=DOUBLE).view(-1, 1)
@@ -237,7 +237,7 @@ def test_error_of_squared_distances(dtype):
 
 @pytest.mark.parametrize("power", [-1, -0.5, 0.5, 3])
 def test_every_power_of_a_distance(labels, power):
-    """With a negative one, the largest distance has the smallest value."""
+    """With a negative power, the largest distance has the smallest value."""
     embeddings = random(len(labels), 6)
     distance = LpDistance(normalize_embeddings=False, power=power)
     fast = pml_symm.SymmTripletMarginLoss(distance=distance)

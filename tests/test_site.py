@@ -1,4 +1,4 @@
-"""The documentation's site builds, and every formula in it is MathML: run by make docs."""
+"""The documentation's site builds, and all its formulas are MathML; run by make docs."""
 
 import re
 import subprocess
@@ -28,7 +28,7 @@ def site(tmp_path_factory):
 
 
 def formulas(page):
-    """The formulas of a page, leaving out what stands in code."""
+    """The formulas of a page, except in code."""
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
     return re.findall(r"\$\$.+?\$\$|\$[^$]+\$", re.sub(r"`[^`]*`", "", text), re.S)
 

@@ -1,4 +1,4 @@
-"""What the four losses share: PML's arguments, reducers and distances; dtypes; labels."""
+"""Tests of all four losses: PML's arguments, reducers and distances; dtypes; labels."""
 
 import math
 
@@ -80,7 +80,7 @@ class TestIsAPmlLoss:
         "symm_loss", [SymmNPairsLoss, SymmLiftedStructureLoss, SymmAngularLoss]
     )
     def test_per_anchor_reducer(self, symm_loss):
-        # With two members a class every anchor has one pair: nothing to average away.
+        # With two members of each class, every anchor has exactly one pair.
         x, labels = batch()
         loss = symm_loss(reducer=reducers.PerAnchorReducer())(x, labels)
         assert_close(loss, symm_loss(reducer=reducers.MeanReducer())(x, labels))
@@ -345,7 +345,7 @@ class TestSyntheticRatio:
         assert not hasattr(loss, "synthetic_ratio")
 
     def test_no_synthesis_in_large_classes(self):
-        # 256 originals, and nothing else: more than a byte counts.
+        # 256 originals and no synthetic points: more than uint8 can count.
         loss = SymmTripletMarginLoss(
             synthesizer=SymmSynthesizer(pairing="none"), collect_stats=True
         )
@@ -362,8 +362,8 @@ class TestSyntheticRatio:
         ],
     )
     def test_all_or_none(self, make):
-        # Classes a quarter turn and more apart; the members of the first two lie so
-        # that the mirror images, and only they, come between the classes.
+        # A mirror image of each class lies between the classes, nearer to the other class
+        # than the originals.
         angles = torch.tensor([0.0, 0.5, 2.0, 1.5])
         facing = torch.stack([angles.cos(), angles.sin()], dim=1)
         labels = torch.tensor([0, 0, 1, 1])

@@ -50,7 +50,7 @@ def test_pool_indices_in_the_documented_three_lines():
 
 
 class TestPoolIndicesWithoutThePool:
-    """Nothing of this package runs where they are used: docs/miner.md has the error."""
+    """PML raises the error, without this package's code: docs/miner.md explains it."""
 
     @pytest.mark.parametrize("hardness", ["hardest", "semihard"])
     def test_pml_ends_in_the_documented_error(self, hardness):
@@ -93,7 +93,7 @@ def test_permuting_the_batch_permutes_the_indices(order, hardness):
 
 
 def test_far_axis_wins_over_near_original():
-    """A synthetic winner is reported as its axis, though its source may be nearer."""
+    """A selected synthetic point is returned as its axis, even if its source is nearer."""
     angles = torch.deg2rad(torch.tensor([0.0, 180.0, 80.0, 120.0]))
     embeddings = torch.stack([angles.cos(), angles.sin()], dim=1)
     # Mirroring 120 about 80 gives 40, the point nearest to 0: its axis is row 2.
@@ -142,7 +142,7 @@ def test_distributed_miner_wrapper():
 def test_half_precision_and_autocast(dtype):
     embeddings, labels = batch(classes=8, size=16)
     rounded = embeddings.to(dtype)
-    # The pool is rounded to the batch's dtype, as the loss will see it.
+    # The pool is rounded to the batch's dtype: the loss gets it like that.
     pool = SymmSynthesizer()(rounded, labels).embeddings.float()
     expected = distances.LpDistance()(rounded.float(), pool).min(dim=1).values
     assert torch.isfinite(expected).all()

@@ -24,7 +24,7 @@ CLASSES, MEMBERS, SIZE = 8, 10, 16
 
 
 class Points(Dataset):
-    """Classes that differ in four directions, among twelve that are noise."""
+    """Classes that differ in four dimensions; twelve more dimensions are noise."""
 
     def __init__(self):
         generator = torch.Generator().manual_seed(0)
@@ -98,7 +98,7 @@ def train(loss, mining_funcs=None, hooks=None, folder=None, epochs=3):
         (losses.MultiSimilarityLoss(), {"tuple_miner": SymmMiner()}),
         (losses.TripletMarginLoss(), {"tuple_miner": SymmMiner(hardness="semihard")}),
         (SymmLoss(losses.MultiSimilarityLoss()), None),
-        # A miner that is not Symm's own selects the positive pairs.
+        # Another miner selects the positive pairs.
         (
             SymmLoss(losses.ContrastiveLoss()),
             {"tuple_miner": miners.MultiSimilarityMiner()},
@@ -120,7 +120,7 @@ def test_a_distributed_miner_is_recorded_from_inside_its_wrapper(miner, tmp_path
     wrapper = DistributedMinerWrapper(miner(collect_stats=True))
     wrapper(torch.randn(8, 4), torch.arange(4).repeat(2))
     record_keeper, *_ = logging_presets.get_record_keeper(str(tmp_path))
-    # As HookContainer does, and as the FAQ says.
+    # As HookContainer does; the FAQ explains it.
     record_keeper.update_records({"tuple_miner": wrapper}, 1)
     assert not record_keeper.record_writer.records
     record_keeper.update_records({"tuple_miner": wrapper.miner}, 1)

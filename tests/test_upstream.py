@@ -1,4 +1,4 @@
-"""python -m upstream, on a checkout made of the installed PML."""
+"""python -m upstream, on a checkout that is built from the installed PML."""
 
 import re
 import shutil
@@ -14,7 +14,7 @@ from upstream.generate import TESTS, generate
 
 pytestmark = pytest.mark.skipif(
     Version(pytorch_metric_learning.__version__) < Version("2.8"),
-    reason="PML's next version is what it is written for",
+    reason="it is written for PML's next version",
 )
 
 CONTENTS = """## Library contents
@@ -89,7 +89,7 @@ def checkout_of_installed(tmp_path):
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory):
-    """A checkout, and what was written there."""
+    """A checkout, and the files that were written there."""
     checkout = checkout_of_installed(tmp_path_factory.mktemp("checkout"))
     return checkout, generate(checkout)
 

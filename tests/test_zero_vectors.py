@@ -1,4 +1,4 @@
-"""Zero vectors lie where the distance says that the made points lie."""
+"""Zero vectors give the same losses as materialized points and the distance itself."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ DISTANCES = [
 
 
 class Materialized(SymmSynthesizer):
-    """Makes the same points; but of a subclass the losses cannot know that."""
+    """Makes the same points, but the losses do not know what a subclass makes."""
 
 
 def batch(rows):
@@ -64,7 +64,7 @@ def test_losses_are_those_of_made_points(make, distance, rows, hardness):
         )(x, labels)
         for synthesizer in (SymmSynthesizer, Materialized)
     )
-    # The root of a rounding error, where points coincide.
+    # For equal points, the distance is the square root of a rounding error.
     assert_close(found, expected, rtol=1e-6, atol=1e-7)
     found.backward()
     assert x.grad.isfinite().all()
@@ -86,8 +86,8 @@ def test_with_a_reference(rows):
 
 
 def test_a_zero_point_is_nearer_than_one_on_the_other_side():
-    # Of class 1 there are the zero point, at distance 1 of everything, and the opposite
-    # side of the circle, at distance 2.
+    # Class 1 has the zero vector, at distance 1 from all points of the circle, and the
+    # opposite side of the circle, at distance 2.
     x = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [-1.0, 0.0]])
     *_, anchors, negatives = SymmMiner()(x, torch.tensor([0, 0, 1, 1]))
     assert negatives[anchors == 0].tolist() == [2]

@@ -1,1 +1,1 @@
-"""Writes pml_symm into a checkout of pytorch-metric-learning, in its own conventions."""
+"""Writes pml_symm into a checkout of pytorch-metric-learning, following PML's style."""

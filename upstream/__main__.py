@@ -15,7 +15,7 @@ def main() -> int:
         prog="python -m upstream",
         description="Write SymmMiner, SymmSynthesizer, SymmLoss and the four losses into a "
         "checkout of pytorch-metric-learning 2.x: modules, exports, tests and "
-        "documentation. What an earlier call wrote is replaced.",
+        "documentation. This replaces the files of an earlier call.",
     )
     parser.add_argument("checkout", type=Path, help="folder of the checkout")
     parser.add_argument(

@@ -23,7 +23,7 @@ def write(
     Args:
         checkout: folder of a checkout of PML.
         classes: name -> "losses" or "miners".
-        helpers: name -> the class of utils.symm that its section ends with.
+        helpers: name -> a class of utils.symm to describe at the end of its section.
 
     Returns:
         The files that were changed.
@@ -47,7 +47,7 @@ def write(
 
 
 def section(name: str, package: str) -> str:
-    """A class's section, in the form of the others.
+    """A class's section, in the form of PML's sections.
 
     >>> print(section("SymmMiner", "miners").splitlines()[0])
     ## SymmMiner
@@ -58,7 +58,7 @@ def section(name: str, package: str) -> str:
     arguments, _, _ = rest.partition("\nRaises:\n")
     default = re.search(r"Default distance: (.*?)(?:\n\n|\. |$)", rest, re.S)
     reducer = re.search(r"Default\s+reducer: (\w+)", rest)
-    # Formulas are indented in docstrings: as code they keep their lines.
+    # Formulas are indented in docstrings: keep that, so that Markdown keeps their lines.
     text = re.sub(r"^    (.*)$", r"    \1", text, flags=re.M)
     parts = [
         f"## {name}",
@@ -81,7 +81,7 @@ def section(name: str, package: str) -> str:
 
 
 def _signature(kind: type) -> str:
-    """Own arguments in order, and whatever PML's class has as well."""
+    """The class's own arguments in order, and **kwargs for those of PML's class."""
     parameters: dict[str, inspect.Parameter] = {}
     for base in kind.__mro__:
         if not base.__module__.startswith("pml_symm") or "__init__" not in vars(base):

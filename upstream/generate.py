@@ -1,4 +1,4 @@
-"""From pml_symm's modules to those of a checkout of PML."""
+"""Writes pml_symm's modules, tests and documentation into a checkout of PML."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ PUBLIC = {
     "symm_triplet_margin_loss": ("losses", "SymmTripletMarginLoss"),
     "symm_miner": ("miners", "SymmMiner"),
 }
-"""Module -> where it goes, and the class that is exported from there."""
+"""Module -> the package it is written to, and the class that the package exports."""
 
 INTERNAL = "utils.symm"
-"""Where everything else goes; users import SymmSynthesizer from there."""
+"""The package of all other modules; users import SymmSynthesizer from it."""
 
 _NOT_TAKEN = ("__init__", "accuracy_calculator", "pml_version")
 
 _SMALL = ("symm_miner", "symm_synthesizer", "synthetic_batch")
-"""The modules of only="miner", from upstream/small where they are there."""
+"""The modules of only="miner"; from upstream/small, if that has them."""
 
 
 def generate(checkout: Path, only: str | None = None) -> list[Path]:
-    """Write modules, exports, tests and documentation, formatted as PML wants it.
+    """Write modules, exports, tests and documentation, in PML's format.
 
     Args:
         checkout: folder of a checkout of PML 2.x.
-        only: "miner" for SymmMiner and SymmSynthesizer alone, as upstream/small has
-            them; None for everything.
+        only: "miner" for only SymmMiner and SymmSynthesizer, from upstream/small; None
+            for everything.
 
     Returns:
-        The files that were written or changed, relative to it.
+        The files that were written or changed, relative to checkout.
 
     Raises:
-        ValueError: it is no checkout of PML 2.x; an unknown only; only="miner" where
-            the losses are written already.
+        ValueError: checkout is not a checkout of PML 2.x; only is unknown; only="miner",
+            but the checkout has the losses already.
         OSError: it cannot be read or written.
     """
     if only not in (None, "miner"):
@@ -111,7 +111,7 @@ def _modules(source: Path, only: str | None) -> list[Path]:
 
 
 def _translated(text: str, place: str, source: Path) -> str:
-    """A module's text with PML's relative imports and its own names in examples."""
+    """A module's text with relative imports, and with PML's module names in examples."""
     text = re.sub(r"^# mypy: .*\n", "", text)
     text = re.sub(
         r"^from (?:pml_symm)?\.(\w+) import",
@@ -141,13 +141,13 @@ def _translated(text: str, place: str, source: Path) -> str:
         rf">>> from {PACKAGE}.{INTERNAL}.\1 import",
         text,
     )
-    # The page on the mathematics stays with pml_symm.
+    # PML does not get the page on the mathematics.
     text = re.sub(r'; docs/mathematics\.md, "[^"]*"', "", text)
     return re.sub(r'docs/mathematics\.md, "[^"]*"', "Gu & Ko, AAAI 2020", text)
 
 
 def _relative(place: str, target: str) -> str:
-    """How a module in one package names another one, or a package.
+    """The relative import path from a package to a module or a package.
 
     >>> _relative("losses", "utils.symm.gram"), _relative("utils.symm", "utils.symm.gram")
     ('..utils.symm.gram', '.gram')
@@ -161,7 +161,7 @@ def _relative(place: str, target: str) -> str:
 
 
 def _import_of_one(place: str, package: str, name: str, source: Path) -> str:
-    """One of PML's classes from its own file, as PML's modules do it."""
+    """Import one of PML's classes from its own file, as PML's modules do."""
     exports = (source / package / "__init__.py").read_text(encoding="utf-8")
     found = re.search(rf"^from \.(\w+) import (?:.*\b)?{name}\b", exports, re.M)
     if found is None:
@@ -207,7 +207,7 @@ def _tests(checkout: Path, only: str | None) -> list[Path]:
 
 
 def _format(paths: list[Path], checkout: Path) -> None:
-    """As PML's format_code.sh, in the checkout: isort looks there for what is its own."""
+    """Format like PML's format_code.sh, in the checkout: isort finds own modules there."""
     names = [str(path.relative_to(checkout)) for path in paths]
     for tool in (["isort", "--profile", "black"], ["black"]):
         subprocess.run(

@@ -1,1 +1,1 @@
-"""The datasets: glyphs that need no download, and photographs."""
+"""The datasets: glyphs, photographs, folders of pictures, emoji, and texts."""

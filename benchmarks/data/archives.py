@@ -1,4 +1,4 @@
-"""Downloads and archives that leave nothing half done, and nothing where it must not be."""
+"""Downloads and archives: no partial result, and no file outside the target folder."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _DAMAGES = (
 
 
 def download_and_unpack(url: str, folder: Path) -> None:
-    """Fetch a tar or zip archive, and move what is in it into a folder.
+    """Fetch a tar or zip archive, unpack it, and move its contents into a folder.
 
-    Both happen in a temporary folder beside it, which is removed at the end.
+    It is fetched and unpacked in a temporary folder beside, which is removed at the end.
 
     Args:
         url: of the archive.
-        folder: is made if it is not there.
+        folder: created if it does not exist.
 
     Raises:
         OSError: it cannot be fetched or written.
-        ValueError: no such archive, or a member would be outside the folder.
+        ValueError: it is no such archive, or a member would be outside the folder.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _partial(folder) as temporary:
@@ -52,21 +52,21 @@ def download_and_unpack(url: str, folder: Path) -> None:
 def unpacked(archive: Path) -> Path:
     """The folder of an archive's contents in the user's cache folder, unpacked once.
 
-    Another archive of the same name, or one that was changed, gets a folder of its own. If
-    the cache cannot be written, the folder is a temporary one.
+    Another archive of the same name, or one that was changed, gets another folder. If the
+    cache cannot be written, the folder is a temporary one.
 
     Args:
         archive: a tar or zip file.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: no such archive, or a member would be outside the folder.
+        ValueError: it is no such archive, or a member would be outside the folder.
     """
     status = archive.stat()
     key = repr((archive.name, status.st_size, status.st_mtime_ns))
     name = f"{archive.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     folder = default_root() / name
-    if os.path.isdir(folder):  # which is false, too, where nothing may be read
+    if os.path.isdir(folder):  # also False without permission to read
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def unpacked(archive: Path) -> Path:
         try:
             whole.rename(folder)
         except OSError:
-            if not folder.is_dir():  # where another process was first
+            if not folder.is_dir():  # else another process was first
                 raise
     return folder
 
@@ -93,10 +93,10 @@ def unpack(archive: Path, folder: Path) -> None:
 
     Args:
         archive: the file.
-        folder: is made if it is not there.
+        folder: created if it does not exist.
 
     Raises:
-        ValueError: no such archive, a damaged one, or a member that is outside.
+        ValueError: it is no such archive, is damaged, or a member would be outside.
     """
     folder.mkdir(parents=True, exist_ok=True)
     progress = f"unpacking {archive.name}"
@@ -119,7 +119,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def _partial(folder: Path) -> tempfile.TemporaryDirectory[str]:
-    """A temporary folder beside another, to be removed."""
+    """A temporary folder beside another one."""
     return tempfile.TemporaryDirectory(prefix=f"{folder.name}.partial-", dir=folder.parent)
 
 

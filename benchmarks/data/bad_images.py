@@ -18,18 +18,18 @@ from .glyphs import default_root
 from .images import UnknownRangeError, decode
 from .pictures import state_of
 
-_SHOWN = 100  # of each kind of many
+_SHOWN = 100  # the most images to list for each reason
 
 
 def bad_images(paths: Sequence[str], labels: np.ndarray) -> dict[str, str]:
-    """Every image that is missing, cannot be read or is there twice, or is alone.
+    """Every image that is missing, unreadable, listed twice, or alone in its class.
 
-    Reading takes a while: what was found is kept in the user's cache folder, for as long
-    as names, sizes and times of the files stay the same.
+    Reading takes a while: the result is cached in the user's cache folder, for as long as
+    names, sizes and times of the files stay the same.
 
     Args:
         paths: of the images.
-        labels: shape (N,), their classes. What is left of a class must be two images.
+        labels: shape (N,), their classes. Each class must have two good images.
 
     Returns:
         path -> what is wrong with it.
@@ -47,7 +47,7 @@ def bad_images(paths: Sequence[str], labels: np.ndarray) -> dict[str, str]:
 
 
 def describe(bad: Mapping[str, str]) -> str:
-    """A line for each, by what is wrong with it; a count beyond a hundred of a kind."""
+    """A line for each image, grouped by reason; of each reason the first hundred only."""
     by_reason: dict[str, list[str]] = {}
     for path, reason in bad.items():
         by_reason.setdefault(reason, []).append(path)
@@ -67,7 +67,7 @@ def _unreadable(paths: Sequence[str]) -> dict[str, str]:
     try:
         return json.loads(cache.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        pass  # not there, or damaged: look again
+        pass  # missing or damaged: read the images
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         reasons = tqdm(
             pool.map(_what_is_wrong, paths), "reading images", len(paths), unit="image"
@@ -79,10 +79,10 @@ def _unreadable(paths: Sequence[str]) -> dict[str, str]:
 
 def _what_is_wrong(path: str) -> str | None:
     try:
-        decode(path, pixels=1)  # JPEG to an eighth of its size, yet all of it is read
+        decode(path, pixels=1)  # JPEG: to an eighth of its size, but reads the whole file
     except UnknownRangeError as error:
         return str(error)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        # Pillow's own words name the path again.
+        # Pillow's own message would repeat the path.
         return f"cannot be read as an image ({type(error).__name__})"
     return None

@@ -31,12 +31,12 @@ def glyphs(
 
     Args:
         seed: which classes go into which split.
-        max_classes: keep so many classes of each split, or None for all.
-        train_classes: keep so many classes of the training split.
+        max_classes: keep at most this many classes of each split, or None for all.
+        train_classes: keep at most this many training classes, or None for all.
         augment: move the images of the training split a little, at random.
-        reserve: keep a third of the classes out of the other splits, for pretrain.
-        fold: of FOLDS equal parts of the training and validation classes, which one
-            validates, or None for the usual splits.
+        reserve: reserve a third of the classes for pretrain, and split the rest.
+        fold: which of FOLDS equal parts of the training and validation classes is for
+            validation, or None for the usual splits.
     """
     shares = WITH_PRETRAINING if reserve else SPLITS
     both = "train+val"
@@ -77,28 +77,28 @@ def photographs(
     reserve: bool = False,
     test_classes: str | None = None,
 ) -> Splits:
-    """A dataset of pictures in files; a tenth of its training classes validates.
+    """A dataset of pictures in files; a tenth of its training classes is for validation.
 
     Args:
         name: in PHOTOGRAPHS, or "folder".
-        root: its folder; that of "folder" may be a tar or zip archive, too.
-        seed: which classes validate.
-        max_classes: keep so many classes of each split, or None for all.
-        train_classes: keep so many classes of the training split.
-        download: fetch and unpack it if root is empty or not there.
-        preparation: of the pictures to train on; its evaluation is that of the others.
+        root: its folder; for "folder" also a tar or zip archive.
+        seed: which classes are for validation.
+        max_classes: keep at most this many classes of each split, or None for all.
+        train_classes: keep at most this many training classes, or None for all.
+        download: fetch and unpack it if root is empty or does not exist.
+        preparation: for the training split; the others use its evaluation.
         skip_bad: leave out pictures that are missing, cannot be read, are named twice or
             are alone in their class, instead of raising an error.
-        fold: of FOLDS equal parts of the training classes, which one validates, or None
-            for the usual tenth.
-        reserve: keep a third of the training classes for pretrain.
-        test_classes: which class folders are to test on, as in "evaluation.*"; None for
-            the second half by name.
+        fold: which of FOLDS equal parts of the training classes is for validation, or
+            None for the usual tenth.
+        reserve: reserve a third of the training classes for pretrain.
+        test_classes: a pattern for the names of the class folders to test on, such as
+            "evaluation.*"; None for the second half by name.
 
     Raises:
-        OSError: root cannot be read, or not be downloaded.
-        ValueError: root, or what must be in it, is not there or cannot be understood, too
-            few classes, or bad pictures; the message names all of them and says what to do.
+        OSError: root cannot be read or downloaded.
+        ValueError: root or a file that must be in it is missing or invalid, there are too
+            few classes, or bad pictures; the message names all of them and what to do.
     """
     if name == "folder":
         if download:
@@ -126,7 +126,7 @@ def photographs(
     classes = split_classes(
         training.labels, testing.labels, seed, max_classes, train_classes, fold, reserve
     )
-    # All runs on a dataset share these two, whatever their split.
+    # All splits share these two.
     evaluated = Pictures(_joined(training, testing), preparation.evaluation)
     trained = Pictures(training, preparation) if preparation.is_random else evaluated
     return Splits(

@@ -36,27 +36,27 @@ SETS = {
 SIZE = 96
 MIN_DRAWINGS = 5
 DIGEST = "a647d75d1db039eee841e267538c34d65a56910866ac3cf885a839321bc23709"
-"""What digest() makes of the dataset that the documentation's tables are of."""
+"""digest() of the dataset that the documentation's tables were measured on."""
 
-# Skin tones differ in colour alone, keycaps in a digit, and flags are not a set's own.
+# Skin tones differ only in colour, keycaps in a digit, and all sets share their flags.
 _LEFT_OUT = re.compile(r"-skin-tone|^keycap-|^flag-")
 _RECORD, _LICENCES = "digest.txt", "LICENCES.md"
 
 Icons = Mapping[str, Any]
-"""The icons.json of a set's package: icons by name, and what they have in common."""
+"""The icons.json of a set's package: icons by name, and their common values."""
 
 
 def emoji(out: Path) -> str:
-    """Fetch the sets and draw them, unless that is done; returns what to show.
+    """Fetch the sets and draw them, unless that was done; returns the text to print.
 
     Args:
-        out: of the class folders, a PNG file for each set in them, beside LICENCES.md and
-            the digest. It is there when all of it is.
+        out: folder for the class folders, each with a PNG file for each set, and for
+            LICENCES.md and the digest. It appears only when all is written.
 
     Raises:
-        ValueError: out has something else in it, or is no longer as it was drawn.
-        OSError: npm is not there or cannot fetch a set, or out cannot be written.
-        ImportError: resvg-py is not there.
+        ValueError: out has other files in it, or has changed since it was drawn.
+        OSError: npm is missing or cannot fetch a set, or out cannot be written.
+        ImportError: resvg-py is missing.
     """
     if (out / _RECORD).is_file():
         _check(out)
@@ -82,8 +82,8 @@ def emoji(out: Path) -> str:
 def classes(sets: Mapping[str, Icons]) -> dict[str, list[str]]:
     """Which sets have which emoji, of those in at least five sets.
 
-    A class is a name, which all sets write alike but for a few older ones. Names that a set
-    has given up (hidden) or has twice (aliases) are not counted.
+    A class is a name, which is the same in all sets except for a few older names. Names
+    that a set has withdrawn (hidden) or duplicates (aliases) do not count.
 
     Args:
         sets: name of a set -> its icons.
@@ -112,13 +112,13 @@ def classes(sets: Mapping[str, Icons]) -> dict[str, list[str]]:
 
 
 def svg(icons: Icons, name: str) -> str:
-    """An icon as an SVG document of 96 x 96 pixels; what is not square is centred.
+    """An icon as an SVG document of 96 x 96 pixels; one that is not square is centred.
 
     Args:
         icons: of a set.
         name: of the icon.
     """
-    # What an icon does not say itself, its set says, or Iconify's defaults.
+    # An icon's own values, else its set's, else Iconify's defaults.
     box = {"left": 0, "top": 0, "width": 16, "height": 16, **icons, **icons["icons"][name]}
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" '
@@ -204,7 +204,7 @@ def _fetch(npm: str, name: str, folder: Path) -> Path:
         text=True,
     )
     if done.returncode:
-        # What comes after the reason is the way through npm's own code.
+        # After the reason npm prints its own stack trace.
         reason = "\n".join(done.stderr.splitlines()[:4])
         raise OSError(f"npm cannot fetch {package}:\n{reason}")
     (archive,) = folder.glob("*.tgz")
@@ -225,7 +225,7 @@ def _draw_all(packages: Mapping[str, Path], folder: Path, resvg: ModuleType) -> 
 
 
 def _draw(document: str, resvg: ModuleType) -> Image.Image:
-    # No icon has text; to look for fonts would take longer than to draw.
+    # No icon has text, and looking for fonts takes longer than drawing.
     png = resvg.svg_to_bytes(svg_string=document, skip_system_fonts=True)
     drawing = Image.open(io.BytesIO(png)).convert("RGBA")
     white = Image.new("RGBA", drawing.size, "white")

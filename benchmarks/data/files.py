@@ -16,13 +16,13 @@ LOGGER = logging.getLogger(__name__)
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes its name when all of it is on the disk.
+    """A file to write to, which gets its name when it is completely on the disk.
 
-    Neither a full disk nor a second process that writes the same can leave half a file
-    under the name.
+    Neither a full disk nor a second process that writes the same file can leave half a
+    file under that name.
 
     Args:
-        path: of the file, which is replaced; its folder is made if it is not there.
+        path: of the file, which is replaced; its folder is created if it does not exist.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
@@ -31,7 +31,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # Temporary files are for their owner alone; this one is like any other.
+        # Only their owner may read temporary files; give this one the usual permissions.
         os.umask(mask := os.umask(0))
         os.chmod(temporary, 0o666 & ~mask)
         os.replace(temporary, path)
@@ -41,11 +41,11 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def keep_in_cache(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file whole, or warn, once for a folder, that it cannot be kept there.
+    """Write a complete file, or warn, once for a folder, that it cannot be kept there.
 
     Args:
         path: of the file.
-        write: is given the open file.
+        write: called with the open file.
     """
     try:
         with written_whole(path) as file:
@@ -56,16 +56,16 @@ def keep_in_cache(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 @lru_cache
 def warn_of_cache(folder: Path, reason: str | None) -> None:
-    """Say, once, that nothing can be kept in a folder."""
+    """Warn once that nothing can be kept in a folder."""
     LOGGER.warning(
-        "nothing can be kept in the cache folder %s, and what belongs there is made again "
-        "each time (%s); XDG_CACHE_HOME may name another",
+        "the cache folder %s cannot be written (%s), so its contents are made again each "
+        "time; set XDG_CACHE_HOME to use another folder",
         folder,
         reason,
     )
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a kill left of files that written_whole was writing to a folder."""
+    """Remove temporary files of written_whole that a killed process left in a folder."""
     for path in folder.glob(f"{tempfile.gettempprefix()}*"):
         path.unlink()

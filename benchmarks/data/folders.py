@@ -16,19 +16,18 @@ ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 def find(root: Path, test_classes: str | None = None) -> tuple[Files, Files]:
     """The picture files to train on and to test on, by class.
 
-    Classes are numbered by name. Names that begin with a dot, and __MACOSX, are no
-    classes and no pictures.
+    Classes are numbered by name. Names that begin with a dot, and __MACOSX, are ignored.
 
     Args:
-        root: the folder, or a tar or zip archive, which is unpacked in the cache. If there
-            is a single folder in it, the class folders are in that one.
-        test_classes: which class folders are to test on, as in "evaluation.*"; None for
-            the second half by name.
+        root: the folder, or a tar or zip archive, which is unpacked in the cache. If it
+            has a single folder, the class folders are in that one.
+        test_classes: a pattern for the names of the class folders to test on, such as
+            "evaluation.*"; None for the second half by name.
 
     Raises:
         OSError: root cannot be read.
-        ValueError: root is not there, is a damaged archive or has no class folders; a
-            class folder has no pictures; test_classes fits none of them, or all.
+        ValueError: root does not exist, is a damaged archive or has no class folders; a
+            class folder has no pictures; test_classes matches none of them, or all.
     """
     if not root.exists():
         raise ValueError(

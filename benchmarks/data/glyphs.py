@@ -1,7 +1,7 @@
 """Glyphs: images of Unicode characters, drawn from the fonts that matplotlib ships.
 
 A dataset for metric learning that needs no download: every character is a class, and
-its images are its drawings in up to sixteen faces. It is drawn once and cached.
+its images show it in up to sixteen fonts. They are drawn once and cached.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ FACES = (
 )
 SPLITS = {"train": 0.4, "val": 0.1, "test": 0.5}
 
-# With a third for another task first, in the manner of ImageNet weights.
+# With a third of the classes for pre-training, as ImageNet serves other datasets.
 WITH_PRETRAINING = {"pretrain": 1 / 3, **{x: 2 / 3 * y for x, y in SPLITS.items()}}
 MAX_ROTATION, MAX_SHEAR, MAX_SCALING, MAX_SHIFT = 0.15, 0.1, 0.1, 0.1
 
@@ -70,7 +70,7 @@ class Drawings(NamedTuple):
 
 
 class Glyphs(Dataset):
-    """A class-disjoint split of the glyphs, in the manner of PML's datasets.
+    """A class-disjoint split of the glyphs, with the interface of PML's datasets.
 
     Args:
         root: the folder of the cache; by default pml-symm in the user's cache folder.
@@ -80,13 +80,13 @@ class Glyphs(Dataset):
         transform: applied to an image, a float32 tensor of shape (1, 32, 32) with mean
             near 0 and standard deviation near 1.
         target_transform: applied to a label, the character's code point.
-        max_classes: keep so many of the split's classes only, chosen by seed.
+        max_classes: keep at most this many classes of the split, chosen by seed.
         shares: split -> its share of the classes, if not as above.
-        part: keep one of several equal parts of the split's classes, or all but it:
-            (which, of how many, whether to keep it).
+        part: keep one of several equal parts of the split's classes, or all the others:
+            (which part, of how many, whether to keep it or the others).
 
     Raises:
-        ValueError: an unknown split, max_classes below 1, or a part that is not there.
+        ValueError: split is unknown, max_classes is below 1, or there is no such part.
 
     Attributes:
         labels: shape (N,), int64 array, the label of each image.
@@ -106,7 +106,8 @@ class Glyphs(Dataset):
         unknown = set(split.split("+")) - set(shares)
         if unknown:
             raise ValueError(
-                f"split must be made of {', '.join(shares)}, joined by '+', got {split!r}"
+                f"split must be one or more of {', '.join(shares)}, joined by '+', "
+                f"got {split!r}"
             )
         if max_classes is not None and max_classes < 1:
             raise ValueError(f"max_classes must be at least 1, got {max_classes}")
@@ -134,7 +135,7 @@ class Glyphs(Dataset):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        # About the mean and the standard deviation of all pixels.
+        # About 0.1 and 0.3 are the mean and the standard deviation of all pixels.
         image = (self.images[index].unsqueeze(0).float() / 255 - 0.1) / 0.3
         label = int(self.labels[index])
         return (
@@ -175,17 +176,17 @@ def random_affine(image: Tensor) -> Tensor:
 
 
 def default_root() -> Path:
-    """Where the drawings are kept if nothing else is said: the user's cache folder."""
+    """Where the drawings are kept by default: pml-symm in the user's cache folder."""
     return platformdirs.user_cache_path("pml-symm")
 
 
 def load(root: Path) -> Drawings:
-    """The drawings, from the cache in root or, if it is missing or damaged, drawn."""
+    """The drawings, from the cache in root; drawn if that is missing or damaged."""
     recipe = (SIZE, FONT_SIZE, BASELINE, MIN_FACES, CATEGORIES, FACES)
     versions = (matplotlib.__version__, PIL.__version__, unicodedata.unidata_version)
     key = hashlib.sha256(repr((recipe, versions)).encode()).hexdigest()[:12]
     path = root / f"glyphs-{key}.npz"
-    if os.path.exists(path):  # which is false, too, where nothing may be read
+    if os.path.exists(path):  # also False without permission to read
         try:
             return _read(path)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -203,15 +204,15 @@ def _read(path: Path) -> Drawings:
     with np.load(path, allow_pickle=False) as file:
         drawings = Drawings(file["images"], file["labels"])
         if drawings.digest() != str(file["digest"]):
-            raise ValueError("its contents do not have the digest that it names")
+            raise ValueError("its digest does not match its contents")
     return drawings
 
 
 @cache
 def draw() -> Drawings:
-    """Draw every character of the dataset in every face that has it.
+    """Draw every character of the dataset in every font that has it.
 
-    It is remembered for as long as the process lives, which may have no folder to keep it.
+    The result is cached in memory, because there may be no folder to keep it in.
     """
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     paths = [str(folder / f"{face}.ttf") for face in FACES]
@@ -229,8 +230,8 @@ def draw() -> Drawings:
         for font, repertoire in zip(fonts, repertoires, strict=True):
             if code in repertoire:
                 image = _draw_one(chr(code), font)
-                # Characters that look like an earlier one, as Greek Alpha and Latin A,
-                # cannot be told apart and would be label noise.
+                # Drop characters that look like an earlier one, such as Greek Alpha and
+                # Latin A: they would be label noise.
                 if owner.setdefault(image.tobytes(), code) != code:
                     dropped.add(code)
                 images.append(image)

@@ -14,36 +14,36 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 Augmentation = Literal["none", "crop", "center crop", "resized crop"]
-"""What is cut out of a picture.
+"""Which part of a picture to use.
 
-none: all of it, squeezed into a square; crop: the paper's random crop, of squares that are
-255 / 227 of its size; center crop: the middle of these; resized crop: a random rectangle
-of half of the picture or more. The random ones mirror half of the pictures, too.
+none: all of it, resized to a square; crop: the paper's random crop, from a square with
+255 / 227 of its side; center crop: the middle of that square; resized crop: a random
+rectangle of at least half of the picture. The random ones also mirror half of the pictures.
 """
 
 BORDER = 255 / 227  # as in the paper, which crops 227 of 255 pixels
 MIN_AREA, MAX_RATIO = 0.5, 4 / 3  # of a resized crop
-_SIXTEEN_BITS = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # in Pillow, PNG's may be any
+_SIXTEEN_BITS = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes of 16-bit PNG
 
 
 class UnknownRangeError(ValueError):
-    """Pixels of which nothing says what is black and what is white."""
+    """Pixels without a known value for black and for white."""
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """Makes tensors for a trunk of picture files; its repr says all that they depend on.
+    """Turns picture files into a trunk's input; its repr names all that this depends on.
 
     Args:
         size: pixels of the square, both ways.
         mean: of each channel, on a scale where 1 is white.
         deviation: of each channel, on the same scale.
         channels: 3, or 1 for grey.
-        augmentation: what is cut out, by torch's global random numbers.
+        augmentation: which part of a picture to use; random with torch's global generator.
 
     Raises:
-        ValueError: a size below 1, another number of channels, as many means or
-            deviations, a deviation that is not positive, or an unknown augmentation.
+        ValueError: size is below 1, channels is not 1 or 3, mean or deviation has another
+            length, a deviation is not positive, or augmentation is unknown.
 
     >>> grey = Preparation(32, mean=(0.1,), deviation=(0.3,), channels=1)
     >>> grey.prepare(torch.zeros(1, 40, 50, dtype=torch.uint8)).shape
@@ -78,12 +78,12 @@ class Preparation:
 
     @property
     def is_random(self) -> bool:
-        """Whether a picture is another tensor each time."""
+        """Whether the same picture gives another tensor each time."""
         return self.augmentation in ("crop", "resized crop")
 
     @property
     def evaluation(self) -> Preparation:
-        """The one that is not random and shows what this one shows on average."""
+        """The preparation for evaluation: not random, and on average the same part."""
         cropped = self.augmentation in ("crop", "center crop")
         return replace(self, augmentation="center crop" if cropped else "none")
 
@@ -91,9 +91,9 @@ class Preparation:
         """Read a picture: float32, shape (channels, size, size).
 
         Raises:
-            OSError, ValueError, SyntaxError: it is not there or cannot be read.
+            OSError, ValueError, SyntaxError: it is missing or cannot be read.
         """
-        # Twice as many pixels as are needed, so that draft mode costs no sharpness.
+        # Twice as many pixels as needed, so that JPEG's draft mode costs no sharpness.
         return self.prepare(decode(path, self.channels, 2 * self._resized))
 
     def prepare(self, picture: Tensor) -> Tensor:
@@ -134,15 +134,15 @@ def decode(path: str | os.PathLike[str], channels: int = 3, pixels: int = 0) -> 
     """Read a picture: upright, on white where it is transparent.
 
     Args:
-        path: of a file that Pillow can read; of several frames it is the first.
+        path: of a file that Pillow can read; of several frames, the first is used.
         channels: 3 for red, green and blue, 1 for grey.
-        pixels: how many are enough on each side, or 0 for all; JPEG decodes fewer faster.
+        pixels: how many are enough on each side, or 0 for all; makes JPEG faster.
 
     Returns:
         uint8, shape (channels, H, W).
 
     Raises:
-        OSError, ValueError, SyntaxError: it is not there or cannot be read.
+        OSError, ValueError, SyntaxError: it is missing or cannot be read.
         UnknownRangeError: its pixels are floats or 32-bit integers.
     """
     with Image.open(path) as image:
@@ -155,7 +155,7 @@ def decode(path: str | os.PathLike[str], channels: int = 3, pixels: int = 0) -> 
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """Of eight bits a channel, without transparency."""
+    """An image with eight bits for each channel, without transparency."""
     if image.mode in _SIXTEEN_BITS:
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
@@ -184,7 +184,7 @@ def _random_rectangle(picture: Tensor) -> Tensor:
     area, ratio, down, right = torch.rand(4).tolist()
     area = (MIN_AREA + (1 - MIN_AREA) * area) * height * width
     ratio = MAX_RATIO ** (2 * ratio - 1)
-    # What would be beyond an edge is left out.
+    # Clip the rectangle to the picture.
     tall = min(height, max(1, round(math.sqrt(area / ratio))))
     wide = min(width, max(1, round(math.sqrt(area * ratio))))
     top, left = int(down * (height - tall + 1)), int(right * (width - wide + 1))

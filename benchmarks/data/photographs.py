@@ -1,4 +1,4 @@
-"""PML's datasets of photographs, their annotations checked."""
+"""PML's datasets of photographs, with checks of their annotations."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Photographs:
     """A dataset of photographs.
 
     Attributes:
-        kind: PML's class of it.
-        annotations: files that it reads, inside its root -> their rows.
-        archive: what to unpack there.
+        kind: PML's class.
+        annotations: annotation files, relative to the dataset's root -> their rows.
+        archive: what to unpack in the root.
     """
 
     kind: type[BaseDataset]
@@ -83,24 +83,24 @@ def find(name: str, root: Path, download: bool = False) -> tuple[Files, Files]:
     Args:
         name: in PHOTOGRAPHS.
         root: its folder.
-        download: fetch and unpack it if root is empty or not there; all of it is there
-            afterwards, or nothing.
+        download: fetch and unpack it if root is empty or does not exist; afterwards
+            either all of it is there, or nothing.
 
     Raises:
         OSError: it cannot be fetched or written.
-        ValueError: root or an annotation file is not there, or rows of an annotation
-            cannot be understood; the message names all of them and says what to do.
+        ValueError: root or an annotation file is missing, or rows of an annotation are
+            invalid; the message names all of them and says what to do.
     """
     dataset = PHOTOGRAPHS[name]
     if download and not (root.is_dir() and any(root.iterdir())):
-        # Not by PML, which leaves half of it behind when it is stopped.
+        # PML's own download leaves a partial dataset when it is stopped.
         download_and_unpack(dataset.kind.DOWNLOAD_URL, root)
     _check_annotations(name, dataset, root)
     try:
         splits = [dataset.kind(root=str(root), split=split) for split in ("train", "test")]
     except IndexError as error:
         raise ValueError(
-            f"annotations of {name} in {root} do not fit each other ({error}); "
+            f"annotations of {name} in {root} contradict each other ({error}); "
             f"{dataset.advice}"
         ) from error
     for split in splits:

@@ -1,4 +1,4 @@
-"""Picture files as items."""
+"""Datasets of picture files."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Files(NamedTuple):
 
 
 class Pictures(Dataset):
-    """Items that are read from picture files, with errors that name the file.
+    """A dataset of picture files, with errors that name the file.
 
     Args:
         files: paths and labels.
-        preparation: makes tensors of them.
+        preparation: turns a file into a tensor.
 
     Attributes:
         paths: of the files.
@@ -69,10 +69,10 @@ class Pictures(Dataset):
 
 
 def state_of(path: str) -> bytes:
-    """What changes when a file does: its name, its size and when it was written.
+    """A file's path, size and modification time, to detect changes.
 
     Raises:
-        OSError: it is not there.
+        OSError: it does not exist.
     """
     status = os.stat(path)
     return repr((os.path.abspath(path), status.st_size, status.st_mtime_ns)).encode()

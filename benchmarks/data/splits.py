@@ -1,4 +1,4 @@
-"""Class-disjoint splits of a dataset, and what their items are."""
+"""Class-disjoint splits of a dataset, and the interface of its items."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .glyphs import Glyphs
 
 FOLDS = 4  # as in Musgrave et al., ECCV 2020
 VALIDATION_SHARE = 0.1  # of the training classes
-PRETRAINING_SHARE = 1 / 3  # of the training classes, where some are kept for another task
+PRETRAINING_SHARE = 1 / 3  # of the training classes, where some are reserved
 
 
 class Items(Protocol):
-    """Pictures or texts as tensors, prepared in one way.
+    """A dataset of pictures or texts, all prepared in the same way.
 
     Attributes:
         labels: shape (N,), int64.
-        is_random: whether an item is another tensor each time, as augmentation makes it.
+        is_random: whether an item is another tensor each time, through augmentation.
     """
 
     labels: np.ndarray
@@ -72,7 +72,7 @@ class Splits(NamedTuple):
     Attributes:
         train, val, test: the datasets.
         skipped: what was left out -> why.
-        pretrain: for another task that comes first, if some classes are kept for one.
+        pretrain: to pre-train on, if some classes are reserved for that.
     """
 
     train: Subset | Glyphs
@@ -88,15 +88,15 @@ def of_classes(items: Items, classes: np.ndarray) -> Subset:
 
 
 def is_test_class(names: Sequence[str], pattern: str | None = None) -> np.ndarray:
-    """Which classes are to test on: shape (C,), bool.
+    """Which classes to test on: shape (C,), bool.
 
     Args:
         names: of the classes, in order.
-        pattern: of the names of those to test on, as in "evaluation.*"; None for the
-            second half of them.
+        pattern: for the names of the classes to test on, such as "evaluation.*"; None for
+            the second half of the classes.
 
     Raises:
-        ValueError: the pattern fits no class, or all.
+        ValueError: the pattern matches no class, or all.
 
     >>> is_test_class(["a", "b", "test c"], "test *")
     array([False, False,  True])
@@ -117,8 +117,8 @@ class SplitClasses(NamedTuple):
     """Which classes are in which split; no class is in two.
 
     Attributes:
-        pretrain: for another task that comes first; may be empty.
-        train, val, test: as they say. Each is an int64 array of labels.
+        pretrain: to pre-train on; may be empty.
+        train, val, test: the usual splits. Each is an int64 array of labels.
     """
 
     pretrain: np.ndarray
@@ -141,15 +141,15 @@ def split_classes(
     Args:
         training: labels of the classes to train on, or of their items.
         testing: labels of the classes to test on, or of their items.
-        seed: which of the training classes validate.
-        max_classes: keep so many classes of each split, or None for all.
-        train_classes: keep so many classes to train on, or None for all.
-        fold: of FOLDS equal parts of the training classes, which one validates, or None
-            for a tenth of them.
-        reserve: keep a third of the training classes for another task.
+        seed: which of the training classes are for validation.
+        max_classes: keep at most this many classes of each split, or None for all.
+        train_classes: keep at most this many classes to train on, or None for all.
+        fold: which of FOLDS equal parts of the training classes is for validation, or
+            None for a tenth of them.
+        reserve: reserve a third of the training classes for pretrain.
 
     Raises:
-        ValueError: too few classes: one must train, two validate and two test.
+        ValueError: too few classes: training needs one, validation and test two each.
 
     >>> split_classes(np.arange(20), np.arange(20, 40), seed=0).val
     array([ 4, 19])

@@ -1,4 +1,4 @@
-"""What a frozen stem gives for every item, computed once and kept on the disk."""
+"""The output of a frozen stem for every item, computed once and kept on the disk."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ _CHECKSUM = 4  # bytes after the array
 
 
 class StemFeatures(Dataset):
-    """Items as a frozen stem gives them, for the stages that come after it.
+    """The output of a frozen stem for every item: the input of the stages after it.
 
-    They are in one memory-mapped file in the user's cache folder, which all runs with
-    the same items and the same stem share, also at the same time. It is named by a
-    digest of both, and computed again, with a warning, if it is damaged. Numbers are in
-    half precision, where all of them fit (up to 65504): its relative error, 2^-11 at
-    most, is small beside what any augmentation changes, and it halves what is read.
+    It is in one memory-mapped file in the user's cache folder, which all runs with
+    the same items and the same stem share, also at the same time. A digest of both is its
+    name, and it is computed again, with a warning, if it is damaged. Numbers are in
+    half precision if all of them fit (up to 65504): its relative error, at most 2^-11,
+    is small compared with any augmentation, and it halves the bytes to read.
 
     Args:
         items: pictures or texts.
         stem: stages for evaluation, items of shape (B, ...) to tensors of shape (B, ...).
-        augmentations: how many versions of each item to keep, if they are random; each
-            time one of them is drawn, by torch's generator.
+        augmentations: how many versions of each item to keep, if they are random; torch's
+            generator draws one of them each time.
         root: the folder of the cache; by default pml-symm in the user's cache folder.
         device: what to compute on.
-        workers: processes that load items meanwhile.
-        before_batch: called before each batch that is computed; what it raises ends it.
+        workers: processes that load items.
+        before_batch: called before each batch is computed; may raise an error to stop.
 
     Attributes:
-        items: what it was computed from.
+        items: as given.
         labels: shape (N,), int64, of the items.
         is_random: whether an item has several versions.
         path: of the file: an array of shape (versions, N, ...), then its CRC-32.
@@ -77,10 +77,10 @@ class StemFeatures(Dataset):
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
             LOGGER.warning(
-                "%s cannot be written to, so that what the frozen stages give is not kept "
+                "%s cannot be written to, so the output of the frozen stages is not kept "
                 "for other runs: %s",
                 folder,
-                str(error),  # whose frames would keep this object
+                str(error),  # the error itself has frames that keep this object alive
             )
             # It is removed with this object.
             self._temporary = tempfile.TemporaryDirectory(prefix="pml-symm-")
@@ -92,7 +92,7 @@ class StemFeatures(Dataset):
         return np.load(self.path, mmap_mode="r")
 
     def __getstate__(self) -> dict[str, Any]:
-        """To another process goes the file's name, not what is in it."""
+        """Send the file's name to another process, not its contents."""
         own = {"_features", "_temporary"}
         return {name: x for name, x in vars(self).items() if name not in own}
 
@@ -110,14 +110,14 @@ class StemFeatures(Dataset):
 
 
 def keep_stem(splits: Splits, stem: nn.Sequential, **options: Any) -> Splits:
-    """Splits of the same rows, of what a stem gives.
+    """The same splits with a stem's output as items.
 
     Args:
         splits: of items.
         stem: see StemFeatures.
         options: of StemFeatures.
     """
-    # Splits share their items: by identity, as to hash them takes a look at every file.
+    # Splits share items. Compare by identity: a digest would read the state of every file.
     kept: dict[int, StemFeatures] = {}
 
     def with_stem(split: Subset | Glyphs) -> Subset:
@@ -135,7 +135,7 @@ def keep_stem(splits: Splits, stem: nn.Sequential, **options: Any) -> Splits:
 
 
 def without_stem(dataset: Dataset) -> Dataset:
-    """The same rows as they were before the stem, to be looked at."""
+    """The same rows with their items before the stem, to show them."""
     if isinstance(dataset, Subset) and isinstance(dataset.items, StemFeatures):
         return Subset(dataset.items.items, dataset.rows)
     return dataset
@@ -151,7 +151,7 @@ def _digest(items: Items, stem: nn.Sequential, versions: int) -> str:
 
 
 class _Versions(Dataset):
-    """Some versions of each item, the same ones each time: all of the first, then ..."""
+    """Some versions of each item, always the same; the first version of all comes first."""
 
     def __init__(self, items: Items, versions: int) -> None:
         self.items, self.versions = items, versions
@@ -160,13 +160,13 @@ class _Versions(Dataset):
         return self.versions * len(self.items)
 
     def __getitem__(self, index: int) -> Tensor:
-        # Whichever process loads it; those of GPUs draw nothing here.
+        # The same seed in every worker process; GPU generators draw nothing here.
         torch.default_generator.manual_seed(index)
         return self.items[index % len(self.items)][0]
 
 
 class _Computed:
-    """Batches of what a stem gives for every version of every item."""
+    """Batches of a stem's output for every version of every item."""
 
     def __init__(
         self,
@@ -198,7 +198,7 @@ class _Computed:
 def _kept(folder: Path, computed: _Computed) -> Path:
     """The file in a folder, computed if it is missing or damaged."""
     path = folder / "features.npy"
-    # Other processes that want the same wait for it, instead of computing it, too.
+    # Other processes that need the same file wait, instead of computing it too.
     with FileLock(folder / "lock"):
         if path.exists():
             try:
@@ -245,4 +245,4 @@ def _check(path: Path, leading: tuple[int, int]) -> None:
     with path.open("rb") as file:
         file.seek(features.offset + features.nbytes)
         if file.read() != zlib.crc32(features.data).to_bytes(_CHECKSUM, "big"):
-            raise ValueError("it does not have the checksum that it names")
+            raise ValueError("its checksum does not match its contents")

@@ -20,7 +20,7 @@ class LabelledText(NamedTuple):
 
     Attributes:
         place: the file and the line, for messages.
-        text: as it is there, without space around it.
+        text: without white space around it.
         label: the name of its class.
     """
 
@@ -30,17 +30,17 @@ class LabelledText(NamedTuple):
 
 
 def read_texts(path: Path) -> list[LabelledText]:
-    """All texts of a file in UTF-8, the good and the bad.
+    """All texts of a file in UTF-8, including those that bad_texts finds.
 
     Args:
-        path: of JSON lines (.jsonl): an object with "text" and "label" a line, where a
+        path: of JSON lines (.jsonl): each line an object with "text" and "label", where a
             label may be an integer; or of comma- or tab-separated values (.csv, .tsv) whose
-            first line names these columns. What else they hold is ignored.
+            first line names these columns. Other fields and columns are ignored.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is not there, has another ending, or has lines that cannot be
-            understood; the message names all of them.
+        ValueError: it does not exist, has another ending, or has invalid lines; the
+            message names all of them.
     """
     if path.suffix.lower() not in {".jsonl", *_DELIMITERS}:
         raise ValueError(f"the file of texts must end in .jsonl, .csv or .tsv, got {path}")
@@ -63,13 +63,13 @@ def read_texts(path: Path) -> list[LabelledText]:
 
 
 def bad_texts(texts: Sequence[LabelledText]) -> dict[str, str]:
-    """Every text that is empty, there again or in two classes, or alone.
+    """Every text that is empty, repeated, in several classes, or alone in its class.
 
     Args:
         texts: of one file.
 
     Returns:
-        place -> what is wrong with it. What is left of a class are two different texts.
+        place -> what is wrong with it. Without these, each class has two different texts.
 
     >>> bad_texts([LabelledText("line 1", "", "a"), LabelledText("line 2", "b", "b")])
     {'line 1': 'is empty', 'line 2': "is the only text of class 'b'"}
@@ -104,8 +104,8 @@ def _decode(path: Path) -> str:
 
 
 def _json(content: str) -> Iterator[tuple[int, Any]]:
-    """Lines and their objects; an error in the place of one that cannot be read."""
-    # Not splitlines, which splits inside of texts too.
+    """Line numbers and their objects; an error instead of an object that is invalid."""
+    # Not splitlines, which also splits inside texts, at other line separators.
     for number, line in enumerate(content.split("\n"), start=1):
         if line.strip():
             try:
@@ -115,8 +115,8 @@ def _json(content: str) -> Iterator[tuple[int, Any]]:
 
 
 def _separated(content: str, delimiter: str, path: Path) -> Iterator[tuple[int, Any]]:
-    """As _json."""
-    # Strict, or a quotation mark that is never closed takes in the rest of the file.
+    """Line numbers and their records; an error instead of a row that is invalid."""
+    # Strict, or a quotation mark without an end would include the rest of the file.
     reader = csv.DictReader(
         io.StringIO(content, newline=""), delimiter=delimiter, strict=True
     )

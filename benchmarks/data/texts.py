@@ -18,11 +18,11 @@ from .text_files import bad_texts, read_texts
 LOGGER = logging.getLogger(__name__)
 
 Tokenize = Callable[[Sequence[str]], Tensor]
-"""From N texts to their token ids: shape (N, T), int64, padded to one length."""
+"""Turns N texts into token ids: shape (N, T), int64, padded to the same length."""
 
 
 class Texts(Dataset):
-    """Texts that were tokenized all at once.
+    """A dataset of tokenized texts.
 
     Args:
         ids: shape (N, T), int64, their token ids.
@@ -63,26 +63,26 @@ def texts(
     skip_bad: bool = False,
     test_classes: str | None = None,
 ) -> Splits:
-    """A file of texts; a tenth of its training classes validates.
+    """A file of texts; a tenth of its training classes is for validation.
 
     Args:
-        path: of the file, as read_texts takes it.
-        tokenize: of the trunk that will see them.
-        seed: which classes validate.
-        max_classes: keep so many classes of each split, or None for all.
-        train_classes: keep so many classes of the training split.
-        fold: of FOLDS equal parts of the training classes, which one validates, or None
-            for the usual tenth.
-        reserve: keep a third of the training classes for another task.
-        skip_bad: leave out texts that are empty, there again, in several classes or alone
-            in theirs, instead of raising an error.
-        test_classes: a pattern of the names of classes that are the test split, as
-            "test_*"; None for the second half of them, by name.
+        path: of the file, in a format of read_texts.
+        tokenize: the tokenizer of the trunk.
+        seed: which classes are for validation.
+        max_classes: keep at most this many classes of each split, or None for all.
+        train_classes: keep at most this many training classes, or None for all.
+        fold: which of FOLDS equal parts of the training classes is for validation, or
+            None for the usual tenth.
+        reserve: reserve a third of the training classes for pretrain.
+        skip_bad: leave out texts that are empty, repeated, in several classes or alone
+            in their class, instead of raising an error.
+        test_classes: a pattern for the names of the classes to test on, such as
+            "test_*"; None for the second half by name.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it cannot be understood, there are bad texts, the pattern fits no
-            class or all, or there are too few classes; the message says where and what.
+        ValueError: it is invalid, there are bad texts, the pattern matches no class or
+            all, or there are too few classes; the message says where and what.
     """
     found = read_texts(path)
     bad = bad_texts(found)

@@ -1,1 +1,1 @@
-"""What trains many runs, and writes what they say."""
+"""Experiments: train many runs, and write their results."""

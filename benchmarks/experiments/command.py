@@ -1,4 +1,4 @@
-"""What the commands of python -m benchmarks have in common."""
+"""The base class of the commands of python -m benchmarks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tyro
 
 from ..methods.methods import METHODS
 
-# METHODS has them; a Literal would have to name all of them once more.
+# The choices are the keys of METHODS; a Literal would have to repeat them.
 MethodName = Annotated[
     str,
     tyro.constructors.PrimitiveConstructorSpec(
@@ -40,9 +40,9 @@ class Command(ABC):
 
     @property
     def destination(self) -> Path:
-        """Where the result is."""
+        """Where the result is written."""
         return self.out
 
     @abstractmethod
     def run(self) -> str:
-        """Do it, and return what to show."""
+        """Run the command, and return the text to print."""

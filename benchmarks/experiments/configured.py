@@ -1,4 +1,4 @@
-"""Commands that have settings, a source and presets of both."""
+"""Commands that have settings, a source of data, and presets."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .command import Command
 
 @dataclass(frozen=True, kw_only=True)
 class Configured(Command):
-    """A command that looks at a dataset with a trunk.
+    """A command that uses a dataset and a trunk.
 
     Attributes:
         preset: take the settings of a file in benchmarks/presets, and the methods, seeds
-            and learning rates that it names; flags go before them. paper is for cub, cars
+            and learning rates that it names; flags override them. paper is for cub, cars
             and sop, texts for any file of texts, and the others for a --data-root of that
             kind: folders of photographs of cars, of emoji, and Omniglot's.
-        settings: what all runs share.
+        settings: the settings that all runs share.
         source: where a dataset of pictures or texts is.
     """
 
@@ -27,14 +27,14 @@ class Configured(Command):
     source: Source = field(default_factory=Source)
 
     def shared(self) -> dict[str, Any]:
-        """Fields of Settings that all runs have."""
+        """Fields of Settings that all runs share."""
         return vars(self.settings)
 
     def settings_of(self, **own: Any) -> Settings:
-        """Settings with fields of a run's own.
+        """The shared settings with a run's own fields.
 
         Raises:
-            ValueError: they do not fit.
+            ValueError: they are invalid.
         """
         data = self.source.name(self.settings.dataset)
         return Settings(**{**self.shared(), "data": data, **own})

@@ -1,4 +1,4 @@
-"""Experiments: variants trained with several seeds, in tables and figures."""
+"""Experiments: train variants with several seeds, and write tables and figures."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Experiment(Runs):
     The output folder has a folder for each run, which a later call does not train again,
     record-keeper's database of all runs, records.db, and table.csv, table.md,
     accuracy.png, synthetic_ratio.png, synthetic_queries.png and angle.png; with
-    learning_rates, search.csv and validation.png, too.
+    learning_rates, also search.csv and validation.png.
 
     Attributes:
         seeds: one run of every variant for each.
-        learning_rates: each variant gets its own of these: the one with the largest
-            MAP@R on validation classes. The test split has no part in it. DAML and HDML
-            get a value of one parameter of their own, too.
-        search_seeds: of the runs that choose; none of seeds.
-        published: whether the paper's numbers stand beside those measured.
+        learning_rates: each variant gets the one of these with the largest MAP@R on
+            validation classes; the test split is not used. DAML and HDML get the best
+            value of one of their own parameters, too.
+        search_seeds: seeds of the runs that choose the learning rate; none of seeds.
+        published: whether to show the paper's numbers beside the measured ones.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -51,8 +51,8 @@ class Experiment(Runs):
             The contents of table.md, or of the plan.
 
         Raises:
-            ValueError: no seeds or variants, a repeated seed, search_seeds that are
-                among them, jobs below 1, or settings that do not fit.
+            ValueError: there are no seeds or variants, a seed is repeated, also between
+                seeds and search_seeds, jobs is below 1, or settings are invalid.
         """
         variants = self.variants()
         self._check(variants)
@@ -61,7 +61,7 @@ class Experiment(Runs):
         if self.learning_rates:
             splits = [{"seed": seed} for seed in self.search_seeds]
             search = Search(self, variants, self.learning_rates, splits)
-        # With the choices it has other settings, but the same runs.
+        # The choices will change its settings, but not its number of runs.
         plan = self._plan(variants, {})
         if self.dry_run:
             return self.describe([*(search.plan if search else []), *plan])
@@ -97,7 +97,7 @@ class Experiment(Runs):
     def _plan(
         self, variants: Mapping[str, Variant], chosen: Mapping[str, Trial]
     ) -> list[PlannedRun]:
-        # Seed by seed, so that what else the machine does slows all variants alike.
+        # Seed by seed, so that other load on the machine slows all variants equally.
         return [
             self.planned(
                 label,

@@ -1,4 +1,4 @@
-"""What a trunk's features are worth before anything is trained."""
+"""The accuracy of a trunk's features before anything is trained."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from .configured import Configured
 
 @dataclass(frozen=True, kw_only=True)
 class Features(Configured):
-    """Test the features of a pre-trained trunk as they come, without any training.
+    """Test the features of a pre-trained trunk, without any training.
 
-    What a table of trained methods has to be compared with: a run that ends below it has
-    made the features worse. Neither seed nor method plays a part.
+    Compare a table of trained methods with this: a run that ends below it has made the
+    features worse. The result depends neither on a seed nor on a method.
     """
 
     out: Path = Path("runs/features")
 
     def run(self) -> str:
-        """Compute the features, which are kept as those of frozen stages, and test them.
+        """Compute the features, keep them like those of frozen stages, and test them.
 
         Returns:
             The contents of table.md.
 
         Raises:
-            ValueError: glyphs, or settings that do not fit.
+            ValueError: the dataset is glyphs, or settings are invalid.
         """
         settings = self.settings_of(method="N-pairs", seed=0)
         if settings.dataset == "glyphs":
@@ -44,7 +44,7 @@ class Features(Configured):
         trunk = make_trunk(settings)
         splits = self.source.splits(settings, trunk)
         stem, _ = freeze_until(trunk, len(trunk.stages))
-        # Without the training pictures, which would be computed in several versions.
+        # Skip the training pictures: several versions of each would be computed.
         tested = splits._replace(train=splits.test, val=splits.test)
         test = keep_stem(tested, stem, device=device, workers=self.source.workers).test
         features = torch.stack([test[row][0] for row in range(len(test))])

@@ -37,7 +37,7 @@ LEARNING_RATES = (3e-4, 1e-3, 3e-3)
 
 @dataclass(frozen=True, kw_only=True)
 class SearchedSettings(CommonSettings):
-    """What all runs share where the learning rate is searched for.
+    """Shared settings of a search for the learning rate.
 
     Attributes:
         learning_rate: each run has its own.
@@ -50,13 +50,13 @@ class SearchedSettings(CommonSettings):
 class RealityCheck(Runs):
     """Choose learning rates on validation folds, then test once (Musgrave et al., 2020).
 
-    Four parts of the training classes validate in turn; the learning rate with the
-    largest mean MAP@R over them is each method's own. Then its four models, one a fold,
-    are tested, and the mean over them has Student's 95 % interval.
+    Each of four parts of the training classes is the validation split in turn. A method
+    gets the learning rate with the largest mean MAP@R over them. Then its four models,
+    one for each fold, are tested; the table has their mean with Student's 95 % interval.
 
     Attributes:
-        methods: any methods.
-        learning_rates: what is tried, equally for every method.
+        methods: what to train.
+        learning_rates: the values to try, the same for every method.
         seed: of splits, weights and batches.
     """
 
@@ -73,8 +73,8 @@ class RealityCheck(Runs):
             The contents of table.md, or of the plan of the search.
 
         Raises:
-            ValueError: no methods or learning rates, jobs below 1, or settings that do
-                not fit.
+            ValueError: there are no methods or learning rates, jobs is below 1, or
+                settings are invalid.
         """
         if not self.methods:
             raise ValueError("methods must name at least one method")

@@ -31,9 +31,9 @@ class PlannedRun(NamedTuple):
     """A run that is finished, or to be trained.
 
     Attributes:
-        label: what its row of a table is called.
-        folder: where it is.
-        settings: what it depends on.
+        label: the name of its row in a table.
+        folder: where it is written.
+        settings: its settings.
     """
 
     label: str
@@ -46,10 +46,11 @@ class Runs(Configured):
     """A command that trains runs.
 
     Attributes:
-        force: train finished runs again, too. Without it they are not trained again, and
-            one that was stopped goes on where it was, or after its last validation.
-        jobs: runs at a time, each in a process of its own; they share the cores.
-        dry_run: say what would be trained, and stop.
+        force: train finished runs again. Without it they are not trained again, and a
+            stopped run continues where it stopped, or after its last validation.
+        jobs: how many runs to train at a time, each in its own process; they share the
+            cores.
+        dry_run: print what would be trained, and stop.
     """
 
     force: bool = False
@@ -57,13 +58,13 @@ class Runs(Configured):
     dry_run: bool = False
 
     def planned(self, label: str, **own: Any) -> PlannedRun:
-        """A run, with fields of Settings that it has of its own.
+        """A run with its own fields of Settings.
 
         Raises:
-            ValueError: settings that do not fit.
+            ValueError: settings are invalid.
         """
         settings = self.settings_of(**own)
-        # Every file system takes these names.
+        # Only characters that every file system allows.
         name = re.sub(r"[^a-z0-9.+=()-]+", "", label.lower().replace(", ", "-"))
         folder = self.destination / f"{name}-seed{settings.seed}"
         return PlannedRun(label, folder, settings)
@@ -71,14 +72,14 @@ class Runs(Configured):
     def train(
         self, plan: Sequence[PlannedRun], later: Sequence[PlannedRun] = ()
     ) -> list[dict[str, Any]]:
-        """Train what is not finished, and give the results of all, in the plan's order.
+        """Train the unfinished runs, and return the results of all, in the plan's order.
 
         Args:
             plan: the runs.
             later: runs that are trained after these, for the estimate of the time.
 
         Raises:
-            ValueError: jobs below 1, or above where several processes train one run.
+            ValueError: jobs is below 1, or above 1 if several processes train one run.
         """
         self._check_jobs()
         left = self._time_left([*plan, *later])
@@ -115,7 +116,7 @@ class Runs(Configured):
             )
 
     def _finished(self) -> dict[str, dict[str, Any]]:
-        """Folder's name -> what its run found, of those that are not trained again."""
+        """Folder's name -> result, of the runs that are not trained again."""
         return {} if self.force else read_all(self.destination / DATABASE)
 
     def _time_left(self, plan: Sequence[PlannedRun]) -> TimeLeft:
@@ -149,7 +150,7 @@ class Runs(Configured):
         self.destination.mkdir(parents=True, exist_ok=True)
         threads = max(1, (os.cpu_count() or 1) // self.jobs)
         with (
-            # The bars of several runs at a time would overwrite each other.
+            # The progress bars of several runs would overwrite each other.
             mock.patch.dict(os.environ, TQDM_DISABLE="1"),
             ProcessPoolExecutor(
                 self.jobs, get_context("spawn"), _prepare_worker, (threads,)

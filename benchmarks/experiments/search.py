@@ -1,4 +1,4 @@
-"""Hyper-parameters by MAP@R on validation classes; the test split has no part in it."""
+"""Choose hyper-parameters by MAP@R on validation classes, without the test split."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _CRITERION = "mean_average_precision_at_r"
 
 
 class Trial(NamedTuple):
-    """A choice of hyper-parameters, and what it reached.
+    """A choice of hyper-parameters, and its results.
 
     Attributes:
-        choice: fields of Settings: learning_rate, and trainer_options where the method
-            has something else to search for.
+        choice: fields of Settings: learning_rate, and trainer_options if the method
+            searches another parameter.
         runs: what training.run returned, one for each split.
     """
 
@@ -36,7 +36,7 @@ class Trial(NamedTuple):
 
     @property
     def mean(self) -> float:
-        """Their mean, by which choices are compared."""
+        """The mean of shares, by which choices are compared."""
         return statistics.mean(self.shares)
 
 
@@ -45,22 +45,22 @@ Trials = Mapping[str, Sequence[Trial]]
 
 
 class Search:
-    """The plan of a search that is equal for all variants.
+    """The plan of a search that is the same for all variants.
 
-    Every learning rate, with every value of what else a method has to search for, is
-    trained once in each split.
+    Every learning rate, with every value of the other parameter that a method searches,
+    is trained once in each split.
 
     Args:
-        command: makes the runs.
-        variants: what is searched for, each for its own.
+        command: plans the runs.
+        variants: each is searched for itself.
         rates: learning rates.
-        splits: fields of Settings that make a split: its seed, and maybe its fold.
+        splits: fields of Settings that define a split: its seed, and possibly its fold.
 
     Attributes:
         plan: the runs.
 
     Raises:
-        ValueError: no rates, a repeated one, or settings that do not fit.
+        ValueError: there are no rates, a rate is repeated, or settings are invalid.
     """
 
     def __init__(
@@ -91,10 +91,10 @@ class Search:
         ]
 
     def trials(self, results: Iterable[Mapping[str, Any]]) -> dict[str, list[Trial]]:
-        """What the choices reached.
+        """The results of the choices.
 
         Args:
-            results: of the plan, in its order.
+            results: of the runs of the plan, in its order.
         """
         found = iter(results)
         return {
@@ -106,7 +106,7 @@ class Search:
 
 
 def name_of(label: str, choice: Mapping[str, Any], split: Mapping[str, int]) -> str:
-    """What a run is called, without its seed.
+    """The name of a run, without its seed.
 
     >>> name_of("HDML", {"learning_rate": 1e-3, "trainer_options": {"alpha": 2}}, {})
     'HDML, rate = 0.001, alpha = 2'
@@ -118,7 +118,7 @@ def name_of(label: str, choice: Mapping[str, Any], split: Mapping[str, int]) -> 
 
 
 def best(trials: Trials) -> dict[str, Trial]:
-    """Variant -> the trial with the largest mean, the first if several have it."""
+    """Variant -> the trial with the largest mean; the first of equal ones."""
     return {label: max(own, key=lambda trial: trial.mean) for label, own in trials.items()}
 
 
@@ -133,7 +133,7 @@ def best_by_rate(trials: Trials) -> dict[str, dict[float, list[float]]]:
 
 
 def choice_rows(trials: Trials) -> list[list[str]]:
-    """A header and a row for each variant: what was chosen."""
+    """A header, and for each variant a row with its choice."""
     table = [["", "learning rate", "other", "MAP@R, validation"]]
     for label, trial in best(trials).items():
         rate = f"{trial.choice['learning_rate']:g}"
@@ -143,7 +143,7 @@ def choice_rows(trials: Trials) -> list[list[str]]:
 
 
 def at_the_edge(trials: Trials) -> str:
-    """A sentence that names what was chosen at an end of what was tried; maybe empty."""
+    """A sentence that names choices at an end of the tried values; empty without any."""
     names = []
     for label, trial in best(trials).items():
         tried = [_values(x.choice) for x in trials[label]]
@@ -183,7 +183,7 @@ def draw(trials: Trials, bases: tables.Bases, out: Path) -> None:
 def write_csv(
     runs: Iterable[tuple[str, Mapping[str, Any]]], path: Path, metrics: Iterable[str] = ()
 ) -> None:
-    """One line for each run, unrounded; those that were not tested have no metrics.
+    """Write a line for each run, unrounded, with empty metrics for untested runs.
 
     Args:
         runs: the variant's name, and what training.run returned.
@@ -231,6 +231,6 @@ def _values(choice: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _options(choice: Mapping[str, Any]) -> list[str]:
-    """'name = value' of what was searched for beside the learning rate."""
+    """'name = value' of the searched parameters other than the learning rate."""
     options = choice.get("trainer_options") or {}
     return [f"{name} = {value:g}" for name, value in options.items()]

@@ -1,4 +1,4 @@
-"""A long run in one process: memory stays flat, and nothing is left behind."""
+"""A long run in one process, to see that nothing leaks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WARM_UP = 0.2  # of the validations: until then caches and pools fill
 
 
 class Usage(NamedTuple):
-    """What a process holds.
+    """The resources that a process uses.
 
     Attributes:
         step: after how many steps.
@@ -34,7 +34,7 @@ class Usage(NamedTuple):
 
 
 def usage(step: int) -> Usage:
-    """What this process holds, as Linux tells it."""
+    """The resources that this process uses, from Linux's /proc."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return Usage(
         step,
@@ -46,15 +46,15 @@ def usage(step: int) -> Usage:
 
 @dataclass(frozen=True, kw_only=True)
 class Soak(Command):
-    """Train for long in one process, and write what it holds after each validation.
+    """Train for long in one process, and write what it uses after each validation.
 
-    Memory, open files, threads: they stay flat, or something leaks. Needs Linux.
+    If memory, open files or threads keep growing, something leaks. Needs Linux.
 
     Attributes:
         steps: batches to train on.
-        test_interval: validate every so many steps; divides steps.
+        test_interval: how often to validate, in steps; divides steps.
         method: what to train.
-        force: start again, whatever is there.
+        force: start again, even if there is a run.
     """
 
     out: Path = Path("runs/soak")
@@ -70,15 +70,15 @@ class Soak(Command):
             The contents of table.md.
 
         Raises:
-            ValueError: settings that do not fit, or a run that did not start anew: what
-                it held before is not known.
+            ValueError: settings are invalid, or there is a run already: what it used
+                before it stopped is not known.
         """
         settings = Settings(
             self.method, 0, steps=self.steps, test_interval=self.test_interval
         )
         folder = self.out / "run"
         if folder.exists() and not self.force:
-            raise ValueError(f"{folder} is there already: choose another --out, or --force")
+            raise ValueError(f"{folder} exists already: choose another --out, or --force")
         found: list[Usage] = []
         run(
             settings,

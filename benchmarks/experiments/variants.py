@@ -1,4 +1,4 @@
-"""What an experiment compares: the rows of its table."""
+"""The variants that an experiment compares: the rows of its table."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Variant:
 
     Attributes:
         method: a name in METHODS.
-        settings: fields of Settings that it has of its own.
-        bases: the variants that it is compared with, those that are in the table.
+        settings: its own fields of Settings.
+        bases: the variants to compare it with, if they are in the table.
     """
 
     method: str
@@ -40,7 +40,7 @@ class Variant:
 
 
 def of_methods(methods: Sequence[str]) -> dict[str, Variant]:
-    """Methods as they are, each compared with its base and its control.
+    """Methods without own settings, each compared with its base and its control.
 
     >>> of_methods(["Symm + N-pairs"])["Symm + N-pairs"].bases
     ('N-pairs', 'N-pairs, hardest originals')
@@ -78,7 +78,7 @@ ABLATIONS: dict[str, dict[str, Variant]] = {
     "pairing": _pairings(),
     "synthesis": of_methods(SYNTHESIS_METHODS),
 }
-"""Name -> the variants of one of the paper's ablations, or of the control, synthesis."""
+"""Name -> variants of one of the paper's ablations; synthesis has the controls."""
 
 
 REGIME_CLASSES = (100, 400)
@@ -87,12 +87,12 @@ REGIME_CLASSES = (100, 400)
 def regimes(
     methods: Sequence[str], common: CommonSettings, train_classes: Sequence[int]
 ) -> dict[str, Variant]:
-    """Methods over where the trunk starts and how many classes there are.
+    """Every method with every start of the trunk and every number of classes.
 
     Args:
         methods: names in METHODS.
-        common: says which dataset, and which trunk.
-        train_classes: numbers of training classes; all of them come last.
+        common: names the dataset and the trunk.
+        train_classes: numbers of training classes; all of them are always added.
     """
     numbers = {f"{number} classes": number for number in train_classes}
     variants = {}
@@ -108,15 +108,15 @@ def regimes(
 
 def _starts(common: CommonSettings) -> dict[str, dict[str, Any]]:
     if common.trunk == "convnet":
-        # Both without the classes that the other start has seen.
+        # Neither trains on the classes that only the pre-trained start has seen.
         both = {"reserve": True, "augment": common.dataset == "glyphs"}
-        # Fine-tuned at a low rate, with the head at ten times it.
+        # Fine-tune at a low rate, the head at ten times that rate.
         tuned = {"start": "softmax", "learning_rate": 1e-4, "head_factor": 10.0}
         return {
             "from scratch": {**both, "start": "scratch"},
             "pre-trained": {**both, **tuned},
         }
     pretrained = {"pre-trained": {"pretrained": True}}
-    if common.dataset == "texts":  # which have no other start
+    if common.dataset == "texts":  # sentence encoders are always pre-trained
         return pretrained
     return {"from scratch": {"pretrained": False, "freeze_until": 0}, **pretrained}

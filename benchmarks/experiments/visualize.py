@@ -1,4 +1,4 @@
-"""Pictures of an embedding while it trains: originals, and their mirror images."""
+"""Pictures of an embedding during training: originals and synthetic points."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class Visualize(Command):
     """Draw originals and synthetic points while an embedding trains.
 
     Train Symm + N-pairs on a few characters twice, and draw both kinds of points in the
-    colours of their classes: an animated GIF of a 2-d embedding, and t-SNE maps of one
-    with more dimensions.
+    colours of their classes: an animated GIF of a 2-d embedding, and t-SNE maps of an
+    embedding with more dimensions.
 
     Attributes:
         classes: how many characters.
         steps: batches to train on.
         frames: of the animation.
-        maps: t-SNE maps, evenly over the training, the first before it.
+        maps: how many t-SNE maps, evenly over the training, the first before it.
         embedding_size: dimensions of the embedding that t-SNE maps.
         seed: of characters, weights and batches.
     """
@@ -74,11 +74,11 @@ class Visualize(Command):
         """Train twice, and write embedding.gif, and tsne-STEP.png for each map.
 
         Returns:
-            What was written.
+            The names of the files.
 
         Raises:
-            ValueError: classes below 2, a number below 1, or more frames or maps than
-                steps.
+            ValueError: classes is below 2, another number is below 1, or frames or maps
+                is above steps.
         """
         for name in ("steps", "embedding_size"):
             if getattr(self, name) < 1:
@@ -105,7 +105,7 @@ class Visualize(Command):
 def _train(
     classes: int, steps: int, seed: int, number: int, embedding_size: int
 ) -> list[Snapshot]:
-    """So many snapshots, evenly over the training, with its start and its end."""
+    """Snapshots at evenly spaced steps of the training, its start and end included."""
     torch.manual_seed(seed)
     np.random.seed(seed)
     dataset = Glyphs(split="train", seed=seed, max_classes=classes)

@@ -1,1 +1,1 @@
-"""The methods that are compared."""
+"""The methods to compare."""

@@ -14,16 +14,16 @@ from torch import Tensor
 def harder_negatives(
     anchors: Tensor, positives: Tensor, negatives: Tensor, strength: float
 ) -> Tensor:
-    """Pull negatives towards their anchors, at most to where the positive is.
+    """Pull negatives towards their anchors, at most to the distance of the positive.
 
-    A negative at distance d from its anchor, with the positive at d_p < d, goes to the
-    distance strength d + (1 - strength) d_p; nearer ones stay.
+    A negative at distance d from its anchor, with the positive at d_p < d, moves to the
+    distance strength d + (1 - strength) d_p; negatives nearer than d_p stay.
 
     Args:
         anchors: shape (T, D).
         positives: shape (T, D).
         negatives: shape (T, D).
-        strength: exp(-alpha / J_avg), in [0, 1]; 1 leaves all where they are.
+        strength: exp(-alpha / J_avg), in [0, 1]; 1 moves nothing.
 
     Source: Zheng et al., CVPR 2019, equations 4 and 5.
 
@@ -43,19 +43,19 @@ class HardnessAwareMetricLearning(TrainWithClassifier):
     """Trains on real tuples, and on tuples whose negatives a generator made harder.
 
     The generator maps embeddings back to the trunk's features. It learns to
-    reconstruct them, and to keep the label of what was pulled. As it gets better the
-    loss moves to the synthetic tuples: metric_loss counts exp(-beta / J_gen), and
-    synth_loss the rest. It trains on J_gen alone, and the embedder does not train it.
+    reconstruct them, and to keep the labels of pulled negatives. As it gets better, the
+    weight moves to the synthetic tuples: metric_loss has the weight exp(-beta / J_gen),
+    and synth_loss the rest. Only J_gen trains the generator, not the embedder's losses.
 
-    Beside what TrainWithClassifier takes, models has "generator", embeddings to
+    In addition to what TrainWithClassifier takes, models has "generator", embeddings to
     features, and "classifier", features to classes; loss_funcs has "synth_loss", a PML
-    loss that takes triplets and ref_emb. Labels count from 0: set_min_label_to_zero and
-    dataset_labels see to that.
+    loss that takes triplets and ref_emb. Labels have to count from 0: use
+    set_min_label_to_zero and dataset_labels.
 
     Args:
         alpha: how fast negatives get harder: strength is exp(-alpha / J_avg), with the
             mean metric loss of the last epoch.
-        beta: how much the generator's loss holds back the synthetic tuples.
+        beta: how much the generator's loss reduces the weight of the synthetic tuples.
         softmax_weight: of the label's term in J_gen.
 
     Source: Zheng et al., "Hardness-Aware Deep Metric Learning", CVPR 2019, section 3.
@@ -75,11 +75,11 @@ class HardnessAwareMetricLearning(TrainWithClassifier):
         super().__init__(*args, **kwargs)
 
     def custom_setup(self) -> None:
-        """PML's hook: the generator's terms are computed here, not by a loss_func."""
+        """PML's hook: this class computes the generator's terms, not a loss_func."""
         self.loss_names += ["reconstruction_loss", "label_loss"]
 
     def modify_schema(self) -> None:
-        """PML's hook."""
+        """PML's hook: the models and losses that have to be given."""
         super().modify_schema()
         self.schema["models"].keys += ["generator"]
         self.schema["models"].essential += ["generator", "classifier"]
@@ -135,7 +135,7 @@ class HardnessAwareMetricLearning(TrainWithClassifier):
         return math.exp(-self.alpha / self.last_average)
 
     def state_dict(self) -> dict[str, Any]:
-        """What is kept from step to step, beside what PML's trainers keep."""
+        """The state between steps, in addition to that of PML's trainers."""
         return {
             "last_average": self.last_average,
             "sum": self._sum,
@@ -144,7 +144,7 @@ class HardnessAwareMetricLearning(TrainWithClassifier):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what state_dict gave."""
+        """Continue from what state_dict returned."""
         self.last_average = state["last_average"]
         self._sum, self._count = state["sum"], state["count"]
         self._of_epoch = state["of_epoch"]

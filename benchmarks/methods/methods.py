@@ -54,7 +54,7 @@ Loss = Callable[..., losses.BaseMetricLossFunction]
 
 @dataclass(frozen=True, kw_only=True)
 class Synthesis:
-    """What the paper's ablations vary; only Symm methods look at it.
+    """The options that the paper's ablations vary; only Symm methods use them.
 
     Attributes:
         alpha: similarity ratio of SymmSynthesizer.
@@ -71,7 +71,7 @@ class Synthesis:
     candidates: Literal["all", "official"] = "all"
 
     def loss_arguments(self) -> dict[str, Any]:
-        """Of a Symm loss; candidates only where they are not the usual ones."""
+        """Arguments of a Symm loss; candidates only if they are not the default."""
         arguments: dict[str, Any] = {
             "synthesizer": SymmSynthesizer(self.alpha, self.beta, self.pairing),
             "hardness": self.hardness,
@@ -99,7 +99,7 @@ class Method:
         sampler: a name in samplers.SAMPLERS.
         trainer_options: for the trainer; see there.
         searched: of these, what is searched for beside the learning rate -> its values.
-        needs_pairs: it learns nothing from a batch of one item a class, or of one class.
+        needs_pairs: a batch of one item per class, or of one class, gives no gradient.
     """
 
     loss: Loss

@@ -1,4 +1,4 @@
-"""What is frozen of a pre-trained trunk."""
+"""Freezing the first stages of a pre-trained trunk."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .trunks import Trunk
 
 
 class FixedStatistics(nn.Sequential):
-    """Stages that are trained, but normalize with the statistics that they came with.
+    """Stages that are trained, but normalize with their pre-trained statistics.
 
-    Small batches of a new dataset would spoil them: what comes from a frozen stem is
-    what they were made for.
+    Small batches of a new dataset would make the statistics worse: they already fit the
+    output of a frozen stem.
     """
 
     def train(self, mode: bool = True) -> FixedStatistics:
-        """torch's, but for batch normalization."""
+        """As torch.nn.Module.train, but batch normalization stays in evaluation mode."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, _BatchNorm):
@@ -27,10 +27,10 @@ class FixedStatistics(nn.Sequential):
 
 
 class StemAndRest(NamedTuple):
-    """A trunk in two.
+    """A trunk in two parts.
 
     Attributes:
-        stem: its first stages, frozen: for evaluation, without gradients.
+        stem: its first stages, frozen: in evaluation mode, without gradients.
         rest: the other stages, to be trained.
     """
 
@@ -41,12 +41,12 @@ class StemAndRest(NamedTuple):
 def freeze_until(trunk: Trunk, number: int) -> StemAndRest:
     """Freeze the first stages of a trunk.
 
-    Both parts share the stages with the trunk that is given.
+    Both parts share their stages with the given trunk.
 
     Args:
         trunk: a pre-trained one.
-        number: of stages, from none, which leaves the trunk as it is, to all of them,
-            which leaves no stage to train.
+        number: how many stages to freeze, from none, which leaves the trunk unchanged, to
+            all, which leaves no stage to train.
 
     Raises:
         ValueError: the trunk has fewer stages.

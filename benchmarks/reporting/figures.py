@@ -14,11 +14,11 @@ from .tables import Bases, Results, Runs
 
 
 class Curve(NamedTuple):
-    """What a run keeps over its steps.
+    """A quantity that a run records over its steps.
 
     Attributes:
-        series: its name in a run's result; its steps are under "step".
-        values: where its values are in there: shares of 1, or degrees.
+        series: its key in a run's result; there its steps are under "step".
+        values: the key of its values there: fractions of 1, or degrees.
         title: what it shows.
         unit: of the figure, "%" or "degrees".
         file: name of the figure, without its ending.
@@ -31,12 +31,12 @@ class Curve(NamedTuple):
     file: str
 
     def steps(self, runs: Runs) -> Sequence[int]:
-        """At which the runs have values, if any: those of earlier versions may not."""
+        """The steps with values; empty for runs of earlier versions without this curve."""
         return runs[0].get(self.series, {}).get("step", ())
 
     def of(self, runs: Runs) -> np.ndarray:
         """Its values in the figure's unit, of shape (runs, steps)."""
-        # As numbers: record-keeper has None where nothing was recorded at a step.
+        # float turns None, record-keeper's value for a step without a record, into NaN.
         values = np.array([run[self.series][self.values] for run in runs], dtype=float)
         return 100 * values if self.unit == "%" else values
 
@@ -58,9 +58,9 @@ def curves(results: Results, bases: Bases, curve: Curve, path: Path) -> None:
     """Draw mean and standard deviation over the seeds, a line for each variant.
 
     Args:
-        results: what was run.
-        bases: what is compared; a variant has the colour of its base loss.
-        curve: which one. Variants without it have no line.
+        results: the runs.
+        bases: which variants to compare; a variant has the colour of its base loss.
+        curve: which curve. Variants without it have no line.
         path: the PNG to write.
     """
     lines = {
@@ -80,8 +80,8 @@ def by_learning_rate(
     """Draw mean and standard deviation over the folds, a line for each method.
 
     Args:
-        values: method -> learning rate -> shares of 1, one for each fold.
-        bases: as curves has it.
+        values: method -> learning rate -> fractions of 1, one for each fold.
+        bases: as for curves.
         axis_label: of the vertical axis, which is in percent.
         path: the PNG to write.
     """
@@ -100,7 +100,7 @@ def _draw(
     path: Path,
     logarithmic: bool = False,
 ) -> None:
-    """Lines: label -> n places on the horizontal axis, and values of shape (runs, n)."""
+    """Draw lines: label -> n horizontal positions, and values of shape (runs, n)."""
     figure = Figure(figsize=(6.4, 4), layout="constrained", dpi=150)
     axes = figure.subplots()
     of_base = {label: next(iter(bases.get(label, ())), label) for label in lines}

@@ -1,4 +1,4 @@
-"""The finished runs of an output folder, by what they share."""
+"""The finished runs of an output folder, grouped by variant."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ..methods.methods import METHODS, Synthesis
 from ..training import embedding_map, records
 
-# What only Symm methods look at: a base is the same without it.
+# Only Symm methods use these fields: they make no difference to a base.
 _SYNTHESIS = {field.name for field in fields(Synthesis)}
 _NOT_IN_LABELS = {
     *("seed", "method", "learning_rate", "head_factor", "touch_test", "trainer_options")
@@ -23,9 +23,9 @@ class FinishedRuns(NamedTuple):
 
     Attributes:
         name: of the folder.
-        variants: label -> what its runs found, by seed.
+        variants: label -> the results of its runs, by seed.
         bases: label -> the variants that it is compared with, its base loss first.
-        maps: label -> the folder of its first run, if that has a map.
+        maps: label -> the folder of its first run that has a map.
     """
 
     name: str
@@ -35,7 +35,7 @@ class FinishedRuns(NamedTuple):
 
 
 def read(folder: Path) -> FinishedRuns:
-    """What the database of an output folder holds; nothing, if there is none."""
+    """The finished runs in the database of an output folder; none without a database."""
     found = {
         name: result
         for name, result in records.read_all(folder / records.DATABASE).items()
@@ -60,7 +60,7 @@ def read(folder: Path) -> FinishedRuns:
         label: _bases(results[0]["settings"], varying, variants)
         for label, results in variants.items()
     }
-    # Resolved, since "." has no name.
+    # Resolved, because "." has no name.
     return FinishedRuns(folder.resolve().name, variants, bases, maps)
 
 

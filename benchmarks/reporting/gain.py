@@ -1,4 +1,4 @@
-"""What synthesis gains, over several experiments, against the angle that it works at."""
+"""The gain of synthesis in several experiments, against the angle of source and axis."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _ANGLE = "angle between source and axis, degrees"
 
 
 class Gain(NamedTuple):
-    """What a Symm variant of an experiment gains.
+    """The gain of a Symm variant of an experiment.
 
     Attributes:
         experiment: the name of its folder.
         variant: the name of the variant.
         angle: mean degrees between source and axis in the validation classes at the end:
-            of its control, which no synthetic point has pulled at, or else of its base.
-        runs: "base loss", "hardest originals", those that there are -> its runs and the
-            others', paired.
+            of its control, which trains without synthetic points, or else of its base.
+        runs: "base loss" and "hardest originals", if they exist -> its own runs and
+            theirs, paired.
     """
 
     experiment: str
@@ -40,7 +40,7 @@ class Gain(NamedTuple):
     runs: Mapping[str, tuple[tables.Runs, tables.Runs]]
 
     def points(self, against: str, metric: str) -> tuple[list[float], list[float]] | None:
-        """Percentages of its runs and of the others; None if there are no others."""
+        """Percentages of its own runs and of the others; None if there are no others."""
         if against not in self.runs:
             return None
         own, others = self.runs[against]
@@ -51,15 +51,15 @@ def gain(out: Path, folders: Sequence[Path]) -> str:
     """Write gain.md, gain.csv and gain.png.
 
     Args:
-        out: where to.
+        out: the folder to write to.
         folders: output folders of the other commands.
 
     Returns:
         The contents of gain.md.
 
     Raises:
-        ValueError: no folders, or one without a Symm method beside its base or control
-            whose runs have recorded the angle.
+        ValueError: there are no folders, or in one of them no Symm method has a base or
+            control that recorded the angle.
     """
     if not folders:
         raise ValueError("name at least one output folder of another command")
@@ -82,7 +82,7 @@ def gain(out: Path, folders: Sequence[Path]) -> str:
 
 
 def gains_of(runs: FinishedRuns) -> list[Gain]:
-    """One for each Symm variant with a base or a control to compare it with."""
+    """A gain for each Symm variant with a base or a control to compare it with."""
     gains = []
     for label, bases in runs.bases.items():
         own = runs.variants[label]
@@ -104,7 +104,7 @@ def gains_of(runs: FinishedRuns) -> list[Gain]:
 
 
 def _over_base(gain: Gain) -> float:
-    """MAP@R, by which the table is in order."""
+    """The gain in MAP@R over the first comparison, by which the table is sorted."""
     own, others = next(iter(gain.runs.values()))
     metric = "mean_average_precision_at_r"
     return tables.difference(

@@ -1,4 +1,4 @@
-"""What the figures were made on."""
+"""The machine and the versions that results were computed with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def machine() -> str:
-    """What the figures were made on."""
+    """The machine and the versions that results were computed with."""
     return (
         f"{torch.get_num_threads()} threads, {platform.machine()}, "
         f"{platform.system()}, Python {platform.python_version()}, torch "

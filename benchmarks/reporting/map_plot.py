@@ -1,4 +1,4 @@
-"""The report's map: t-SNE of test embeddings, originals and mirror images."""
+"""The report's map: t-SNE of test embeddings, with their mirror images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class MapPlot(NamedTuple):
 
 
 def map_plot(runs: FinishedRuns) -> MapPlot:
-    """The map of one variant that has one: of a Symm method, if there is one."""
+    """The map of one variant; if possible, of a Symm method."""
 
     def is_symm(label: str) -> bool:
         return METHODS[runs.variants[label][0]["settings"]["method"]].is_symm

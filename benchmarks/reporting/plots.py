@@ -1,6 +1,6 @@
 """Plots of the report: each a Plotly figure, and the same as a table.
 
-Plotly takes tags in labels for HTML: labels are escaped, to be shown as they are.
+Labels are escaped, because Plotly would interpret tags in them as HTML.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _TIMES = ("PML ms", "Symm ms")
 
 
 class Plot(NamedTuple):
-    """A plot, and its values for those who cannot see it.
+    """A plot, and its values for readers who cannot see it.
 
     Attributes:
         title: what it shows.
-        figure: data and layout, as plotly.js takes them.
-        rows: of the table of its values, the first of them the header.
+        figure: data and layout, in the format of plotly.js.
+        rows: of the table of its values; the first is the header.
     """
 
     title: str
@@ -38,7 +38,7 @@ class Plot(NamedTuple):
 
 
 def plot(title: str, figure: go.Figure, rows: Sequence[Sequence[str]]) -> Plot:
-    """A plot in the report's look."""
+    """A plot in the style of the report."""
     figure.update_layout(
         margin={"l": 60, "r": 16, "t": 16, "b": 48},
         legend={"orientation": "h", "y": -0.2},
@@ -105,7 +105,7 @@ def curve_plot(runs: FinishedRuns, curve: Curve) -> Plot | None:
 
 
 def speed_plot(path: Path) -> Plot:
-    """Times of a speed.csv by batch, two samples a class."""
+    """Times of a speed.csv by batch size, for two samples of a class."""
     with path.open(newline="", encoding="utf-8") as file:
         lines = [line for line in csv.DictReader(file) if line["m"] == "2"]
     figure = go.Figure()

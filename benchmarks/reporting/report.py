@@ -1,4 +1,4 @@
-"""One HTML file of all runs: tables that sort, curves, and a map of embeddings."""
+"""One HTML file of all runs: sortable tables, curves, and a map of embeddings."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def report(out: Path, runs: Sequence[Path] = (), speed: Path | None = None) -> s
 
     Args:
         out: the HTML file to write.
-        runs: output folders of the other commands; by default all in "runs" that hold
+        runs: output folders of the other commands; by default all in "runs" that have
             finished runs.
-        speed: a speed.csv; by default runs/speed/speed.csv, if it is there.
+        speed: a speed.csv; by default runs/speed/speed.csv, if it exists.
 
     Returns:
-        What is in it.
+        A summary of its contents.
 
     Raises:
-        ValueError: a folder holds no finished runs, or there are none at all.
+        ValueError: a folder has no finished runs, or there are none at all.
     """
     databases = sorted(Path("runs").glob(f"**/{records.DATABASE}"))
     experiments = []

@@ -19,7 +19,7 @@ Results = Mapping[str, Runs]
 """Variant -> its runs."""
 
 Bases = Mapping[str, Sequence[str]]
-"""Variant -> those that it is compared with, its base loss first."""
+"""Variant -> the variants that it is compared with, its base loss first."""
 
 COLUMNS = {
     "recall_at_1": "R@1",
@@ -48,8 +48,8 @@ PUBLISHED = {
     "Lifted": (46.9, 59.9, 62.6),
     "Symm + Lifted": (54.9, 66.6, 72.3),
 }
-"""Method -> recall@1 in percent on CUB-200-2011, CARS196 and Stanford Online Products, as
-Gu & Ko, AAAI 2020, have it in Tables 1 to 3."""
+"""Method -> recall@1 in percent on CUB-200-2011, CARS196 and Stanford Online Products,
+from Tables 1 to 3 of Gu & Ko, AAAI 2020."""
 
 PAPER_DATASETS = {"cub": "CUB", "cars": "CARS", "sop": "SOP"}
 
@@ -70,12 +70,12 @@ def mean_and_spread(values: Sequence[float], digits: int = 1) -> str:
 
 
 def percentages(runs: Runs, metric: str) -> list[float]:
-    """A metric on the test classes, of each run."""
+    """A metric on the test classes, in percent, of each run."""
     return [100 * run["test"][metric] for run in runs]
 
 
 def paired(runs: Runs, base: Runs) -> tuple[Runs, Runs]:
-    """The runs of both that have a partner, of the same seed and fold, in one order."""
+    """The runs of both that have a partner of the same seed and fold, in the same order."""
 
     def by_split(runs: Runs) -> dict[tuple[int, int | None], Mapping[str, Any]]:
         return {(x["settings"]["seed"], x["settings"].get("fold")): x for x in runs}
@@ -86,7 +86,7 @@ def paired(runs: Runs, base: Runs) -> tuple[Runs, Runs]:
 
 
 def mean_and_interval(values: Sequence[float]) -> str:
-    """Mean with Student's 95 % interval, of two values or more.
+    """Mean with Student's 95 % interval; needs at least two values.
 
     >>> mean_and_interval([1.0, 2.0, 3.0])
     '2.0 [-0.5, 4.5]'
@@ -104,7 +104,7 @@ class Difference(NamedTuple):
 
 
 def difference(values: Sequence[float], base: Sequence[float]) -> Difference:
-    """Of values minus base, paired.
+    """The difference of values minus base, paired.
 
     >>> difference([81.0, 79.0], [80.0, 81.0]).mean
     -0.5
@@ -116,7 +116,7 @@ def difference(values: Sequence[float], base: Sequence[float]) -> Difference:
 
 
 def paired_difference(values: Sequence[float], base: Sequence[float]) -> str:
-    """Mean of values minus base, with its 95 % interval and what it says.
+    """Mean of values minus base, with its 95 % interval and the verdict.
 
     >>> paired_difference([81.0, 82.1, 83.0], [80.0, 81.0, 82.0])
     '+1.03 [+0.89, +1.18] (wins)'
@@ -131,7 +131,7 @@ def paired_difference(values: Sequence[float], base: Sequence[float]) -> str:
 
 
 def accuracy_rows(results: Results) -> list[list[str]]:
-    """A header and a row a method: percentages, and milliseconds a training step."""
+    """A header, and a row for each method: percentages, and milliseconds per step."""
     rows = [["method", *COLUMNS.values(), "ms/step"]]
     for method, runs in results.items():
         cells = [mean_and_spread(percentages(runs, metric)) for metric in COLUMNS]
@@ -143,12 +143,12 @@ def accuracy_rows(results: Results) -> list[list[str]]:
 def difference_rows(
     results: Results, bases: Bases, metrics: Mapping[str, str] = COMPARED
 ) -> list[list[str]]:
-    """A header and a row for each variant and base that were run with the same seeds.
+    """A header, and a row for each variant and base that share seeds.
 
     Args:
-        results: what was run.
-        bases: what is compared.
-        metrics: on what -> its title.
+        results: the runs.
+        bases: which variants to compare.
+        metrics: metric -> its title.
     """
     rows = [["", "minus", *(f"{title}, points [95 %]" for title in metrics.values())]]
     for label, runs in results.items():
@@ -164,9 +164,9 @@ def difference_rows(
 
 
 def published_rows(results: Results, dataset: str) -> list[list[str]]:
-    """A header and a row a method: recall@1 measured, and as published.
+    """A header, and a row for each method: measured and published recall@1.
 
-    On a dataset that the paper does not have, all three published ones, for the order.
+    For a dataset that is not in the paper, the published values of all three datasets.
     """
     places = [i for i, name in enumerate(PAPER_DATASETS) if name == dataset]
     places = places or list(range(len(PAPER_DATASETS)))
@@ -180,7 +180,7 @@ def published_rows(results: Results, dataset: str) -> list[list[str]]:
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Rows, the first of them the header, as a Markdown table.
+    """Rows as a Markdown table; the first row is the header.
 
     >>> print(markdown([["method", "R@1"], ["N-pairs", "80.0"]]))
     | method | R@1 |
@@ -193,7 +193,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def write_csv(results: Results, path: Path) -> None:
-    """One line for each run, unrounded."""
+    """Write a line for each run, unrounded."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["method", "seed", *COLUMNS, "seconds_per_step"])

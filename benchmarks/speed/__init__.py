@@ -1,1 +1,1 @@
-"""What the losses cost."""
+"""The time and memory of the losses."""

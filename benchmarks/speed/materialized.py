@@ -1,6 +1,6 @@
-"""H(u, v) from points that are made: sixteen products where the library needs one.
+"""H(u, v) from materialized points: sixteen products where the library needs one.
 
-What pml_symm/hardest_pair.py is measured against: the same losses on another search.
+pml_symm/hardest_pair.py is compared with this: the same losses with another search.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pml_symm.point_weights import Points
 def hardest_pair(
     rows: Points, columns: Points, rank: int = 1, ceiling: Tensor | None = None
 ) -> HardestPair:
-    """As pml_symm.hardest_pair, by a matrix product for every two kinds of points."""
+    """As pml_symm.hardest_pair, with a matrix product for every two kinds of points."""
     if rank != 1 or ceiling is not None or rows.bias is not None:
         raise ValueError("only the hardest pair, by dot products")
     row_points = (rows.weights @ rows.members).unbind(1)
@@ -33,6 +33,6 @@ def hardest_pair(
 
 @contextmanager
 def materialized() -> Iterator[None]:
-    """The losses of pml_symm work on made points inside."""
+    """Make the losses of pml_symm use materialized points inside the block."""
     with mock.patch.object(selection, "hardest_pair", hardest_pair):
         yield

@@ -1,4 +1,4 @@
-"""The cost of the losses: PML's own, ours, ours on made points, and the floor."""
+"""The cost of the losses: PML's, ours, ours on materialized points, and the floor."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ LOSSES = {
     "lifted": ("LiftedStructureLoss", 128),
     "angular": ("AngularLoss", 2048),
 }
-"""Name -> PML's class, and the largest batch at which PML's can be measured: its triplet
-loss needs memory for every three samples, its lifted and angular losses a term for every
-two pairs."""
+"""Name -> PML's class, and the largest batch at which it can be measured: PML's triplet
+loss needs memory for every three samples, its lifted and angular losses for every two
+pairs."""
 
 FLOOR_BOUNDS = {"N-pairs": 2.5, "triplet": 2.5, "lifted": 2.5, "angular": 4.0}
-"""Loss -> what ours may cost in units of the floor, from batch 512 on."""
+"""Loss -> the most that ours may cost, in units of the floor, from batch 512 on."""
 
 BASELINE_BOUND = 1.35
-"""What ours may cost in units of the baseline's."""
+"""The most that ours may cost, in units of the baseline's cost."""
 
 
 def _at_random(size: int, weights: Tensor) -> Tensor:
@@ -58,9 +58,9 @@ MANY_SAMPLES = {
 }
 """Name -> labels of a batch with many samples of a class."""
 
-# As a training step does: until the C library has seen a large tensor come and go, it
-# gives small ones back to the system, and zeroing their pages anew costs more than the
-# loss.
+# Allocated and freed first, as in a training step. Before a large allocation was freed,
+# the C library returns small ones to the system, and zeroing new pages takes longer than
+# the loss.
 _LARGE_TENSOR_BYTES = 28 << 20
 
 _PARTS = {
@@ -71,7 +71,7 @@ _PARTS = {
 }
 """Column of the profile -> the operators that it sums up."""
 
-# The materialized version keeps every candidate: at 8192 it needs ten gigabytes.
+# The materialized version stores every candidate: at 8192 it needs ten gigabytes.
 _LARGEST_MATERIALIZED = 2048
 
 Row = dict[str, Any]
@@ -85,22 +85,23 @@ def speed(
     device: str,
     baseline: Path | None = None,
 ) -> str:
-    """Measure every loss and the miner at every batch size, and write what was found.
+    """Measure every loss and the miner at every batch size, and write the results.
 
     Args:
         out: the folder to write to: speed.csv, speed.md and speed.png.
-        batches: batch sizes, multiples of four; two samples a class, and at 512 four, too.
+        batches: batch sizes, multiples of four; with two samples of a class, and at 512
+            also with four.
         embedding_size: D.
-        seconds: how long to repeat a comparison, at least; three rounds in any case.
+        seconds: how long to repeat a comparison; at least three rounds.
         device: "cpu" or "cuda".
-        baseline: a checkout with another version of pml_symm, to be measured beside it.
+        baseline: a checkout with another version of pml_symm, to measure as well.
 
     Returns:
         The contents of speed.md.
 
     Raises:
-        ValueError: a batch that does not fit, a device that is not there, or a baseline
-            without pml_symm.
+        ValueError: a batch size is not a multiple of four, there is no such device, or
+            baseline has no pml_symm.
     """
     if not batches or any(size < 4 or size % 4 for size in batches):
         raise ValueError(f"batches must be multiples of four, got {list(batches)}")
@@ -156,7 +157,7 @@ def speed(
 
 
 def _load(checkout: Path) -> ModuleType:
-    """pml_symm of another checkout, beside the one that is imported already."""
+    """pml_symm of another checkout, in addition to the imported one."""
     folder = checkout / "pml_symm"
     if not (folder / "__init__.py").is_file():
         raise ValueError(f"baseline must be a checkout with pml_symm, got {checkout}")
@@ -179,7 +180,7 @@ def _contestants(
     versions: Mapping[str, ModuleType],
     m: int | None = None,
 ) -> dict[str, Callable[[], object]]:
-    """What is timed: a loss, or the miner, of every version, and what it is held to."""
+    """What is timed: a loss or the miner of every version, and what to compare it with."""
     torch.manual_seed(0)
     size, device = len(labels), labels.device
     embeddings = torch.randn(size, embedding_size, device=device, requires_grad=True)
@@ -235,7 +236,7 @@ def _floor(embeddings: Tensor) -> Tensor:
 def _interleaved(
     contestants: Mapping[str, Callable[[], object]], seconds: float, device: str
 ) -> dict[str, list[float]]:
-    """Milliseconds, round by round: what else the machine does falls on all alike."""
+    """Milliseconds, measured in turn, so that other load slows all of them equally."""
     wait = torch.cuda.synchronize if device == "cuda" else nullcontext
     for run in contestants.values():
         run()
@@ -252,7 +253,7 @@ def _interleaved(
 
 
 def _peak_memory(run: Callable[[], object]) -> int:
-    """Bytes that torch's allocators held at most, above what they held before."""
+    """The peak of bytes held by torch's allocators, above those held before."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         run()
     events = [
@@ -275,7 +276,7 @@ def _profile(
     embedding_size: int,
     device: str,
 ) -> Row:
-    """How many operators a loss calls, and which share of their time each part takes."""
+    """How many operators a loss calls, and each part's share of their time."""
     torch.manual_seed(0)
     embeddings = torch.randn(size, embedding_size, device=device, requires_grad=True)
     labels = torch.arange(size // 2, device=device).repeat_interleave(2)
@@ -306,7 +307,7 @@ def _profile(
 
 
 def _whole_steps(embedding_size: int, seconds: float, device: str) -> list[Row]:
-    """A training step of the demo's trunk at the paper's batch."""
+    """Milliseconds of a training step of the demo's trunk at the paper's batch size."""
     torch.manual_seed(0)
     images = torch.randn(128, 1, 32, 32, device=device)
     labels = torch.arange(64, device=device).repeat_interleave(2)
@@ -425,7 +426,7 @@ def _report(
 
 
 def _against_bounds(rows: Sequence[Row]) -> list[list[str]]:
-    """How many rows are within each bound, and which are not."""
+    """How many rows are within each bound, and which rows are not."""
     found = []
     compared = [row for row in rows if row["baseline ms"]]
     if compared:

@@ -1,1 +1,1 @@
-"""One run: what it depends on, and how it is trained, stopped and recorded."""
+"""One run: its settings, and how it is trained, stopped and recorded."""

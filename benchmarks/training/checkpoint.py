@@ -1,4 +1,4 @@
-"""Checkpoints of PML trainers: everything that the next step depends on."""
+"""Checkpoints of PML trainers: everything that their next step depends on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from . import random_state
 LOGGER = logging.getLogger(__name__)
 
 NAME = "checkpoint.pt"  # after an epoch
-PREVIOUS = "checkpoint.previous.pt"  # the one before
+PREVIOUS = "checkpoint.previous.pt"  # after the epoch before
 WITHIN = "within-epoch.pt"  # of a run that was stopped between two steps
 _PARTS = ("models", "optimizers", "lr_schedulers", "loss_funcs", "mining_funcs")
 
@@ -24,23 +24,23 @@ _PARTS = ("models", "optimizers", "lr_schedulers", "loss_funcs", "mining_funcs")
 def save(
     path: Path, trainer: BaseTrainer, own: dict[str, Any], iteration: int | None = None
 ) -> None:
-    """Write what a trainer needs to go on, all of it or nothing.
+    """Write everything that a trainer needs to continue, or no file.
 
     Args:
-        path: of the file. If it is there already, it becomes PREVIOUS.
+        path: of the file. If it exists already, it becomes PREVIOUS.
         trainer: at the end of an epoch, or between two of its steps.
-        own: the caller's, of plain Python values.
+        own: the caller's state, plain Python values.
         iteration: how many steps of the epoch are done; None at its end.
     """
     state = {
-        # How many are complete, and how much of the next one.
+        # How many epochs are complete, and how many steps of the next one.
         "epoch": trainer.epoch if iteration is None else trainer.epoch - 1,
         "iteration": iteration or 0,
         "parts": {
             part: {name: x.state_dict() for name, x in getattr(trainer, part).items()}
             for part in _PARTS
         },
-        # What a trainer keeps from step to step, beside what PML's keep.
+        # A trainer's state between steps, in addition to that of PML's trainers.
         "trainer": trainer.state_dict() if hasattr(trainer, "state_dict") else None,
         "own": own,
         "random": random_state.get(),
@@ -57,7 +57,7 @@ def load_latest(folder: Path) -> dict[str, Any] | None:
 
 
 def load(path: Path) -> dict[str, Any] | None:
-    """What save wrote, or None if it is not there or, with a warning, damaged."""
+    """What save wrote; None if the file does not exist or, with a warning, is damaged."""
     if not path.exists():
         return None
     try:
@@ -74,7 +74,7 @@ def remove(folder: Path) -> None:
 
 
 def restore(state: dict[str, Any], trainer: BaseTrainer) -> None:
-    """Everything but the random state, which the caller may still disturb."""
+    """Restore all but the random state: the caller does that last."""
     for part in _PARTS:
         for name, saved in state["parts"][part].items():
             getattr(trainer, part)[name].load_state_dict(saved)

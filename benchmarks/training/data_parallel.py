@@ -1,4 +1,4 @@
-"""What a trainer is made of, where several processes train together."""
+"""The parts of a trainer when several processes train together."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .samplers import OwnPart
 
 
 def share(parts: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of MetricLossOnly, so that each process has its part of a batch.
+    """The arguments of MetricLossOnly, so that each process gets its part of a batch.
 
     Args:
-        parts: for one process that has the whole batch, with modules on their device.
+        parts: the arguments for a single process, with modules on their device.
 
     Raises:
         ValueError: a loss has parameters, or the batch cannot be divided.
@@ -28,8 +28,8 @@ def share(parts: dict[str, Any]) -> dict[str, Any]:
     for loss in parts["loss_funcs"].values():
         if list(loss.parameters()):
             raise ValueError(
-                f"{type(loss).__name__} has parameters of its own, which are trained in "
-                "one process, not in several"
+                f"{type(loss).__name__} has parameters, which only one process can train, "
+                "not several"
             )
     return {
         **parts,
@@ -51,11 +51,11 @@ def share(parts: dict[str, Any]) -> dict[str, Any]:
 
 def _data_parallel(model: nn.Module, device: torch.device) -> nn.Module:
     if not list(model.parameters()):
-        return model  # all of it is frozen
+        return model  # all its stages are frozen
     return DistributedDataParallel(
         model,
         device_ids=[torch.cuda.current_device()] if device.type == "cuda" else None,
-        # Statistics of batches stay each process's own: else those that do not evaluate
-        # would wait for ever.
+        # Each process keeps its own batch statistics: broadcasting them in an evaluation
+        # would wait forever for the processes that do not evaluate.
         broadcast_buffers=False,
     )

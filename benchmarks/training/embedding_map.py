@@ -1,4 +1,4 @@
-"""Test embeddings of a few classes, kept with their images for the report's map."""
+"""Test embeddings of a few classes, saved with their images for the report's map."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PIXELS = 48
 
 
 class EmbeddingMap(NamedTuple):
-    """Embeddings and what they are of.
+    """Embeddings and their images.
 
     Attributes:
         embeddings: shape (N, D), float32.
@@ -33,14 +33,14 @@ class EmbeddingMap(NamedTuple):
 
 
 def save(path: Path, dataset: Dataset, embeddings: Tensor, labels: Tensor) -> None:
-    """Keep the first classes of a dataset of pictures; of texts nothing is kept.
+    """Save the first classes of a dataset of pictures; nothing for texts.
 
     Args:
         path: of the file.
-        dataset: gives an image tensor, (channels, height, width), and a label; or what a
-            frozen stem made of it.
+        dataset: its items are an image tensor, (channels, height, width), and a label; or
+            StemFeatures of such items.
         embeddings: shape (N, D), of its images in their order.
-        labels: shape (N,), likewise.
+        labels: shape (N,), of its images in their order.
     """
     dataset = without_stem(dataset)
     if dataset[0][0].dim() != 3:
@@ -64,7 +64,7 @@ def load(path: Path) -> EmbeddingMap:
 
 
 def _small(image: Any) -> np.ndarray:
-    """Shape (height, width) or (height, width, 3), uint8, of full contrast."""
+    """A small image, (height, width) or (height, width, 3), uint8, with full contrast."""
     largest = max(image.shape[1:])
     if largest > _PIXELS:
         scale = _PIXELS / largest

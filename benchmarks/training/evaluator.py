@@ -34,13 +34,13 @@ Models = Mapping[str, nn.Module]
 
 
 class Evaluator:
-    """Evaluates "trunk" and "embedder" of a run, and has it recorded.
+    """Evaluates "trunk" and "embedder" of a run, and records the results.
 
     Args:
         datasets: the splits.
         recorder: of the run.
-        folder: of the run; a test leaves an embedding map there.
-        synthesizer: whose points ask for originals in each validation, or None.
+        folder: of the run; a test writes an embedding map there.
+        synthesizer: its points are queries for originals in each validation; or None.
         device: what to evaluate on.
         workers: processes that load images.
     """
@@ -70,14 +70,14 @@ class Evaluator:
             end_of_testing_hook=self._end_test,
             accuracy_calculator=accuracy_calculator(RETRIEVAL + CLUSTERING, device),
         )
-        # PML's own, which a run that is stopped after its last validation does not come to.
+        # PML's hook sets this, but not in a run that was stopped after its last validation.
         self._val_tester.reference_split_names = {"val": ["val"]}
         self._validate = recorder.hooks.end_of_epoch_hook(
             self._val_tester, {"val": datasets.val}, str(folder / "models")
         )
 
     def look_before_training(self, models: Models) -> None:
-        """Record the angle between source and axis where the training starts."""
+        """Record the angle between source and axis before the first step."""
         val = self._datasets.val
         labels = torch.from_numpy(val.labels)
         self._recorder.add_angle(0, mean_angle(self.embed(val, models), labels))
@@ -91,7 +91,7 @@ class Evaluator:
 
         Args:
             models: with "trunk" and "embedder".
-            epoch: to record it at.
+            epoch: the epoch to record them for.
         """
         tester = self._test_tester
         accuracies = tester.test(
@@ -119,7 +119,7 @@ class Evaluator:
         }
 
     def _end_validation(self, tester: GlobalEmbeddingSpaceTester) -> None:
-        """PML's hook."""
+        """PML's hook: record the validation."""
         self._recorder.hooks.end_of_testing_hook(tester)
         embeddings, labels = tester.embeddings_and_labels["val"]
         labels, epoch = labels[:, 0], tester.all_accuracies["val"]["epoch"]
@@ -129,7 +129,7 @@ class Evaluator:
             self._recorder.add_synthetic_queries(epoch, recall)
 
     def _end_test(self, tester: GlobalEmbeddingSpaceTester) -> None:
-        """PML's hook."""
+        """PML's hook: record the test, and save an embedding map."""
         self._recorder.hooks.end_of_testing_hook(tester)
         embeddings, labels = tester.embeddings_and_labels["test"]
         embedding_map.save(
@@ -141,7 +141,7 @@ class Evaluator:
 
 
 def mean_angle(embeddings: Tensor, labels: Tensor) -> float:
-    """Degrees between source and axis, where each point's axis is the next of its class.
+    """Mean degrees between each point and its axis, the next point of its class.
 
     Args:
         embeddings: shape (N, D), normalized.
@@ -151,7 +151,7 @@ def mean_angle(embeddings: Tensor, labels: Tensor) -> float:
     90.0
     """
     source, axis = SymmSynthesizer(pairing="ring").source_and_axis(labels)
-    # The arc sine of half the chord is exact for small angles, too.
+    # The arc sine of half the chord is accurate for small angles, too.
     chord = torch.linalg.vector_norm(embeddings[source] - embeddings[axis], dim=1)
     return float(torch.rad2deg(2 * torch.asin((chord / 2).clamp_max(1))).mean())
 
@@ -159,12 +159,12 @@ def mean_angle(embeddings: Tensor, labels: Tensor) -> float:
 def recall_of_synthetic(
     synthesizer: SymmSynthesizer, embeddings: Tensor, labels: Tensor
 ) -> float:
-    """recall@1 of synthetic points that ask for originals: do they keep their class?
+    """recall@1 with synthetic points as queries: are originals of their class nearest?
 
     Args:
         synthesizer: makes the points.
-        embeddings: shape (N, D), the originals.
-        labels: shape (N,), likewise.
+        embeddings: shape (N, D), the originals, which are the references.
+        labels: shape (N,), of the originals.
     """
     pool = synthesizer(embeddings, labels)
     calculator = AccuracyCalculator(
@@ -182,11 +182,11 @@ def recall_of_synthetic(
 def accuracy_calculator(
     metrics: tuple[str, ...], device: torch.device
 ) -> AccuracyCalculator:
-    """Of metrics by name, with neighbours and clusters on a device."""
+    """A calculator of the named metrics that searches and clusters on a device."""
     return AccuracyCalculator(
         include=metrics,
         k="max_bin_count",
         device=device,
-        # Some twelve images a class: faiss would warn about so few each time.
+        # With about twelve images of a class, faiss would warn about too few each time.
         kmeans_func=FaissKMeans(niter=20, min_points_per_centroid=1),
     )

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: a run stops between two steps, and can go on there."""
+"""SIGINT and SIGTERM: a run stops between two steps, and can continue there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was stopped by a signal, and what it needs to go on is saved.
+    """A signal stopped a run, and everything that it needs to continue is saved.
 
     Args:
         number: of the signal.
@@ -38,7 +38,7 @@ class Request:
         self.number: int | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Keep the first signal; the second one does not wait for the step's end."""
+        """Store the first signal; a second one stops without waiting for the step's end."""
         if self.number is not None:
             raise Interrupted(number)
         self.number = number
@@ -49,17 +49,17 @@ class Request:
             raise Interrupted(self.number)
 
     def check(self) -> None:
-        """Raise Interrupted if a signal has asked any process to stop; all call this."""
+        """Raise Interrupted if any process was asked to stop; all processes call this."""
         if processes.any_of_them(self.number is not None):
             raise Interrupted(self.number or signal.SIGTERM)
 
 
 @contextmanager
 def requests() -> Iterator[Request]:
-    """Keep SIGINT and SIGTERM as a request while the block runs."""
+    """Turn SIGINT and SIGTERM into a request while the block runs."""
     request = Request()
     if threading.current_thread() is not threading.main_thread():
-        yield request  # signals are the main thread's
+        yield request  # only the main thread can handle signals
         return
     earlier = {number: signal.signal(number, request) for number in _SIGNALS}
     try:
@@ -71,9 +71,9 @@ def requests() -> Iterator[Request]:
 
 @contextmanager
 def passed_to_children() -> Iterator[None]:
-    """Send SIGTERM on to this process's children, and raise Interrupted.
+    """Send SIGTERM to this process's children, and raise Interrupted.
 
-    A terminal sends SIGINT to all processes by itself.
+    A terminal sends SIGINT to all processes itself.
     """
 
     def pass_on(number: int, frame: FrameType | None) -> None:
@@ -90,5 +90,5 @@ def passed_to_children() -> Iterator[None]:
 
 
 def prepare_worker() -> None:
-    """In a pool's worker: a signal between two runs is the parent's business."""
+    """In a pool's worker, ignore SIGINT between two runs: the parent handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

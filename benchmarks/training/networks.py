@@ -1,4 +1,4 @@
-"""What a run trains: a trunk, and an embedder on its features."""
+"""The networks of a run: a trunk, and an embedder on its features."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .settings import Settings
 
 
 def make_trunk(settings: Settings) -> Trunk:
-    """The whole trunk of a run, as it is before start_from_softmax."""
+    """The whole trunk of a run, before start_from_softmax."""
     return trunks.make_trunk(
         settings.trunk, settings.width, settings.pretrained, settings.image_size
     )
@@ -25,18 +25,18 @@ def make_trunk(settings: Settings) -> Trunk:
 def start_from_softmax(
     trunk: Trunk, settings: Settings, dataset: Subset | Glyphs | None
 ) -> None:
-    """Give a convnet the weights of one that was trained on the reserved classes."""
-    assert dataset is not None, "settings see to it that there is a reserve"
+    """Load weights that were pre-trained on the reserved classes into a convnet."""
+    assert dataset is not None, "settings check that there is a reserve"
     state = processes.from_first(
         lambda: pretrained_trunk(dataset, settings.width, settings.seed)
     )
     trunk.stages.load_state_dict(state)
-    # Training it, if it was not cached, drew random numbers.
+    # Pre-training, if its result was not cached, drew random numbers.
     torch.manual_seed(settings.seed)
     np.random.seed(settings.seed)
 
 
 def make_networks(trunk: Trunk, settings: Settings) -> dict[str, nn.Module]:
-    """The "trunk" and the "embedder", as PML's trainers take them."""
+    """The "trunk" and the "embedder", named as in PML's trainers."""
     embedder = nn.Linear(trunk.features, settings.embedding_size)
     return {"trunk": trunk.stages, "embedder": embedder}

@@ -1,4 +1,4 @@
-"""Several processes that train one run: what torchrun starts, or one alone."""
+"""The processes that train one run: those that torchrun started, or a single one."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch import distributed
 
 T = TypeVar("T")
 
-# The others wait while the first one evaluates.
+# The other processes wait while the first one evaluates.
 _PATIENCE = timedelta(hours=12)
 
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """The processes that torchrun started, as one group, while the block runs.
+    """Join the processes that torchrun started in one group, while the block runs.
 
-    Without torchrun, or with one process, nothing is set up.
+    Does nothing without torchrun, or with one process.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
         yield
@@ -34,7 +34,7 @@ def joined() -> Iterator[None]:
     try:
         yield
     finally:
-        # Models that are still there would end the process with an abort, now and then.
+        # Models that still exist here would sometimes abort the process at its end.
         gc.collect()
         distributed.destroy_process_group()
 
@@ -45,19 +45,19 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """Which of them this is, from 0 to world_size() - 1."""
+    """The rank of this process, from 0 to world_size() - 1."""
     if distributed.is_initialized():
         return distributed.get_rank()
     return int(os.environ.get("RANK", "0"))
 
 
 def is_first() -> bool:
-    """Whether this is the one that evaluates, records and writes."""
+    """Whether this is the process that evaluates, records and writes."""
     return rank() == 0
 
 
 def from_first(make: Callable[[], T]) -> T:
-    """What make returns, or raises, in the first process, in all of them."""
+    """Call make in the first process; return its result, or raise its error, in all."""
     if world_size() == 1:
         return make()
     answer: list[Any] = [None, None]

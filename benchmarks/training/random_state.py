@@ -10,16 +10,16 @@ import torch
 
 
 def seed(number: int) -> None:
-    """Start all of them from one number."""
+    """Seed all generators with one number."""
     random.seed(number)
     np.random.seed(number)
     torch.manual_seed(number)
 
 
 def get() -> dict[str, Any]:
-    """Their states, of plain values and tensors."""
+    """The states of all generators, as plain values and tensors."""
     of_numpy: dict[str, Any] = np.random.get_state(legacy=False)
-    # torch.load takes no arrays where it takes no code.
+    # torch.load with weights_only=True does not load NumPy arrays.
     of_numpy["state"]["key"] = of_numpy["state"]["key"].tolist()
     state = {
         "python": random.getstate(),
@@ -32,7 +32,7 @@ def get() -> dict[str, Any]:
 
 
 def restore(state: dict[str, Any]) -> None:
-    """Put back what get gave."""
+    """Restore what get returned."""
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])

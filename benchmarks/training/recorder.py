@@ -1,4 +1,4 @@
-"""What a run records, with record-keeper and TensorBoard."""
+"""Recording a run with record-keeper and TensorBoard."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _ANGLE = "angle_val"
 
 
 class Recorder:
-    """Records a run by the hooks that PML has for it, and gives back the curves.
+    """Records a run with PML's hooks, and reads the recorded curves.
 
     Args:
-        folder: of the run. Beside it is the database of all runs.
+        folder: of the run. The database of all runs is in its parent folder.
         is_new: whether nothing of this run is recorded yet.
 
     Attributes:
@@ -42,17 +42,17 @@ class Recorder:
         )
 
     def save(self) -> None:
-        """Write what has been recorded since the last evaluation."""
+        """Write the records since the last evaluation to the disk."""
         self._record_keeper.save_records()
 
     def add_synthetic_queries(self, epoch: int, recall_at_1: float) -> None:
-        """Record how many synthetic points found an original of their class."""
+        """Record recall@1 with synthetic points as queries."""
         self._record_keeper.update_records(
             {"recall_at_1": recall_at_1}, epoch, parent_name=_SYNTHETIC_QUERIES
         )
 
     def synthetic_queries(self) -> dict[str, list]:
-        """What was added, over the epochs."""
+        """The recorded recall@1 with synthetic queries, over the epochs."""
         return self._over_epochs(_SYNTHETIC_QUERIES, "recall_at_1")
 
     def add_angle(self, epoch: int, degrees: float) -> None:
@@ -60,13 +60,13 @@ class Recorder:
         self._record_keeper.update_records({"degrees": degrees}, epoch, parent_name=_ANGLE)
 
     def angle(self) -> dict[str, list]:
-        """What was added, over the epochs."""
+        """The recorded mean angles, over the epochs."""
         return self._over_epochs(_ANGLE, "degrees")
 
     def synthetic_ratio(self, loss: nn.Module, miner: nn.Module | None) -> dict[str, list]:
-        """The share of synthetic negatives over the steps, empty for who makes none."""
+        """The share of synthetic negatives over the steps; empty for methods without."""
         source = loss if miner is None else miner
-        # As record-keeper names the tables of modules, and of modules in others.
+        # Record-keeper's table names of modules, and of modules inside modules.
         group = "metric_loss" if miner is None else "tuple_miner"
         if miner is None and processes.world_size() > 1:
             group += f"_{DistributedLossWrapper.__name__}__modules_loss"
@@ -76,11 +76,11 @@ class Recorder:
         return {"step": rows["~iteration~"], "ratio": rows["synthetic_ratio"]}
 
     def finish(self, result: dict[str, Any], step: int) -> None:
-        """Record what the run found; from then on it is finished.
+        """Record the run's result; from then on the run is finished.
 
         Args:
-            result: as run returns it.
-            step: the run's last.
+            result: what run returns.
+            step: the run's last step.
         """
         records.finish(self._record_keeper, result, step)
         self._tensorboard.close()

@@ -1,4 +1,4 @@
-"""Record-keeper's database of all runs, beyond what record-keeper does with it."""
+"""Record-keeper's database of all runs: reading results, and changing records."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from torch.utils.tensorboard import SummaryWriter
 DATABASE = "records.db"
 _OWN = Path("records", "logs.db")  # the database of one run, in its folder
 _RESULTS = "results"
-# Recorded by epoch; everything else is recorded by step.
+# Recorded by epoch; all other tables are recorded by step.
 _BY_EPOCH = ("accuracies", "synthetic_queries", "angle")
 
 
 def finish(record_keeper: Any, result: dict[str, Any], step: int) -> None:
-    """Record what a run found; from then on it is finished.
+    """Record a run's result; from then on the run is finished.
 
     Args:
         record_keeper: of the run.
-        result: as training.run returns it.
-        step: its last.
+        result: what training.run returns.
+        step: the run's last step.
     """
     settings = result["settings"]
-    # First everything else, so that nothing is missing where there is a result.
+    # Save all other records first, so that a run with a result is complete.
     record_keeper.save_records()
     record_keeper.update_records(
         {
@@ -46,7 +46,7 @@ def finish(record_keeper: Any, result: dict[str, Any], step: int) -> None:
 
 
 def read(database: Path, experiment: str) -> dict[str, Any] | None:
-    """What a finished run found, as training.run returns it; None if there is none.
+    """The result of a finished run, as training.run returned it; None without one.
 
     Args:
         database: the file; it need not exist.
@@ -59,7 +59,7 @@ def read(database: Path, experiment: str) -> dict[str, Any] | None:
 
 
 def read_all(database: Path) -> dict[str, dict[str, Any]]:
-    """Experiment -> what it found, of all finished runs.
+    """Experiment -> result, of all finished runs.
 
     Args:
         database: the file; it need not exist.
@@ -85,20 +85,20 @@ def _results(
 
 
 def _put_together(database: Path) -> None:
-    """If the file is not there, make it of the records that the runs' folders hold.
+    """If the file does not exist, create it from the records in the runs' folders.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: the file is damaged.
     """
     if database.exists():
         try:
             DBManager(str(database)).query("PRAGMA schema_version")
         except sqlite3.OperationalError:
-            raise  # it is another process's, or cannot be read
+            raise  # locked by another process, or cannot be read
         except sqlite3.DatabaseError as error:
             raise ValueError(
                 f"{database} is damaged ({error}): move it away, and the same command "
-                "makes it again of the records in the runs' folders"
+                "rebuilds it from the records in the runs' folders"
             ) from error
         return
     for own in sorted(database.parent.glob(f"*/{_OWN}")):
@@ -117,7 +117,7 @@ def _put_together(database: Path) -> None:
 
 
 def forget(database: Path, experiment: str) -> None:
-    """Remove all records of a run, so that it can be recorded anew.
+    """Remove all records of a run, so that it can be recorded again.
 
     Args:
         database: the file; it need not exist.
@@ -130,15 +130,15 @@ def forget(database: Path, experiment: str) -> None:
 
 
 def trim(database: Path, experiment: str, epoch: int, step: int) -> None:
-    """Remove what a run that was stopped recorded after its checkpoint.
+    """Remove the records of a stopped run after its checkpoint.
 
     Args:
-        database: the file. What the run has of its own, in the folder of its name beside
-            it, is trimmed, too: its database, and the CSV files and TensorBoard's log,
-            which are written anew.
+        database: the file. The run's own records, in the folder of its name beside it,
+            are trimmed, too: its database, and the CSV files and TensorBoard's log, which
+            are written again.
         experiment: the run's name.
-        epoch: the checkpoint's.
-        step: how many steps that is.
+        epoch: the checkpoint's epoch.
+        step: how many steps the run had done then.
     """
 
     def later(table: str) -> str:
@@ -149,7 +149,7 @@ def trim(database: Path, experiment: str, epoch: int, step: int) -> None:
     _delete(database, experiment, later)
     folder = database.parent / experiment
     manager = DBManager(str(folder / _OWN))
-    # TensorBoard would show what it was told twice.
+    # TensorBoard would show steps twice that are trained again.
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
     with SummaryWriter(str(folder / "tensorboard")) as writer:
         for table in _tables(manager):
@@ -160,7 +160,7 @@ def trim(database: Path, experiment: str, epoch: int, step: int) -> None:
 def _write_anew(
     table: str, manager: DBManager, folder: Path, writer: SummaryWriter
 ) -> None:
-    """A table's rows, as record-keeper writes them: to a CSV file and to TensorBoard."""
+    """Write a table's rows as record-keeper does: to a CSV file and to TensorBoard."""
     path = (folder / _OWN).with_name(f"{table}.csv")
     rows = _rows(manager, table)
     if not rows:
@@ -177,7 +177,7 @@ def _write_anew(
 
 
 def _rows(manager: DBManager, table: str) -> list[dict[str, Any]]:
-    """Column -> value, without the number that the database gives each row."""
+    """Rows, column -> value, without the database's id of each row."""
     rows = [dict(row) for row in manager.query(f"SELECT * FROM [{table}]")]
     for row in rows:
         del row["id"]

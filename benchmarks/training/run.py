@@ -36,33 +36,34 @@ def run(
     source: Source | None = None,
     after_epoch: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Train and test once, or return what an earlier, finished run found.
+    """Train and test once, or return the result of an earlier, finished run.
 
-    A run that was stopped goes on to the same end: by SIGINT or SIGTERM, where it was;
-    otherwise, after its last validation. With torchrun, all of its processes call this
-    and train one run together; the first one evaluates, records and writes.
+    A stopped run continues, and ends with the same result: after SIGINT or SIGTERM it
+    continues where it stopped, otherwise after its last validation. With torchrun, all of
+    its processes call this and train one run together; the first one evaluates, records
+    and writes.
 
     Args:
         settings: what to train.
-        folder: of this run: its settings, checkpoint, records and TensorBoard log.
-            Beside it is records.db, record-keeper's database of all runs, which says
-            what a finished run found.
-        force: train from the start, whatever is there.
+        folder: of this run: its settings, checkpoint, records and TensorBoard log. Beside
+            it is records.db, record-keeper's database of all runs, with the results of
+            finished runs.
+        force: train from the start, even if there is a run.
         source: where a dataset of pictures or texts is.
         after_epoch: called when an epoch is validated and saved.
 
     Returns:
         {"settings": ..., "test": metrics on the unseen test classes, "seconds_per_step":
-        median, "val": metrics over the steps, "synthetic_queries": recall@1 of synthetic
-        points that ask for originals of "val", likewise, "angle": mean degrees between
-        source and axis in "val", likewise, and before training, "synthetic_ratio":
-        likewise, "skipped": files that were left out because they are bad}.
+        median; over the steps "val": metrics, "synthetic_queries": recall@1 with synthetic
+        points as queries and originals of "val" as references, "angle": mean degrees
+        between source and axis in "val", also before training, "synthetic_ratio": share
+        of synthetic negatives; "skipped": bad files that were left out}.
 
     Raises:
-        ValueError: a run with other settings is there and force is not given, the
+        ValueError: there is a run with other settings and force is not given, the
             training split has too few classes for a batch, the trunk has too few stages
             to freeze, or several processes cannot train this.
-        interruption.Interrupted: SIGINT or SIGTERM; the next call goes on.
+        interruption.Interrupted: SIGINT or SIGTERM; the next call continues.
     """
     start = processes.from_first(lambda: prepare(settings, folder, force))
     if start.finished is not None:
@@ -70,15 +71,15 @@ def run(
     with interruption.requests() as request:
         training = _Run(settings, folder, source or Source(), start, request, after_epoch)
         result = training.finish()
-        # Asked to stop in the last evaluation: this run is finished, others wait.
+        # A signal in the last evaluation: this run is finished, but do not start others.
         request.check()
         return result
 
 
 class _Run:
-    """A run that has something to train.
+    """A run that has steps left to train.
 
-    The first process alone has a recorder and an evaluator.
+    Only the first process has a recorder and an evaluator.
 
     Args:
         settings: what to train.
@@ -132,7 +133,7 @@ class _Run:
         record_step = c_f.return_input
         if processes.is_first():
             self.recorder = Recorder(folder, start.is_new)
-            # In a ring every point of a class asks once.
+            # In a ring every point of a class is the source of one query.
             synthesizer = SymmSynthesizer(settings.alpha, settings.beta, pairing="ring")
             self.evaluator = Evaluator(
                 self.datasets,
@@ -176,7 +177,7 @@ class _Run:
         )
 
     def finish(self) -> dict[str, Any]:
-        """Train from the start to the end, test, and record what was found."""
+        """Train to the end, test, and record the result."""
         state, within = self.start.state, self.start.within
         done = 0
         if state is not None:
@@ -219,13 +220,13 @@ class _Run:
             self._save(checkpoint.NAME, trainer)
             return random_state.get()
 
-        # Evaluating drew random numbers, in the first process alone.
+        # Evaluating drew random numbers, only in the first process.
         random_state.restore(processes.from_first(validate_and_save))
         self.after_epoch()
         self.request.check()
 
     def _refresh_sampler(self) -> None:
-        """Tell a sampler that wants to know what the model confuses."""
+        """Give current embeddings to a sampler that chooses confused classes."""
         if isinstance(self.sampler, HardClassSampler) and processes.is_first():
             self.sampler.refresh(self.evaluator.embed(self.datasets.train, self.models))
 
@@ -257,6 +258,6 @@ class _Run:
         return result
 
     def _over_steps(self, history: dict[str, list]) -> dict[str, list]:
-        """What is kept over the epochs, over the steps."""
+        """A history over the epochs, converted to steps."""
         steps = [epoch * self.settings.test_interval for epoch in history.pop("epoch")]
         return {"step": steps, **history}

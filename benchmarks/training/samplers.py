@@ -16,22 +16,22 @@ from . import processes
 
 
 class HardClassSampler(MPerClassSampler):
-    """m images a class, of classes that the model confuses, once it has been refreshed.
+    """Samples m images per class, of classes that the model confuses.
 
     A batch consists of groups: a class drawn at random, and the classes nearest to it
-    that the batch does not have yet. Of each class come images from the half that is
+    that are not in the batch yet. The images of each class are from the half that is
     nearest to the group's first class. Until the first refresh it is an
     MPerClassSampler.
 
     Args:
         labels: shape (N,), of the images.
-        m: images a class; batch_size is a multiple of it.
-        batch_size: images a batch.
-        length_before_new_iter: as PML has it.
+        m: images per class; divides batch_size.
+        batch_size: images per batch.
+        length_before_new_iter: as for MPerClassSampler.
         group_size: classes in a group.
 
     Raises:
-        ValueError: group_size below 2.
+        ValueError: group_size is below 2.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class HardClassSampler(MPerClassSampler):
         self._to_classes: np.ndarray | None = None
 
     def refresh(self, embeddings: Tensor) -> None:
-        """See what the model confuses.
+        """Compute from embeddings which classes the model confuses.
 
         Args:
             embeddings: shape (N, D), of the images, in the order of the labels.
 
         Raises:
-            ValueError: not one embedding for each label.
+            ValueError: the number of embeddings is not the number of labels.
         """
         number = sum(len(rows) for rows in self.labels_to_indices.values())
         if len(embeddings) != number:
@@ -102,16 +102,16 @@ class HardClassSampler(MPerClassSampler):
 
 
 class OwnPart(Sampler[int]):
-    """Of each batch that a sampler draws, the part of this process.
+    """This process's part of each batch that a sampler draws.
 
-    The first process draws, so that all have parts of the same batches.
+    The first process draws, so that all processes have parts of the same batches.
 
     Args:
         sampler: draws batches of the size of all parts together.
         batch_size: of all parts together.
 
     Raises:
-        ValueError: batch_size is no multiple of the world size.
+        ValueError: batch_size is not a multiple of the world size.
     """
 
     def __init__(self, sampler: Sampler[int], batch_size: int) -> None:

@@ -1,4 +1,4 @@
-"""What a run depends on, and where its dataset is."""
+"""The settings of a run, and where its dataset is."""
 
 from __future__ import annotations
 
@@ -21,38 +21,37 @@ DatasetName = Literal["glyphs", "cub", "cars", "sop", "folder", "texts"]
 
 @dataclass(frozen=True, kw_only=True)
 class CommonSettings:
-    """What all runs of a command share.
+    """The settings that all runs of a command share.
 
     Attributes:
         steps: batches to train on.
-        test_interval: validate every so many steps; divides steps.
+        test_interval: how often to validate, in steps; divides steps.
         batch_size: items in a batch: pictures, or texts.
         m: items of a class in a batch.
         embedding_size: dimensions of the embedding.
         width: channels of the convnet's first block.
         learning_rate: of Adam.
         head_factor: the embedder's learning rate in units of the trunk's.
-        lr_step_size: halve the learning rates every so many steps.
-        max_classes: use so many classes of each split only.
+        lr_step_size: how often to halve the learning rates, in steps.
+        max_classes: use at most this many classes of each split.
         dataset: glyphs need no download; folder is any folder of class folders, or a .tar
             or .zip of one; texts is a .jsonl, .csv or .tsv file with text and label.
-        test_classes: for folder and texts, which classes are the test split, as in
-            "evaluation.*"; none: the second half of them by name.
+        test_classes: for folder and texts, a pattern for the names of the test classes,
+            such as "evaluation.*"; by default the second half of the classes by name.
         trunk: convnet for glyphs and other small grey pictures; googlenet or resnet50
-            of torchvision; efficientnet-lite0, whose weights a package carries; timm:NAME,
+            of torchvision; efficientnet-lite0, whose weights are in a package; timm:NAME,
             any model of timm; for texts minilm, or sentence-encoder:NAME, a folder or a
             name on the Hugging Face hub.
-        pretrained: start the trunk with the weights that it is known for; the convnet has
-            none.
-        image_size: pixels of the square that the trunk sees; none: what it usually sees.
-        augmentation: of training pictures: crop is the paper's, out of a picture that is a
-            little larger; resized crop is a part of it, half or more; both mirror half of
-            them, too.
-        freeze_until: freeze so many of a pre-trained trunk's stages, and keep what they
-            give in the user's cache folder; the statistics of batch normalization are
-            then frozen in all of them.
+        pretrained: start the trunk with its published weights; the convnet has none.
+        image_size: width and height of the trunk's pictures; by default its usual size.
+        augmentation: of training pictures: crop is the paper's, from a slightly larger
+            picture; resized crop is a random part of at least half of the picture; both
+            also mirror half of the pictures.
+        freeze_until: freeze this many stages of a pre-trained trunk, and keep their output
+            in the user's cache folder; the statistics of batch normalization are then
+            frozen in all stages.
         augmentations: with frozen stages, how many random versions of each training
-            picture are kept.
+            picture to keep.
     """
 
     steps: int = 300
@@ -77,20 +76,20 @@ class CommonSettings:
 
 @dataclass(frozen=True)
 class Settings(Synthesis, CommonSettings):
-    """What a run depends on, checked.
+    """All settings of a run, checked.
 
     Attributes:
         method: a name in METHODS.
         seed: of the weights, the batches and the split of the classes.
         start: of the trunk; "softmax" for a convnet of models/pretrain.py.
-        reserve: keep a third of the training classes out of all splits; "softmax" needs
-            it.
-        train_classes: cap on the classes of the training split alone.
+        reserve: keep a third of the training classes out of the other splits, to pre-train
+            on; "softmax" needs it.
+        train_classes: use at most this many training classes.
         augment: move training glyphs a little, at random.
-        fold: which quarter of the training and validation classes validates; None for
-            the usual split.
+        fold: which quarter of the training and validation classes is for validation; None
+            for the usual split.
         touch_test: whether to evaluate on the test split at the end.
-        trainer_options: that a search chose, in the place of the method's own.
+        trainer_options: options that a search chose, instead of the method's own.
         data: name of the folder, archive or file, for folder and texts.
     """
 
@@ -197,7 +196,7 @@ class Settings(Synthesis, CommonSettings):
         if self.start == "softmax" and self.trunk != "convnet":
             raise ValueError(f'start="softmax" is for the convnet, got {self.trunk!r}')
         if self.start == "softmax" and not self.reserve:
-            raise ValueError('start="softmax" needs reserve: it has seen those classes')
+            raise ValueError('start="softmax" needs reserve: it trains on those classes')
         if self.freeze_until < 0:
             raise ValueError(f"freeze_until must be at least 0, got {self.freeze_until}")
         if self.freeze_until and self.dataset == "glyphs":
@@ -225,7 +224,7 @@ class Settings(Synthesis, CommonSettings):
         return self.pretrained
 
     def check_num_classes(self, name: str, number: int) -> None:
-        """Raise ValueError unless so many classes fill a batch."""
+        """Raise ValueError if there are too few classes for a batch."""
         needed = self.batch_size // self.m
         if number < needed:
             raise ValueError(
@@ -240,9 +239,9 @@ class Source:
     Attributes:
         data_root: its folder, archive or file.
         download: fetch it if that folder is empty.
-        workers: processes that load items for a run; 0 for none of their own.
-        skip_bad: leave out pictures that cannot be read, texts that are empty or there
-            twice, and what is alone in its class, and record which.
+        workers: processes that load items for a run; 0 loads them in the run's process.
+        skip_bad: leave out pictures that cannot be read, texts that are empty or repeated,
+            and items that are alone in their class, and record which.
     """
 
     data_root: Path | None = None
@@ -251,22 +250,22 @@ class Source:
     skip_bad: bool = False
 
     def name(self, dataset: str) -> str | None:
-        """What tells a folder or texts from others; None for datasets that have a name."""
+        """The folder's, archive's or file's name; None for datasets with their own name."""
         if dataset not in ("folder", "texts") or self.data_root is None:
             return None
         return self.data_root.resolve().name
 
     def check(self, settings: Settings) -> None:
-        """Raise ValueError if it must say where the dataset is, and does not."""
+        """Raise ValueError if data_root is needed, but missing."""
         if settings.dataset != "glyphs" and self.data_root is None:
             raise ValueError(f"--data-root must say where {settings.dataset} is")
 
     def splits(self, settings: Settings, trunk: Trunk) -> Splits:
-        """The dataset that the settings name, as the trunk wants it.
+        """The dataset that the settings name, as input for the trunk.
 
         Raises:
-            OSError, ValueError: it is not there, not all of it, or cannot be read; the
-                error says what is wrong.
+            OSError, ValueError: it is missing, incomplete, or cannot be read; the message
+                says what is wrong.
         """
         self.check(settings)
         if settings.dataset == "glyphs":

@@ -1,4 +1,4 @@
-"""Where a run starts: at its beginning, where it was stopped, or not at all."""
+"""Where a run starts: at its beginning, where it stopped, or not at all."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Start(NamedTuple):
     """Where a run starts.
 
     Attributes:
-        finished: what an earlier run found, if there is nothing to train.
+        finished: the result of the run, if it is finished already.
         state: checkpoint after the last complete epoch, if any.
-        within: checkpoint within the epoch that follows, if any.
+        within: checkpoint within the epoch after that, if any.
     """
 
     finished: dict[str, Any] | None = None
@@ -36,15 +36,15 @@ class Start(NamedTuple):
 
 
 def prepare(settings: Settings, folder: Path, force: bool) -> Start:
-    """See what is there of a run, and remove what it will not go on from.
+    """Find where a run continues, and remove its records and files after that point.
 
     Args:
         settings: of the run.
-        folder: of the run; it is there afterwards.
-        force: start at the beginning, whatever is there.
+        folder: of the run; created if it does not exist.
+        force: start at the beginning, even if there is a run.
 
     Raises:
-        ValueError: a run with other settings is there, or it was stopped with another
+        ValueError: there is a run with other settings, or it was stopped with another
             number of processes.
     """
     database = folder.parent / records.DATABASE
@@ -61,7 +61,7 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
             within = checkpoint.load(folder / checkpoint.WITHIN)
             epochs = 0 if state is None else state["epoch"]
             if within is not None and within["epoch"] != epochs:
-                within = None  # from before the last epoch's end
+                within = None  # older than the last epoch's checkpoint
         if state is not None or within is not None:
             _check_same(
                 json.loads(written.read_text(encoding="utf-8")), asdict(settings), folder
@@ -76,18 +76,18 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
     else:
         if last["own"]["processes"] != processes.world_size():
             raise ValueError(
-                f"{folder} was stopped with {last['own']['processes']} processes and can "
-                f"go on with as many, got {processes.world_size()}; --force starts it again"
+                f"{folder} was stopped with {last['own']['processes']} processes and must "
+                f"continue with as many, got {processes.world_size()}; --force starts again"
             )
         remove_unfinished(folder)
         steps = last["epoch"] * settings.test_interval + last["iteration"]
         records.trim(database, folder.name, last["epoch"], steps)
-        LOGGER.warning("%s goes on after step %d", folder, steps)
+        LOGGER.warning("%s continues after step %d", folder, steps)
     return Start(None, state, within)
 
 
 def _check_same(earlier: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    # Versions that did not have a field did what its default does, with unnamed data.
+    # Earlier versions without a field behaved like its default, and did not store data.
     defaults = {x.name: x.default for x in fields(Settings) if x.default is not MISSING}
     earlier = {**defaults, "data": now["data"], **earlier}
     differences = [

@@ -9,13 +9,13 @@ from .stepwise import StepwiseMixin
 
 
 class StepTimer:
-    """An end_of_iteration_hook that keeps the seconds between its calls.
+    """An end_of_iteration_hook that records the seconds between its calls.
 
     Args:
-        hook: another end_of_iteration_hook; its own time is not counted.
+        hook: another end_of_iteration_hook; its time does not count.
 
     Attributes:
-        seconds: of each step but the first of an epoch.
+        seconds: of each step except the first of an epoch.
     """
 
     def __init__(self, hook: Callable[[StepwiseMixin], object]) -> None:
@@ -24,11 +24,11 @@ class StepTimer:
         self._last: float | None = None
 
     def __call__(self, trainer: StepwiseMixin) -> None:
-        """Keep the time of this step, then call the wrapped hook outside it."""
+        """Record the time of this step, then call the wrapped hook outside that time."""
         if trainer.is_repeating:
             return
         now = time.perf_counter()
-        # Before an epoch's first step there was an evaluation.
+        # The time before an epoch's first step includes an evaluation.
         if self._last is not None and trainer.iteration > 0:
             self.seconds.append(now - self._last)
         self.hook(trainer)

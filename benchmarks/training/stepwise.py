@@ -1,4 +1,4 @@
-"""PML's trainers, so that they can stop between two steps, and go on there."""
+"""PML's trainers, able to stop between two steps and to continue there."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from . import checkpoint, random_state
 
 
 class StepwiseMixin(BaseTrainer):
-    """Comes before a PML trainer: it can stop between two steps, and go on there.
+    """Mixed into a PML trainer: it can stop between two steps, and continue there.
 
-    The epoch that was stopped is gone through again from its start without training, so
-    that its batches are the same, until the step where it stopped.
+    A resumed epoch draws its batches again from the start, without training on them until
+    the step where it stopped, so that the batches after it are the same.
 
     Args:
         before_step: called with the trainer before each step; may raise to stop.
@@ -32,7 +32,7 @@ class StepwiseMixin(BaseTrainer):
         super().__init__(*args, **kwargs)
 
     def go_on_within(self, state: dict[str, Any]) -> None:
-        """Train from where checkpoint.save wrote this, in the epoch that is next."""
+        """Continue the next epoch after the step at which checkpoint.save wrote state."""
         self._within = state
 
     @property
@@ -41,7 +41,7 @@ class StepwiseMixin(BaseTrainer):
         return self._within is not None and self.iteration < self._within["iteration"]
 
     def forward_and_backward(self) -> None:
-        """PML's step."""
+        """PML's step; a step that was trained already only draws its batch."""
         if self.is_repeating:
             self.zero_losses()
             self.get_batch()
@@ -54,6 +54,6 @@ class StepwiseMixin(BaseTrainer):
         super().forward_and_backward()
 
     def step_lr_schedulers(self, end_of_epoch: bool = False) -> None:
-        """PML's, but for steps that are repeated."""
+        """As PML, but not for repeated steps."""
         if not self.is_repeating:
             super().step_lr_schedulers(end_of_epoch)

@@ -44,7 +44,7 @@ def _daml(
         "synth_loss": tuple_loss(),
         "g_adv_loss": losses.TripletMarginLoss(margin=0.1),
     }
-    # With a generator_weight of 1 all terms count alike, as in Duan et al., CVPR 2018.
+    # generator_weight = 1 gives all terms the same weight, as in Duan et al., CVPR 2018.
     parts["loss_weights"] = {
         **dict.fromkeys(("metric_loss", "synth_loss"), 1),
         **dict.fromkeys(("g_adv_loss", "g_hard_loss", "g_reg_loss"), generator_weight),
@@ -77,7 +77,7 @@ TRAINERS: dict[str, Callable[..., type[BaseTrainer]]] = {
     "DAML": _daml,
     "HDML": _hdml,
 }
-"""Name -> a function that adds what the trainer needs to its parts, and gives its class."""
+"""Name -> a function that adds the trainer's own arguments, and returns its class."""
 
 
 def make_trainer(
@@ -93,12 +93,12 @@ def make_trainer(
     Args:
         parts: arguments of PML's BaseTrainer and of StepwiseMixin, without optimizers,
             for all processes together. The method may add to its dictionaries.
-        method: says which trainer, and with which options.
-        learning_rate: Adam's, of the trunk.
-        head_factor: the learning rate of everything else in units of the trunk's, but
-            for the loss's own parameters where the method has a factor for them.
-        lr_step_size: halve the learning rates every so many steps, or None.
-        options: of the trainer, in the place of the method's.
+        method: names the trainer and its options.
+        learning_rate: of Adam, for the trunk.
+        head_factor: the learning rate of everything else in units of the trunk's, except
+            for the loss's own parameters if the method has a factor for them.
+        lr_step_size: how often to halve the learning rates, in steps, or None.
+        options: of the trainer, instead of the method's.
 
     Raises:
         ValueError: several processes cannot train this.

@@ -1,4 +1,4 @@
-"""The smallest change: a PML loss you have, with SymmMiner's negatives."""
+"""The smallest change: your PML loss, with SymmMiner's negatives."""
 
 import torch
 from pytorch_metric_learning.losses import MultiSimilarityLoss

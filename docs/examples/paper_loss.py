@@ -1,4 +1,4 @@
-"""The paper's N-pairs loss as the paper has it: dot products and an L2 term."""
+"""The N-pairs loss as in the paper: with dot products and an L2 term."""
 
 import torch
 from pytorch_metric_learning.distances import DotProductSimilarity

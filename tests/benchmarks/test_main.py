@@ -1,4 +1,4 @@
-"""The command line: what it says, and what it refuses."""
+"""The command line: its help, its errors, and its presets."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def test_every_command_has_help(name, capsys):
     assert stop.value.code == 0
     shown = capsys.readouterr().out
     assert f"python -m benchmarks {name}" in shown
-    assert "PATH" in shown  # of --out, or in its place
+    assert "PATH" in shown  # of --out, or of a positional argument
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_presets_can_be_chosen_and_fit(path):
         assert getattr(command, name) == tuple(values)
     for method in command.methods:
         Settings(method, 0, **{"dataset": "cub", **preset})
-    # What flags say goes first, and other commands take what they have.
+    # Flags override a preset, and other commands use the fields that they have.
     flags = ["--seeds", "7", "--steps", "100", "--methods", "Triplet", "--learning-rates"]
     command = parse(["compare", *flags, "--preset", path.stem])
     assert (command.seeds, command.settings.steps) == ((7,), 100)
@@ -83,7 +83,7 @@ def test_controls_are_beside_what_they_control():
 
 
 def test_a_console_without_the_characters_of_a_table(tmp_path):
-    """In an ASCII locale, too, the files are UTF-8, and nothing is lost."""
+    """Even in an ASCII locale the files are UTF-8, and no character is lost."""
     command = [sys.executable, "-m", "benchmarks", "compare", "--out", str(tmp_path)]
     options = "--steps 2 --test-interval 1 --batch-size 8 --max-classes 8 --width 2"
     done = subprocess.run(

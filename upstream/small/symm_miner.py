@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""SymmMiner: the hardest point of every other class, originals and synthetic alike."""
+"""SymmMiner: the hardest original or synthetic point of every other class."""
 
 import torch
 from pytorch_metric_learning.miners import BaseMiner
@@ -49,7 +49,7 @@ class SymmMiner(BaseMiner):
         self.add_to_recordable_attributes(name="synthetic_ratio", is_stat=True)
 
     def forward(self, embeddings, labels, ref_emb=None, ref_labels=None):
-        """As BaseMiner; ref_emb and ref_labels go together."""
+        """Same as BaseMiner; ref_emb and ref_labels go together."""
         if (ref_emb is None) != (ref_labels is None):
             given = "ref_labels" if ref_emb is None else "ref_emb"
             raise ValueError(f"ref_emb and ref_labels go together, got only {given}")
@@ -68,12 +68,12 @@ class SymmMiner(BaseMiner):
         classes, class_of, sizes = torch.unique(
             pool.labels, return_inverse=True, return_counts=True
         )
-        # The columns of every row class by class, and within a class hardest first.
+        # Sort the columns of every row by class, and within a class hardest first.
         order = torch.argsort(mat, dim=1, descending=True, stable=True)
         by_class = torch.argsort(class_of[order], dim=1, stable=True)
         order = order.gather(1, by_class)
 
-        # How many points of each class come before the one that is wanted.
+        # How many points of each class come before the selected one.
         if self.hardness == "semihard":
             row_labels, order = labels[a], order[a]
             too_hard = ~(mat[a] < mat[a, p].unsqueeze(1))

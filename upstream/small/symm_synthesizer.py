@@ -41,7 +41,7 @@ class SymmSynthesizer(ModuleWithRecords):
         Args:
             embeddings: tensor of size (batch_size, embedding_size)
             labels: tensor of size (batch_size)
-            indices_tuple: the output of a miner. Only its positive pairs are then
+            indices_tuple: the output of a miner. Then only its positive pairs are
                         mirrored, each point about the other.
         """
         c_f.check_shapes(embeddings, labels)
@@ -81,8 +81,8 @@ class SymmSynthesizer(ModuleWithRecords):
         source, axis = (
             x.to(torch.promote_types(x.dtype, torch.float32)) for x in (source, axis)
         )
-        # The projection does not depend on the axis's length: without it, squares
-        # of huge or tiny values do not overflow. An axis of length zero projects to 0.
+        # The projection does not depend on the axis's length: after this division,
+        # squares do not overflow or underflow. On an axis of length zero it is 0.
         floor = torch.finfo(axis.dtype).tiny ** 0.5
         axis = axis / axis.detach().abs().amax(-1, keepdim=True).clamp_min(floor)
         squared_norm = (axis * axis).sum(-1, keepdim=True).clamp_min(1)

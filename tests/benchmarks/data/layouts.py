@@ -1,4 +1,4 @@
-"""Tiny datasets of pictures, in the layout that each has on disk."""
+"""Tiny datasets of pictures, each in its own layout on the disk."""
 
 import csv
 
@@ -10,7 +10,7 @@ SIZE = (20, 24)
 
 def draw(path, colour=0):
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Grey and coloured, as the real ones are.
+    # Grey and coloured, as in the real datasets.
     Image.new("L" if colour % 2 else "RGB", SIZE, colour).save(path)
 
 
@@ -60,4 +60,4 @@ def make_folder(root, classes=8):
 
 
 MAKERS = {"cub": make_cub, "cars": make_cars, "sop": make_sop, "folder": make_folder}
-"""Name -> makes it in a folder: so many classes to train on, and eight to test on."""
+"""Name -> a function that makes it in a folder, with eight classes to test on."""

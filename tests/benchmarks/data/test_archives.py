@@ -1,4 +1,4 @@
-"""Archives cannot write outside their folder, and downloads leave all or nothing."""
+"""Archives cannot write outside their folder; a failed download leaves no files."""
 
 import contextlib
 import io
@@ -45,7 +45,7 @@ def test_all_of_an_archive_is_unpacked(make, tmp_path):
 @pytest.mark.parametrize("member", OUTSIDE)
 def test_no_member_is_outside(make, member, tmp_path):
     make(tmp_path / "archive", ["a.txt", member])
-    # An absolute name may also be taken for one inside, as tar does.
+    # An absolute name may also be unpacked inside the folder, as tar does.
     with contextlib.suppress(ValueError):
         unpack(tmp_path / "archive", tmp_path / "deep" / "folder")
     inside = {"a.txt", "elsewhere/evil.txt"}

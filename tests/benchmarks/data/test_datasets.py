@@ -1,4 +1,4 @@
-"""Datasets of pictures: their splits, and what is bad in them."""
+"""Datasets of pictures: their splits, and their bad images."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -183,7 +183,7 @@ def broken(request, tmp_path):
     spoil(0, reason, lambda path: path.write_bytes(b"not an image"))
     reason = "cannot be read as an image (OSError)"
     spoil(2, reason, lambda path: path.write_bytes(path.read_bytes()[:-30]))
-    if request.param != "folder":  # which lists what is there
+    if request.param != "folder":  # a folder only lists files that exist
         spoil(4, "is missing", Path.unlink)
     return request.param, tmp_path, wrong
 

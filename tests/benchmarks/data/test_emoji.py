@@ -1,4 +1,4 @@
-"""Emoji: which are classes, how they are drawn, and what is refused."""
+"""Emoji: which names are classes, how they are drawn, and what is refused."""
 
 import io
 import json
@@ -45,7 +45,7 @@ def pack(path, icons):
 
 @pytest.fixture
 def packages(tmp_path, monkeypatch):
-    """A folder of packages, which is all that npm finds."""
+    """A folder of packages, the only ones that npm finds."""
     pytest.importorskip("resvg_py")
     folder = tmp_path / "packages"
     folder.mkdir()

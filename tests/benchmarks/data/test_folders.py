@@ -102,7 +102,7 @@ def test_an_archive_is_unpacked_once(archive, cache, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(archives, "unpack", None)
         assert find(archive)[0].paths == training.paths
-    os.utime(archive)  # as if it were another
+    os.utime(archive)  # a new time counts as another archive
     assert len(find(archive)[0].paths) == 16
     assert len(list(cache.iterdir())) == 2
 

@@ -1,4 +1,4 @@
-"""The glyph dataset: what is in it, how it is split, and its cache."""
+"""The glyph dataset: its contents, its splits, and its cache."""
 
 import logging
 
@@ -24,7 +24,7 @@ def test_about_thirty_five_thousand_images_of_about_three_thousand_classes(drawi
     assert sizes.max() <= 16
     assert sizes.min() >= glyphs.MIN_FACES
     assert ord("A") in classes
-    # Latin A comes first; what looks the same is dropped.
+    # Latin A comes first; later characters that look the same are dropped.
     assert ord("Α") not in classes  # noqa: RUF001
 
 
@@ -144,7 +144,7 @@ def test_without_a_cache_one_warning_names_it(small, tmp_path, caplog):
 
 @pytest.mark.parametrize("split", ["", "training", "train,val", "train+"])
 def test_an_unknown_split_is_refused(split, tmp_path):
-    with pytest.raises(ValueError, match="split must be made of train, val, test"):
+    with pytest.raises(ValueError, match="split must be one or more of train, val, test"):
         Glyphs(tmp_path, split)
 
 

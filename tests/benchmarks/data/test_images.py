@@ -1,4 +1,4 @@
-"""Decoding of every kind of picture, and preparations of what was decoded."""
+"""Decoding of every kind of picture, and the preparation of decoded pictures."""
 
 import random
 from dataclasses import replace
@@ -16,7 +16,7 @@ ORANGE = (250, 120, 20)
 
 
 def plain(size=10, **options):
-    """A preparation that leaves values as they are."""
+    """A preparation that does not change values."""
     return Preparation(size, **{"mean": (0,) * 3, "deviation": (1 / 255,) * 3} | options)
 
 
@@ -47,7 +47,7 @@ def colour(path, channels=3):
         ("P", ORANGE, ORANGE),
         ("RGBA", (*ORANGE, 255), ORANGE),
         ("RGBA", (*ORANGE, 0), (255,) * 3),
-        ("RGBA", (0, 100, 200, 51), (204, 224, 244)),  # a fifth of it, four of white
+        ("RGBA", (0, 100, 200, 51), (204, 224, 244)),  # a fifth of it, the rest white
         ("LA", (77, 255), (77,) * 3),
         ("LA", (100, 51), (224,) * 3),
         ("I;16", 0, (0,) * 3),
@@ -83,7 +83,7 @@ def test_other_formats(ending, tmp_path):
 
 def test_cmyk(tmp_path):
     cyan = Image.new("CMYK", SIZE, (255, 0, 0, 0))
-    for ending in ("jpg", "tiff"):  # JPEG has it inverted
+    for ending in ("jpg", "tiff"):  # JPEG stores CMYK inverted
         path = written(cyan, tmp_path / f"a.{ending}")
         assert np.allclose(colour(path), (0, 255, 255), atol=3)
 
@@ -118,7 +118,7 @@ def test_grey_is_as_bright_as_the_colours(tmp_path):
     [(x, y) for x in ("jpg", "png", "webp", "tiff") for y in range(1, 9)],
 )
 def test_pictures_are_upright(ending, orientation, tmp_path):
-    """Where the red corner is, as the camera was turned."""
+    """The red corner is in the right place for every orientation of the camera."""
     image = Image.new("RGB", (32, 16))
     image.paste("red", (0, 0, 16, 8))
     exif = Image.Exif()
@@ -128,7 +128,7 @@ def test_pictures_are_upright(ending, orientation, tmp_path):
     assert pixels.shape == ((3, 16, 32) if orientation < 5 else (3, 32, 16))
     quarters = pixels[0].float().unfold(0, pixels.shape[1] // 2, pixels.shape[1] // 2)
     quarters = quarters.unfold(1, pixels.shape[2] // 2, pixels.shape[2] // 2).mean((2, 3))
-    # Of the four quarters, row by row.
+    # The index of the red quarter, row by row.
     corner = [0, 1, 3, 2, 0, 1, 3, 2][orientation - 1]
     assert quarters.argmax() == corner
 
@@ -193,7 +193,7 @@ def test_a_resized_crop_has_half_of_the_area_or_more():
     for _ in range(200):
         crop = preparation.prepare(picture)
         assert crop.shape == (3, 50, 50)
-        # Between the middles of the outer pixels.
+        # max - min is the distance between the centres of the outer pixels.
         high, wide = (50 / 49 * (x.max() - x.min()) for x in crop[:2])
         assert 0.4 < high * wide / (120 * 200) <= 1.02
         assert high <= 121 and wide <= 201

@@ -29,7 +29,7 @@ def test_the_split_is_pmls(name, tmp_path):
 def test_a_missing_annotation_is_named(name, file, tmp_path):
     MAKERS[name](tmp_path)
     (tmp_path / file).unlink()
-    for download in (False, True):  # which is for an empty folder
+    for download in (False, True):  # download changes only an empty folder
         with pytest.raises(ValueError, match=f"{file} is missing; unpack"):
             find(name, tmp_path, download)
 
@@ -49,7 +49,7 @@ def test_wrong_annotation_rows_are_all_named(tmp_path):
         find("sop", tmp_path / "sop")
     make_cars(tmp_path / "cars")
     (tmp_path / "cars" / "names.csv").write_text("Make Model 1\n")
-    with pytest.raises(ValueError, match=r"annotations of cars .* do not fit each other"):
+    with pytest.raises(ValueError, match=r"annotations of cars .* contradict each other"):
         find("cars", tmp_path / "cars")
 
 

@@ -1,4 +1,4 @@
-"""What a frozen stem gives, on the disk."""
+"""The output of a frozen stem, on the disk."""
 
 import os
 import pickle
@@ -15,7 +15,7 @@ from benchmarks.data.stem_features import StemFeatures, keep_stem, without_stem
 
 
 class Numbers:
-    """Items of 3 numbers; random ones are another each time."""
+    """Items of 3 numbers; random items are different each time."""
 
     def __init__(self, number=10, is_random=False, scale=1.0):
         self.labels = np.arange(number) // 2
@@ -155,7 +155,7 @@ def test_what_a_kill_left_is_removed(tmp_path):
 
 
 def test_two_at_once_compute_it_once(tmp_path):
-    # One stem: two threads would mix up torch's one generator.
+    # One stem for both, because the threads share torch's generator.
     items, stem, made = Numbers(), stem_of(), []
 
     def make():

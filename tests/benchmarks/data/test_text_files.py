@@ -1,4 +1,4 @@
-"""Files of texts: what is read, and what errors say."""
+"""Files of texts: what is read, and the error messages."""
 
 import pytest
 

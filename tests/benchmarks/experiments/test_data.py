@@ -1,4 +1,4 @@
-"""Runs of a folder of pictures are told from those of another one."""
+"""Runs of one folder of pictures do not count as runs of another folder."""
 
 import shlex
 
@@ -13,7 +13,7 @@ TINY = shlex.split("--steps 2 --test-interval 2 --batch-size 4 --width 2 --seeds
 
 @pytest.fixture
 def folders(tmp_path):
-    """Two, each of eight classes of noise."""
+    """Two folders, each with eight classes of noise."""
     random = np.random.default_rng(0)
     for name in ("cats", "dogs"):
         for label in range(8):
@@ -31,5 +31,5 @@ def test_another_folder_is_not_finished_already(folders, capsys):
     assert "(12 items) of cats after 2 steps" in capsys.readouterr().out
     assert main([*arguments, str(folders / "dogs")]) == 2
     assert "data was cats, is dogs" in capsys.readouterr().err
-    # The same one by another way to it.
+    # The same folder, by another path.
     assert main([*arguments, str(folders / "dogs" / ".." / "cats")]) == 0

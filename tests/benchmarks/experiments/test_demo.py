@@ -1,4 +1,4 @@
-"""The demo, with a handful of classes and steps: what it writes, and how it resumes."""
+"""The demo, with few classes and steps: what it writes, and how it resumes."""
 
 import csv
 import json
@@ -109,7 +109,7 @@ def test_a_stopped_demo_goes_on_where_it_was(finished, tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(run, "_Run", stop_in_the_third)
     assert main(arguments) == 130
-    assert "the same command goes on where it was" in capsys.readouterr().err
+    assert "the same command continues from here" in capsys.readouterr().err
     assert main(arguments) == 0
     assert len(calls) == 5
 

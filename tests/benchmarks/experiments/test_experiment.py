@@ -90,7 +90,7 @@ def without_times(path):
 
 @pytest.fixture
 def _one_thread():
-    """So that sums have one order, however many runs share the cores."""
+    """Use one thread, so that sums have the same order for any number of jobs."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

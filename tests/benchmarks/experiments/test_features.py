@@ -29,9 +29,9 @@ def test_features_are_tested_on_the_test_classes_alone(tmp_path, data, capsys):
     text = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
     assert text in capsys.readouterr().out
     assert "on 8 unseen classes (24 items) of data" in text
-    assert "| 100.0 |" in text  # classes are their patterns
+    assert "| 100.0 |" in text  # each class has its own pattern
     kept = [np.load(path) for path in (tmp_path / "cache").glob("stem-*/features.npy")]
-    assert [len(x) for x in kept] == [1]  # one version of each, however it is augmented
+    assert [len(x) for x in kept] == [1]  # one version of each, despite augmentation
 
 
 def test_glyphs_have_no_pre_trained_trunk(tmp_path, capsys):

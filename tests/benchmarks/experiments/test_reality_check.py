@@ -1,4 +1,4 @@
-"""Hyper-parameters from validation folds, and a test split that is touched once."""
+"""Hyper-parameters from validation folds, and a test split that is used once."""
 
 import csv
 
@@ -49,7 +49,7 @@ def test_only_the_chosen_rate_is_tested(tmp_path, capsys):
     assert all(x["test"] == {} for x in searched)
     assert len(tested) == 2 * 4
     assert all(0 < x["test"]["r_precision"] <= 1 for x in tested)
-    # The chosen one is the best on the validation folds.
+    # The chosen rate is the best on the validation folds.
     for method in ("N-pairs", "Symm + N-pairs"):
         means = {}
         for x in searched:

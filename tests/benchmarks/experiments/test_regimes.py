@@ -1,4 +1,4 @@
-"""The plan of the regimes: which starts a trunk has, and what is compared."""
+"""The plan of the regimes: the starts of a trunk, and the comparisons."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Learning rates by validation classes: what is tried, what is taken, what is said."""
+"""Learning rates by validation classes: which are tried, chosen and reported."""
 
 import csv
 import shlex
@@ -53,7 +53,7 @@ def test_each_method_is_trained_with_its_own_best_rate(tmp_path, capsys):
         lines = list(csv.DictReader(file))
     assert [line["method"] for line in lines] == 2 * ["N-pairs"] + 2 * ["Symm + N-pairs"]
     assert (tmp_path / "validation.png").read_bytes().startswith(b"\x89PNG")
-    # All of it is finished now.
+    # All runs are finished now.
     assert main([*arguments, "--dry-run"]) == 0
     assert capsys.readouterr().out.count("finished") == 8
 

@@ -1,4 +1,4 @@
-"""What a long run holds is written after each validation."""
+"""The resources that a long run uses are written after each validation."""
 
 import csv
 
@@ -15,6 +15,6 @@ def test_usage_is_written_after_each_validation(tmp_path, capsys):
     assert [line["step"] for line in lines] == ["2", "4", "6"]
     assert all(float(line["memory"]) > 50 for line in lines)
     assert all(int(line["files"]) > 0 and int(line["threads"]) > 0 for line in lines)
-    # It cannot know what a run held that was stopped.
+    # It does not know what a stopped run had used.
     assert main(arguments) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The estimate of what is left: what it says, and when."""
+"""The estimate of the time left: its text, and when it is known."""
 
 import shlex
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ TINY = shlex.split("--batch-size 8 --width 2 --max-classes 6 --seeds 0 1")
 
 
 class Clock:
-    """In the place of time: it stands until it is set."""
+    """A replacement for time that changes only when it is set."""
 
     def __init__(self, monkeypatch):
         self.now = 0.0
@@ -25,7 +25,7 @@ def test_it_follows_the_runs(monkeypatch, capsys):
     left = TimeLeft([100, 100, 100], pace=None)
     assert str(left) == ""
     left.start_run()
-    clock.now = 500.0  # what is done once
+    clock.now = 500.0  # work that is done once
     left.end_epoch(50)
     assert capsys.readouterr().out == ""
     clock.now += 60.0
@@ -36,7 +36,7 @@ def test_it_follows_the_runs(monkeypatch, capsys):
     assert str(left) == "about 7 minutes for 2 runs"
     left.start_run()
     clock.now += 30.0
-    left.end_epoch(50)  # it had been stopped after half of its steps
+    left.end_epoch(50)  # this run had been stopped after half of its steps
     left.end_run(100)
     assert str(left) == "about 1 minute for 1 run"
     left.start_run()

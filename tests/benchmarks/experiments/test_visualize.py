@@ -1,4 +1,4 @@
-"""Pictures of an embedding while it trains."""
+"""Pictures of an embedding during training."""
 
 import pytest
 from PIL import Image

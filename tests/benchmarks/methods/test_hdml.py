@@ -1,4 +1,4 @@
-"""Hardness-aware metric learning: where negatives go, and what trains what."""
+"""Hardness-aware metric learning: where negatives move, and what each loss trains."""
 
 import math
 

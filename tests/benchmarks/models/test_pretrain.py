@@ -1,4 +1,4 @@
-"""Trunks trained on glyphs that nothing else sees."""
+"""Trunks that are pre-trained on glyphs that no other split has."""
 
 from functools import partial
 

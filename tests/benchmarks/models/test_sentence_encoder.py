@@ -1,4 +1,4 @@
-"""Sentence encoders in stages, against transformers' own, from random weights."""
+"""Sentence encoders in stages, compared with those of transformers, with random weights."""
 
 import sys
 
@@ -26,7 +26,7 @@ def transformers():
 
 
 def save(transformers, folder, kind="Bert", **numbers):
-    """A model of random weights, with a tokenizer for seven words."""
+    """Save a model with random weights, and a tokenizer for seven words."""
     torch.manual_seed(0)
     config = getattr(transformers, f"{kind}Config")(**NUMBERS | numbers)
     model = getattr(transformers, f"{kind}Model")(config).eval()
@@ -38,7 +38,7 @@ def save(transformers, folder, kind="Bert", **numbers):
 
 
 def token_ids(padding):
-    """More texts than a layer works on together, of 2 to 9 tokens, the longest 11."""
+    """More texts than a layer computes together, of 2 to 9 tokens; the longest has 11."""
     torch.manual_seed(1)
     ids = torch.randint(4, NUMBERS["vocab_size"], (50, 11))
     lengths = torch.randint(2, 10, (50,))
@@ -110,7 +110,7 @@ def test_texts_become_padded_ids(transformers, tmp_path):
 
 
 def test_a_model_that_is_built_in_another_way_is_refused(transformers, tmp_path):
-    # MPNet has the same modules, which want more than a mask.
+    # MPNet has the same modules, but they need more arguments than a mask.
     save(transformers, tmp_path, "MPNet")
     with pytest.raises(ValueError, match=r"must be one of bert, .* is mpnet"):
         sentence_encoder(str(tmp_path))

@@ -1,4 +1,4 @@
-"""The trunks: what they give, in which stages, and what is frozen of them."""
+"""The trunks: their output, their stages, and which stages are frozen."""
 
 import sys
 
@@ -51,7 +51,7 @@ def test_efficientnet_in_stages_is_the_packages_own():
     with torch.no_grad():
         expected = own.extract_features(pictures).mean((2, 3))
         torch.testing.assert_close(trunk.stages.eval()(pictures), expected)
-        # Of a size that does not halve evenly, which the package's own cuts off.
+        # 50 does not halve evenly: the package's own model would cut off the edge.
         assert trunk.stages(torch.randn(1, 3, 50, 50)).shape == (1, 1280)
     assert len(trunk.stages) == 17
     black, white = (
@@ -114,7 +114,7 @@ def test_a_size_that_does_not_fit_is_refused(monkeypatch):
 
 @pytest.fixture
 def small_trunk():
-    """Of three stages; its batch normalization has seen something."""
+    """A trunk of three stages, with trained statistics of batch normalization."""
     stages = nn.Sequential(
         nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)),
         nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)),

@@ -67,7 +67,7 @@ def test_it_writes_a_table_and_a_figure(out, tmp_path, capsys, monkeypatch):
     real = finished_runs.read
 
     def read(folder):
-        """The folder's, but for one that is made up."""
+        """The folder's runs; for one name, runs that are made up."""
         if folder.name != "texts":
             return real(folder)
         variants = {

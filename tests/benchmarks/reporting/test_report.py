@@ -79,7 +79,7 @@ def test_a_map_holds_embeddings_and_images(runs):
 
 def test_it_needs_no_network(page):
     text = page.read_text()
-    # Of what plotly.js can do, nothing here loads anything.
+    # Without plotly.js itself, which can load files but does not here.
     own = text.replace(re.search(r"<script>/\*.*?</script>", text, re.S)[0], "")
     assert not re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?https?:""", own)
     for plot in re.findall(
@@ -98,7 +98,7 @@ def test_plots_have_text_alternatives(page):
 
 @pytest.fixture(scope="module")
 def page_of_markup(runs, tmp_path_factory):
-    """A report of runs whose folder, setting and loss are named by markup."""
+    """A report of runs with HTML markup in the names of folder, setting and loss."""
     folder = shutil.copytree(runs, tmp_path_factory.mktemp("runs") / FOLDER_OF_MARKUP)
     with sqlite3.connect(folder / "records.db") as database:
         database.execute(
@@ -114,7 +114,7 @@ def page_of_markup(runs, tmp_path_factory):
 
 
 class Texts(HTMLParser):
-    """What a page shows, and its scripts."""
+    """The texts that a page shows, and its scripts."""
 
     def __init__(self, page):
         super().__init__()
@@ -135,11 +135,11 @@ def test_names_are_shown_as_text(page, page_of_markup):
     assert MARKUP in found.shown
     plain = Texts(page)
     assert found.elements["img"] == plain.elements["img"]
-    # One run a label has no difference, and so no plot of it.
+    # With one run per label there is no interval, and so no plot of differences.
     assert found.elements["script"] == plain.elements["script"] - 1
     plots = [json.loads(x) for x in found.scripts if x.startswith('{"data"')]
     names = [line["name"] for plot in plots for line in plot["data"]]
-    # Plotly takes tags in names for HTML.
+    # Plotly interprets tags in names as HTML.
     assert not any("<" in name for name in names)
     assert f"Triplet, trunk = {MARKUP}" in map(html.unescape, names)
 
@@ -158,9 +158,9 @@ def test_differences_and_their_intervals():
     variants = {"base": found(0.80, 0.81, 0.82), MARKUP: found(0.81, 0.821, 0.83)}
     runs = FinishedRuns("", variants, {"base": (), MARKUP: ("base",)}, {})
     for line in difference_plot(runs).figure["data"]:
-        # Plotly takes tags in labels for HTML.
+        # Plotly interprets tags in labels as HTML.
         assert line["y"] == [f"{html.escape(MARKUP)} minus base"]
-        # As paired_difference has it: +1.03 [+0.89, +1.18].
+        # As in the doctest of paired_difference: +1.03 [+0.89, +1.18].
         assert numbers(line["x"]) == pytest.approx([1.03], abs=0.01)
         assert numbers(line["error_x"]["array"]) == pytest.approx([0.145], abs=0.01)
 
@@ -266,7 +266,7 @@ class TestInChromium:
         image = section.locator(".hovered")
         assert not image.is_visible()
         plot = section.locator(".plot")
-        # Where the first point is on the screen, as plotly places it.
+        # The first point's position on the screen, from plotly.
         x, y = plot.evaluate(
             """plot => {
                 const { xaxis, yaxis } = plot._fullLayout, { x, y } = plot.data[0];

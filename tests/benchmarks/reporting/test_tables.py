@@ -1,4 +1,4 @@
-"""The tables in the documentation are what the code makes of the runs beside them."""
+"""The code makes the documentation's tables from the committed runs beside them."""
 
 import csv
 from pathlib import Path
@@ -18,7 +18,7 @@ COMPARISONS = sorted(
 
 
 def committed_results(folder, metrics):
-    """Method -> what its runs found, as tables.py takes it."""
+    """Method -> the results of its runs, in the format of tables.py."""
     results = {}
     with (folder / "table.csv").open(newline="") as file:
         for line in csv.DictReader(file):
@@ -33,7 +33,7 @@ def committed_results(folder, metrics):
 @pytest.mark.parametrize("folder", COMPARISONS, ids=lambda x: x.name)
 def test_paired_differences(folder):
     _, text = (folder / "table.md").read_text(encoding="utf-8").split("Paired by")
-    # After it there may be what a search chose.
+    # A table of a search's choices may follow.
     lines = text.split("\n\n")[1].splitlines()
     cells = [line.strip("| ").split(" | ") for line in lines[2:]]
     bases = {}

@@ -1,4 +1,4 @@
-"""python -m benchmarks speed, and what it measures against."""
+"""python -m benchmarks speed, and the materialized losses that it compares with."""
 
 import csv
 

@@ -1,4 +1,4 @@
-"""A run that is stopped goes on to the same end, with the same records."""
+"""A stopped run continues to the same result, with the same records."""
 
 import sqlite3
 from dataclasses import replace
@@ -13,14 +13,14 @@ from benchmarks.training.run import run
 from benchmarks.training.settings import Settings
 from benchmarks.training.step_timer import StepTimer
 
-# One method for each thing that is kept from step to step.
+# One method for each kind of state that is kept between steps.
 METHODS = [
     "Symm + N-pairs",
     "SymmMiner + Triplet",
     "Margin",  # a loss with parameters
-    "Proxy-anchor",  # one with proxies, at a rate of their own
+    "Proxy-anchor",  # proxies with their own learning rate
     "Contrastive, memory",  # a queue
-    "N-pairs, offline hard",  # a sampler that knows the model
+    "N-pairs, offline hard",  # a sampler that uses the model's embeddings
     "DAML + Triplet",
     "HDML + N-pairs",
 ]
@@ -61,7 +61,7 @@ def rows(database):
 
 
 class Stop(BaseException):
-    """As a signal would."""
+    """Stops a run like a signal."""
 
 
 def stop_at_the_end(settings, folder, monkeypatch):
@@ -86,7 +86,7 @@ def test_stopped_and_resumed_is_as_never_stopped(method, tmp_path, monkeypatch):
     def stop(self, trainer):
         real(self, trainer)
         calls.append(trainer.get_global_iteration())
-        # In the midst of the second epoch, then of the third.
+        # In the middle of the second epoch, then of the third.
         if len(calls) in (4, 8):
             raise Stop
 
@@ -112,7 +112,7 @@ def test_rows_after_the_checkpoint_are_not_doubled(tmp_path, monkeypatch):
     def stop(*arguments):
         calls.append(1)
         if len(calls) == 2:
-            raise Stop  # the records of the epoch are written, its checkpoint is not
+            raise Stop  # after the records of the epoch are written, before its checkpoint
         real(*arguments)
 
     monkeypatch.setattr(checkpoint, "save", stop)
@@ -143,7 +143,7 @@ def test_the_last_good_checkpoint_is_used(damaged, tmp_path, monkeypatch, caplog
         path.write_bytes(path.read_bytes()[:1000])
     assert run(settings, folder)["test"] == whole["test"]
     assert "is damaged, the one before is used" in caplog.text
-    assert ("goes on after step 4" in caplog.text) == (damaged == 1)
+    assert ("continues after step 4" in caplog.text) == (damaged == 1)
     assert rows(tmp_path / "records.db") == rows(tmp_path / "whole" / "records.db")
 
 

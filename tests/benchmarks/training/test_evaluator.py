@@ -1,4 +1,4 @@
-"""What is measured of embeddings in a validation."""
+"""The measurements on embeddings in a validation."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Runs with the first stages of the trunk frozen, and what they give kept."""
+"""Runs with the first stages of the trunk frozen, and their output kept."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ SETTINGS = Settings(
 
 @pytest.fixture
 def source(tmp_path, monkeypatch):
-    """Of 16 classes of noise; the caches are the test's own."""
+    """A source of 16 classes of noise; the test has its own caches."""
     random = np.random.default_rng(0)
     for label in range(16):
         (folder := tmp_path / "data" / f"class {label:02d}").mkdir(parents=True)
@@ -53,7 +53,7 @@ def test_any_number_of_stages(number, tmp_path, source):
     settings = replace(SETTINGS, freeze_until=number)
     result = run(settings, tmp_path / "run", source=source)
     assert 0 < result["test"]["recall_at_1"] <= 1
-    # Of training pictures and of all others.
+    # One file for the training pictures, one for all others.
     assert len([*(tmp_path / "cache").glob("stem-*/features.npy")]) == 2
 
 
@@ -64,7 +64,7 @@ def test_a_stage_that_is_not_trained_may_as_well_be_frozen(tmp_path, source):
         for number in (1, 3)
     )
     for name, value in first["test"].items():
-        # Half precision decides between few neighbours.
+        # Half precision changes the order of few neighbours.
         assert second["test"][name] == pytest.approx(value, abs=0.05)
 
 

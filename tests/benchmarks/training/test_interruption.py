@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped by signals, or out of disk lose and invent nothing."""
+"""Runs that are killed, stopped by signals, or out of disk space keep correct records."""
 
 import json
 import os
@@ -73,7 +73,7 @@ def is_same_end(out, whole):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """What the command finds when nothing happens."""
+    """The result of the command without an interruption."""
     out = tmp_path_factory.mktemp("whole")
     finish(command(out))
     return out
@@ -95,7 +95,7 @@ def test_killed_at_twenty_random_moments(whole, tmp_path):
         process = start(command(tmp_path))
         folder = tmp_path / "symm+n-pairs-seed0"
         wait_for((folder / "records").exists, process)
-        # Half of these while it trains, the others while it sets up.
+        # About half of the kills come during training, the others during the setup.
         time.sleep(moments.choice((0.02, 0.5)) * moments.random())
         process.kill()
         process.communicate()
@@ -112,12 +112,12 @@ def test_signals_save_and_exit(number, jobs, whole, tmp_path):
     folder = tmp_path / "symm+n-pairs-seed0"
     wait_for((folder / checkpoint.NAME).exists, process)
     if number == signal.SIGINT:
-        os.killpg(process.pid, number)  # as a terminal does
+        os.killpg(process.pid, number)  # like a terminal
     else:
         process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number, output
-    assert "stopped; the same command goes on where it was" in output
+    assert "stopped; the same command continues from here" in output
     assert "Traceback" not in output
     finish(command(tmp_path))
     is_same_end(tmp_path, whole)
@@ -126,7 +126,7 @@ def test_signals_save_and_exit(number, jobs, whole, tmp_path):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("stop_at", [1, 3, 4])
 def test_stopped_between_two_steps(method, stop_at, tmp_path, monkeypatch):
-    settings = settings_of(method)  # of two steps an epoch
+    settings = settings_of(method)  # two steps per epoch
     result = run(settings, tmp_path / "whole" / "run")
     real, calls = StepTimer.__call__, []
 
@@ -182,7 +182,7 @@ def test_a_full_disk_stops_with_an_error_and_keeps_the_checkpoint(whole, tmp_pat
     (folder / "tmpkilled.pt").write_bytes(b"what a kill leaves of a checkpoint")
 
     def no_room():
-        # No file may grow beyond this: as on a disk that is full, writing fails.
+        # No file may grow beyond this size, so that writing fails as on a full disk.
         limit = (folder / checkpoint.PREVIOUS).stat().st_size // 2
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
@@ -261,7 +261,7 @@ class TestSeveralProcesses:
         assert result["synthetic_ratio"]["step"]
         of_epochs = rows(tmp_path / "records.db")["synthetic_queries_val"]
         assert [row["~iteration~"] for row in of_epochs] == [1, 2, 3, 4]
-        # The same command shows what is there.
+        # The same command shows the finished runs.
         assert "| Symm + N-pairs |" in finish(self.arguments(tmp_path))
 
     def test_stopped_and_resumed(self, tmp_path):
@@ -273,7 +273,7 @@ class TestSeveralProcesses:
         process = start(arguments(tmp_path / "stopped"))
         folder = tmp_path / "stopped" / "symm+n-pairs-seed0"
         wait_for((folder / checkpoint.NAME).exists, process)
-        process.terminate()  # which torchrun passes on
+        process.terminate()  # torchrun passes the signal on
         process.communicate(timeout=120)
         assert process.returncode != 0
         finish(arguments(tmp_path / "stopped"))

@@ -1,4 +1,4 @@
-"""Random numbers go on where they were."""
+"""A restored random state continues with the same numbers."""
 
 import io
 import random

@@ -1,4 +1,4 @@
-"""The database of all runs, and what a run has of its own."""
+"""The database of all runs, and a run's own records."""
 
 import csv
 
@@ -24,7 +24,7 @@ def recorded(folder, epochs):
 
 
 def angles(folder):
-    """Epochs and degrees, as the CSV file and TensorBoard have them."""
+    """Epochs and degrees, from the CSV file and from TensorBoard."""
     with (folder / "records" / "angle_val.csv").open(encoding="utf-8") as file:
         rows = [(int(x["~iteration~"]), float(x["degrees"])) for x in csv.DictReader(file)]
     log = EventAccumulator(str(folder / "tensorboard"))
@@ -61,7 +61,7 @@ def test_the_database_is_put_together_of_what_the_runs_have(tmp_path):
     database.unlink()
     assert records.read(database, "b") == RESULT
     assert records.read_all(database) == before == {"a": RESULT, "b": RESULT}
-    # Everything is there again, not the results alone.
+    # All records are there again, not only the results.
     records.trim(database, "a", epoch=-1, step=0)
     assert set(records.read_all(database)) == {"b"}
 

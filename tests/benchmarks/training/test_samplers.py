@@ -1,4 +1,4 @@
-"""Offline hard negatives: classes that the model confuses come together."""
+"""Offline hard negatives: classes that the model confuses are in the same batch."""
 
 import numpy as np
 import pytest

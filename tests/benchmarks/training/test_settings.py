@@ -1,4 +1,4 @@
-"""Settings that do not fit each other are refused before anything is trained."""
+"""Settings that contradict each other are refused before anything is trained."""
 
 import pytest
 

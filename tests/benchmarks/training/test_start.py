@@ -1,4 +1,4 @@
-"""Where a run starts: what earlier versions left is understood."""
+"""Where a run starts, also from the files of earlier versions."""
 
 import sqlite3
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Trainers are put together: what they train is on their device, at its own rate."""
+"""make_trainer: modules are on the device, each with its own learning rate."""
 
 import pytest
 import torch
