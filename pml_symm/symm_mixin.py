@@ -125,16 +125,16 @@ class SymmMixin:
             indices_tuple: selects the positive pairs; the negatives are Symm's own.
             ref_emb: shape (R, D): positives and the classes' points come from here if
                 given.
-            ref_labels: shape (R,), given exactly where ref_emb is.
+            ref_labels: shape (R,), required with ref_emb and not allowed without.
 
         Returns:
-            What the reducer returns, usually a scalar; not a number where embeddings
+            What the reducer returns, usually a scalar; NaN where embeddings
             or ref_emb are not finite, or where the labels on a GPU, or in compiled code,
             break the promise of samples_per_class.
 
         Raises:
             TypeError: embeddings that are not floating.
-            ValueError: shapes that do not fit, no labels, an unusable tuple, or labels
+            ValueError: shapes do not match, no labels, an unusable tuple, or labels
                 that break the promise of samples_per_class.
         """
         c_f.labels_required(labels)

@@ -56,7 +56,7 @@ class Features(Configured):
             [
                 f"Percent on {len(np.unique(test.labels)):,} unseen classes "
                 f"({len(test):,} items) of {settings.data or settings.dataset}: features "
-                f"of {settings.trunk} as they come, normalized.",
+                f"of {settings.trunk} before any training, normalized.",
                 tables.markdown([[*tables.COLUMNS.values()], percent]),
                 f"Machine: {machine()}.",
             ]

@@ -153,7 +153,10 @@ def at_the_edge(trials: Trials) -> str:
                 names.append(f"{label} ({name} = {value:g})")
     if not names:
         return ""
-    return f"At an end of what was tried, so that more may be better: {'; '.join(names)}."
+    return (
+        "Chosen at an end of the values tried, so a value beyond may be better: "
+        f"{'; '.join(names)}."
+    )
 
 
 def write_trials(trials: Trials, bases: tables.Bases, out: Path) -> None:

@@ -29,7 +29,7 @@ def test_each_method_is_trained_with_its_own_best_rate(tmp_path, capsys):
     assert main(arguments) == 0
     shown = capsys.readouterr().out
     assert "Chosen among the learning rates 0.001, 0.1, by MAP@R" in shown
-    assert "At an end of what was tried, so that more may be better: N-pairs (" in shown
+    assert "so a value beyond may be better: N-pairs (" in shown
     results = read_all(tmp_path / "records.db").values()
     searched = [x for x in results if not x["settings"]["touch_test"]]
     tested = [x for x in results if x["settings"]["touch_test"]]
