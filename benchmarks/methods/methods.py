@@ -319,12 +319,13 @@ METHODS: dict[str, Method] = {
         losses.MultiSimilarityLoss, SymmMiner, is_symm=True, base="Multi-similarity"
     ),
 }
-for _name, _make in {
+_PAPER_LOSSES: dict[str, Loss] = {
     "Triplet": _SYMM_TRIPLET,
     "N-pairs": partial(_n_pairs, SymmNPairsLoss),
     "Angular": SymmAngularLoss,
     "Lifted": SymmLiftedStructureLoss,
-}.items():
+}
+for _name, _make in _PAPER_LOSSES.items():
     METHODS[f"Symm + {_name}, capped"] = Method(
         partial(_with_hardness, "capped", _make),
         is_symm=True,
