@@ -4,8 +4,8 @@ python docs/measure_gradients.py glyphs
 python docs/measure_gradients.py texts clinc150.jsonl
 
 Trains N-pairs on the hardest originals, and looks at the same batches with and without
-mirror images. Prints a row for some of the steps, as Markdown. Only the part of the gradient
-that comes from the negatives counts: the attraction of the positive pair is left out.
+mirror images. Prints a row for some of the steps, as Markdown. Only the part of the
+gradient that comes from the negatives counts: the positive pair's attraction is left out.
 """
 
 import sys
