@@ -125,7 +125,7 @@ def by_angle(source: Tensor, axis: Tensor) -> Tensor:
     return ratio * projection - source
 
 
-def less_pull(source: Tensor, axis: Tensor) -> Tensor:
+def gradient_by_angle(source: Tensor, axis: Tensor) -> Tensor:
     """A share sin t of the gradient as it is, the rest to the axis."""
     image = reflect(source, axis)
     cosine = cosine_similarity(source, axis, dim=-1).detach().clamp(-1, 1).unsqueeze(-1)
@@ -161,8 +161,8 @@ RULES = {
         )
     ),
     "opponent only": Rule(make=lambda source, axis: reflect(source, axis).detach()),
-    "less pull": Rule(make=less_pull),
-    "less pull, capped": Rule(capped, less_pull),
+    "gradient by angle": Rule(make=gradient_by_angle),
+    "gradient by angle, capped": Rule(capped, gradient_by_angle),
 }
 
 
