@@ -1,0 +1,115 @@
+"""Measure what mirror images add to the gradient of N-pairs, while it trains.
+
+python docs/measure_gradients.py glyphs
+python docs/measure_gradients.py texts clinc150.jsonl
+
+Trains N-pairs on the hardest originals, and looks at the same batches with and without
+mirror images. Prints a row for some of the steps, as Markdown. Only the part of the
+gradient that comes from the negatives counts: the positive pair's attraction is left out.
+"""
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, cross_entropy, normalize
+
+from benchmarks.methods import methods
+from benchmarks.reporting.tables import markdown
+from benchmarks.training.run import run
+from benchmarks.training.settings import Settings, Source
+from pml_symm import SymmNPairsLoss, SymmSynthesizer
+from pml_symm.functional import class_pair_hardness
+
+TEXTS = {
+    "dataset": "texts",
+    "trunk": "minilm",
+    "freeze_until": 8,
+    "embedding_size": 128,
+    "learning_rate": 1e-4,
+}
+SETTINGS: dict[str, dict[str, Any]] = {"glyphs": {}, "texts": TEXTS}
+STEPS = 600
+SHOWN = 0, 10, 50, 100, 200, 400, 599
+HEADER = [
+    *("step", "angle", "hardest originals: pull", "across"),
+    *("Symm: pull", "across", "synthetic", "above the positive pair"),
+]
+
+
+class Watched(SymmNPairsLoss):
+    """N-pairs on the hardest originals, which looks at its batches."""
+
+    rows: list[list[str]]
+
+    def compute_loss(self, embeddings: Tensor, *rest: Any) -> dict:
+        """Look at the batch in training, and compute the loss."""
+        if torch.is_grad_enabled():
+            if self.step in SHOWN:
+                self.rows.append([str(self.step), *look(embeddings.detach(), rest[0])])
+            self.step += 1
+        return super().compute_loss(embeddings, *rest)
+
+
+def look(embeddings: Tensor, labels: Tensor) -> Iterator[str]:
+    """The cells of a row after the step; embeddings have shape (B, D), two per class."""
+    members = embeddings[torch.argsort(labels, stable=True)].view(
+        -1, 2, embeddings.shape[1]
+    )
+    angle = cosine_similarity(members[:, 0], members[:, 1]).clamp(-1, 1).arccos()
+    yield f"{angle.rad2deg().mean():.0f}°"
+    apart = normalize(members[:, 0] - members[:, 1], dim=1)
+    for pairing in ("none", "all"):
+        descent, synthetic, above = negatives_descent(members, pairing)
+        push = descent.mean(dim=1).norm(dim=1).mean()
+        half = (descent[:, 1] - descent[:, 0]) / 2  # what brings the two together
+        pull = (half * apart).sum(dim=1, keepdim=True)
+        yield f"{pull.mean() / push:.2f}"
+        yield f"{(half - pull * apart).norm(dim=1).mean() / push:.2f}"
+    yield f"{100 * synthetic:.0f} %"
+    yield f"{100 * above:.1f} %"
+
+
+def negatives_descent(members: Tensor, pairing: str) -> tuple[Tensor, float, float]:
+    """Minus the gradient of the negatives, (C, 2, D); synthetic share; those above."""
+    num_classes = len(members)
+    members = members.clone().requires_grad_()
+    labels = torch.arange(num_classes).repeat_interleave(2)
+    pool = SymmSynthesizer(pairing=pairing)(members.flatten(0, 1), labels)
+    found = class_pair_hardness(
+        pool.embeddings @ pool.embeddings.t(), pool.labels, pool.labels, (num_classes,) * 2
+    )
+    positive = (members[:, 0] * members[:, 1]).sum(dim=1).detach()
+    logits = found.similarity.diagonal_scatter(positive)
+    cross_entropy(logits, torch.arange(num_classes), reduction="sum").backward()
+    others = ~torch.eye(num_classes, dtype=torch.bool)
+    synthetic = torch.maximum(found.row, found.column) >= pool.num_originals
+    above = synthetic & (found.similarity >= positive.unsqueeze(1))
+    assert members.grad is not None
+    return (
+        -members.grad,
+        synthetic[others].float().mean().item(),
+        above[others].float().mean().item(),
+    )
+
+
+def main(dataset: str, data_root: str | None = None) -> None:
+    """Train and print the table."""
+    watched = methods._n_pairs(Watched, synthesizer=SymmSynthesizer(pairing="none"))
+    watched.rows, watched.step = [], 0
+    methods.METHODS["watched"] = methods.Method(lambda: watched)
+    settings = Settings(
+        method="watched", seed=0, steps=STEPS, touch_test=False, **SETTINGS[dataset]
+    )
+    source = Source(data_root=None if data_root is None else Path(data_root))
+    with tempfile.TemporaryDirectory() as out:
+        run(settings, Path(out), source=source)
+    print(markdown([HEADER, *watched.rows]))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
