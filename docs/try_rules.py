@@ -5,7 +5,7 @@ python docs/try_rules.py OUT texts N-pairs --data-root clinc150.jsonl
 
 Prints a row for each rule: recall@1 and MAP@R on the validation classes, and each seed's
 difference to the control. A finished run in OUT is not trained again. Batches have two
-samples per class. The rule that was worth keeping is ``hardness="capped"``.
+samples per class. No rule was worth keeping: docs/mirror-images.md.
 """
 
 import statistics
@@ -134,7 +134,7 @@ def gradient_by_angle(source: Tensor, axis: Tensor) -> Tensor:
 
 
 def capped(x: Candidates) -> Tensor:
-    """As hardness="capped"."""
+    """What has a mirror image and is not easier than the row class's positive pair."""
     return (x.row | x.column) & x.above_row
 
 

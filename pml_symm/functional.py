@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .validation import Hardness, check_alpha_beta, check_hardness, is_per_pair
+from .validation import Hardness, check_alpha_beta, check_hardness
 
 
 def reflect(source: Tensor, axis: Tensor, alpha: float = 2.0, beta: float = 1.0) -> Tensor:
@@ -125,7 +125,6 @@ def class_pair_hardness(
     hardness: Hardness = "hardest",
     positive_classes: Tensor | None = None,
     positive_similarity: Tensor | None = None,
-    always: Tensor | None = None,
 ) -> ClassPairs:
     """H(u, v): the hardest pair of points between row class u and column class v.
 
@@ -139,15 +138,13 @@ def class_pair_hardness(
         num_classes: (R, C), how many row and column classes there are.
         hardness: "hardest"; an int k for the k-th hardest candidate, or the easiest
             where there are fewer than k; "semihard" for the hardest candidate less
-            similar than the positive pair it competes with, if there is one; "capped"
-            for the hardest of these and of those that always compete.
-        positive_classes: shape (P,), int64, "semihard" and "capped" only: the row class
-            of each positive pair. The result then has one row for each positive pair.
-        positive_similarity: shape (P,), with them: their similarities.
-        always: shape (N, M), bool, "capped" only: which candidates always compete.
+            similar than the positive pair it competes with, if there is one.
+        positive_classes: shape (P,), int64, "semihard" only: the row class of each
+            positive pair. The result then has one row for each positive pair.
+        positive_similarity: shape (P,), "semihard" only: their similarities.
 
     Returns:
-        ClassPairs of shape (R, C), or (P, C) for "semihard" and "capped".
+        ClassPairs of shape (R, C), or (P, C) for "semihard".
 
     Raises:
         ValueError: shapes do not match, or hardness is unknown.
@@ -176,10 +173,10 @@ def class_pair_hardness(
     # A NaN counts as the hardest, so that it is selected and reaches the result.
     values = similarity.detach().flatten()
     values = values.nan_to_num(torch.inf, torch.inf, -torch.inf)
-    if is_per_pair(hardness):
+    if hardness == "semihard":
         if positive_classes is None or positive_similarity is None:
             raise ValueError(
-                f"hardness={hardness!r} needs positive_classes and positive_similarity"
+                'hardness="semihard" needs positive_classes and positive_similarity'
             )
         columns = torch.arange(num_columns, device=similarity.device)
         queries = positive_classes.unsqueeze(1) * num_columns + columns
@@ -190,25 +187,13 @@ def class_pair_hardness(
             queries,
             positive_similarity.detach().unsqueeze(1),
         )
-        if hardness == "capped":
-            if always is None:
-                raise ValueError("hardness='capped' needs always")
-            original, there = _largest(
-                values.masked_fill(~always.flatten(), -torch.inf),
-                segments,
-                num_rows * num_columns,
-            )
-            original, there = original[queries], there[queries]
-            harder = _take(values, original) >= positive_similarity.detach().unsqueeze(1)
-            winner = torch.where(there & harder, original, winner)
-            found = found | (there & harder)
     elif hardness == "hardest":
         winner, found = _largest(values, segments, num_rows * num_columns)
     else:
         winner, found = _kth_largest(
             values, segments, num_rows * num_columns, int(hardness)
         )
-    if not is_per_pair(hardness):
+    if hardness != "semihard":
         winner = winner.view(num_rows, num_columns)
         found = found.view(num_rows, num_columns)
     if values.numel() == 0:

@@ -55,8 +55,6 @@ class _Search(NamedTuple):
         same_members: whether rows and columns are points of the same classes.
         symmetric: whether they are the same points, too.
         rank: which candidate is selected, 1 for the hardest.
-        spared: how many points of a row class and of a column class come first whose
-            pairs compete above the ceiling, too.
         steps: how many row classes and column classes a tile has.
         keep_products: whether to keep the dot products of members for the gradient.
     """
@@ -64,17 +62,12 @@ class _Search(NamedTuple):
     same_members: bool
     symmetric: bool
     rank: int
-    spared: tuple[int, int]
     steps: tuple[int, int]
     keep_products: bool
 
 
 def hardest_pair(
-    rows: Points,
-    columns: Points,
-    rank: int = 1,
-    ceiling: Tensor | None = None,
-    spare_originals: bool = False,
+    rows: Points, columns: Points, rank: int = 1, ceiling: Tensor | None = None
 ) -> HardestPair:
     """H(u, v) of every row class u and column class v.
 
@@ -85,7 +78,6 @@ def hardest_pair(
         rank: which candidate to select, 1 for the hardest; the easiest where there are
             fewer.
         ceiling: shape (R,): only candidates of a smaller score compete.
-        spare_originals: whether a pair of two originals always competes.
     """
     size = len(rows.members), len(columns.members)
     if 0 in size:
@@ -93,9 +85,8 @@ def hardest_pair(
         return HardestPair(
             score, torch.zeros_like(score, dtype=torch.uint8).expand(2, *size)
         )
-    spared = (rows.num_originals, columns.num_originals) if spare_originals else (0, 0)
     if torch.compiler.is_compiling():
-        return twin(rows, columns, rank, ceiling, spared)
+        return twin(rows, columns, rank, ceiling)
     same_members = rows.members is columns.members
     symmetric = same_members and rows.weights is columns.weights and ceiling is None
     tensors = [
@@ -108,7 +99,6 @@ def hardest_pair(
         same_members,
         symmetric,
         rank,
-        spared,
         _steps(rows, columns, same_members),
         needs_gradient and torch.is_grad_enabled(),
     )
@@ -121,7 +111,6 @@ def twin(
     columns: Points | _Side,
     rank: int = 1,
     ceiling: Tensor | None = None,
-    spared: tuple[int, int] = (0, 0),
 ) -> HardestPair:
     """The same as hardest_pair, by autograd through all candidates."""
     products = torch.einsum("uid,vjd->uijv", rows.members, columns.members)
@@ -131,9 +120,7 @@ def twin(
     if columns.bias is not None:
         scores = scores + columns.bias.t()
     if ceiling is not None:
-        above = scores >= ceiling[:, None, None, None]
-        above[:, : spared[0], : spared[1]] = False
-        scores = scores.masked_fill(above, -torch.inf)
+        scores = scores.masked_fill(scores >= ceiling[:, None, None, None], -torch.inf)
     num_columns = scores.shape[2]
     flat = scores.flatten(1, 2)
     score, place = flat.topk(min(rank, flat.shape[1]), dim=1)
@@ -195,7 +182,6 @@ class _HardestPair(torch.autograd.Function):
                     candidates += column_bias[there].t()
                 if ceiling is not None:
                     above = candidates >= ceiling[here, None, None, None]
-                    above[:, : max(search.spared[0] - first, 0), : search.spared[1]] = False
                     candidates.masked_fill_(above, -torch.inf)
                 value, place = _largest(candidates, search.rank)
                 if found is not None:
@@ -324,7 +310,7 @@ def _through_twin(
         columns = _Side(
             rows.members if search.same_members else whole[3], column_weights, column_bias
         )
-        return twin(rows, columns, search.rank, ceiling, search.spared).score
+        return twin(rows, columns, search.rank, ceiling).score
 
     if search.symmetric:
         gradient = gradient - gradient.diagonal().diag()

@@ -217,7 +217,6 @@ def select(
     columns: Sequence[Points],
     rank: int = 1,
     ceiling: Tensor | None = None,
-    spare_originals: bool = False,
 ) -> Selected:
     """H(u, v) of the classes of several groups.
 
@@ -227,7 +226,6 @@ def select(
             a ceiling, H is symmetric, and its diagonal undefined.
         rank: which candidate to select, 1 for the hardest.
         ceiling: shape (R,), as hardest_pair takes it.
-        spare_originals: whether a pair of two originals competes above it, too.
     """
     symmetric = rows is columns and ceiling is None
     ceilings: Sequence[Tensor | None] = [None] * len(rows)
@@ -242,8 +240,7 @@ def select(
                 turned = selected.flip(0).transpose(1, 2)
                 blocks[g].append(HardestPair(score.t(), turned))
             else:
-                found = hardest_pair(row, column, rank, ceilings[g], spare_originals)
-                blocks[g].append(found)
+                blocks[g].append(hardest_pair(row, column, rank, ceilings[g]))
     return Selected(blocks, rows, columns)
 
 

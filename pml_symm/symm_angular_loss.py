@@ -21,7 +21,7 @@ from .pml import IndicesTuple, c_f
 from .point_weights import sums_of_two
 from .selection import Scores, rows_of, select
 from .symm_mixin import CandidatesMixin, PositivePairs
-from .validation import is_per_pair, rank_of
+from .validation import rank_of
 
 
 class SymmAngularLoss(CandidatesMixin, AngularLoss):
@@ -42,8 +42,7 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
         hardness: "hardest"; an int k for the k-th hardest of the candidates, six
             pairs {X, Y} times the points of the class; "semihard" for the hardest one
             below the positive term 2 (1 + tan^2(alpha)) x_i.x_j, dropping the term
-            where there is none; "capped" for the hardest, one with a synthetic point
-            only if it is below the positive term.
+            where there is none.
         candidates: "all", or "official" for exactly the authors' released loss: one
             pair for each class, (X_i + Y_i).Y_j over the twelve ordered pairs of
             different kinds, and the maximum on the diagonal too.
@@ -148,7 +147,7 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
             embeddings: shape (B, D).
             ref_emb: shape (R, D).
             groups: the classes of ref_emb.
-            ceiling: semi-hard and capped candidates are below this times x_i.x_j.
+            ceiling: semi-hard candidates are below this times x_i.x_j.
 
         Returns:
             Shapes (P,), (P, C), and (P, C), bool: False at the pair's own class and
@@ -170,13 +169,12 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
             [sums_of_two(of_pairs)],
             columns,
             rank_of(self.hardness),
-            ceiling * positive.detach() if is_per_pair(self.hardness) else None,
-            spare_originals=self.hardness == "capped",
+            ceiling * positive.detach() if self.hardness == "semihard" else None,
         )
         classes = torch.arange(groups.num_classes, device=positive.device)
         keep = groups.class_of[pairs.positive].unsqueeze(1) != classes
         score = selected.score
-        if is_per_pair(self.hardness):
+        if self.hardness == "semihard":
             keep = keep & (score != -torch.inf)
         if self.collect_stats:
             self.record_synthetic_ratio(selected.is_synthetic(), keep)
@@ -209,8 +207,6 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
         )
         products = (x @ points.t())[of_each]
         sums = products[:, first] + products[:, second]
-        row = torch.arange(sums.shape[:2].numel(), device=class_of.device)
-        is_original = torch.arange(len(points), device=class_of.device) < pool.num_originals
         selected = class_pair_hardness(
             sums.flatten(0, 1),
             numbers.repeat_interleave(len(first)),
@@ -219,11 +215,12 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
             self.hardness,
             numbers,
             ceiling * positive,
-            (row % len(first) == 0).unsqueeze(1) & is_original,
         )
         classes = torch.arange(groups.num_classes, device=class_of.device)
         keep = selected.found & (class_of[pairs.positive].unsqueeze(1) != classes)
-        is_synthetic = (selected.row % len(first) > 0) | ~is_original[selected.column]
+        is_synthetic = (selected.row % len(first) > 0) | (
+            selected.column >= pool.num_originals
+        )
         self.record_synthetic_ratio(is_synthetic, keep)
         return positive, selected.similarity, keep
 

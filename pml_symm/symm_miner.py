@@ -19,7 +19,6 @@ from .validation import (
     check_batch,
     check_choice,
     check_hardness,
-    is_per_pair,
     rank_of,
     whole_labels,
 )
@@ -37,8 +36,7 @@ class SymmMiner(BaseMiner):
         hardness: "hardest"; an int k for the k-th hardest point of each class, or the
             easiest where there are fewer; "semihard" for triplets (a, p, n) instead:
             for every positive pair and every other class the hardest point farther
-            from a than p is, where there is one; "capped" for triplets, too, with the
-            hardest point, a synthetic one only if it is farther from a than p is.
+            from a than p is, where there is one.
         synthesizer: a SymmSynthesizer; by default SymmSynthesizer().
         index_space: "batch", or "pool" to let n point into the synthesizer's pool
             (originals first, then synthetic points). Then pass the pool to the loss as
@@ -94,7 +92,7 @@ class SymmMiner(BaseMiner):
             ref_labels: shape (R,), required with ref_emb and not allowed without.
 
         Returns:
-            (a1, p, a2, n), or (a, p, n) for "semihard" and "capped"; int64 tensors.
+            (a1, p, a2, n), or (a, p, n) for hardness="semihard"; int64 tensors.
 
         Raises:
             TypeError: embeddings are not floating-point.
@@ -157,7 +155,6 @@ class SymmMiner(BaseMiner):
                 at_least_float32(embeddings), at_least_float32(pool.embeddings)
             )
         similarity = similarity_from(self.distance, matrix)
-        columns = torch.arange(len(pool.labels), device=embeddings.device)
         hardest = class_pair_hardness(
             similarity,
             torch.arange(len(embeddings), device=embeddings.device),
@@ -166,9 +163,8 @@ class SymmMiner(BaseMiner):
             self.hardness,
             anchors,
             similarity[anchors, positives],
-            (columns < pool.num_originals).expand_as(similarity),
         )
-        row_labels = labels[anchors] if is_per_pair(self.hardness) else labels
+        row_labels = labels[anchors] if self.hardness == "semihard" else labels
         keep = hardest.found & (row_labels.unsqueeze(1) != classes)
         row, column = torch.where(keep)
         negatives = hardest.column[row, column]
@@ -203,7 +199,7 @@ class SymmMiner(BaseMiner):
             scores = Scores(self.distance, self.synthesizer, query, reference)
             scores.record_norms(query, reference)
             query, ceiling = scores.prepare(query), None
-            if is_per_pair(self.hardness):
+            if self.hardness == "semihard":
                 query, labels = query[pairs[0]], labels[pairs[0]]
                 positives = scores.prepare(reference[pairs[1]])
                 ceiling = scores.of_values(scores.pairwise(query, positives))
@@ -212,7 +208,6 @@ class SymmMiner(BaseMiner):
                 scores.points_of_classes(reference, groups),
                 rank_of(self.hardness),
                 ceiling,
-                spare_originals=self.hardness == "capped",
             )
         if labels is groups.row_labels:
             # All rows have the same number of negatives, so no mask is needed. Each of
@@ -246,7 +241,7 @@ class SymmMiner(BaseMiner):
     def _tuple(
         self, pairs: tuple[Tensor, Tensor], row: Tensor, negatives: Tensor
     ) -> IndicesTuple:
-        """The mined tuple; row indexes embeddings, or the positive pairs of triplets."""
-        if is_per_pair(self.hardness):
+        """The mined tuple; row indexes embeddings, or positive pairs if "semihard"."""
+        if self.hardness == "semihard":
             return pairs[0][row], pairs[1][row], negatives
         return *pairs, row, negatives

@@ -26,7 +26,6 @@ from .validation import (
     check_divides,
     check_hardness,
     check_samples_per_class,
-    is_per_pair,
     rank_of,
     whole_labels,
 )
@@ -233,8 +232,8 @@ class SymmMixin:
         row = None
         if not (pairs.within_groups and groups.are_pairs):
             row = groups.class_of[pairs.positive]
-        if is_per_pair(self.hardness):
-            # Each pair is a row of its own, and its similarity the ceiling.
+        if self.hardness == "semihard":
+            # Each pair is a row of its own, where only what is less similar competes.
             pair_classes = classes if row is None else row
             row_classes, order = torch.sort(pair_classes, stable=True)
             row = torch.argsort(order)
@@ -243,17 +242,14 @@ class SymmMixin:
                 for x, index in zip(points, groups.split(row_classes), strict=True)
             ]
             selected = select(
-                rows,
-                points,
-                ceiling=scores.of_values(values.detach()[order]),
-                spare_originals=self.hardness == "capped",
+                rows, points, ceiling=scores.of_values(values.detach()[order])
             )
         else:
             row_classes = classes
             selected = select(points, points, rank_of(self.hardness))
         score = selected.score
         keep = classes != row_classes.unsqueeze(1)
-        if is_per_pair(self.hardness):
+        if self.hardness == "semihard":
             keep = keep & (score != -torch.inf)
             score = score.masked_fill(~keep, 0)
         if self.collect_stats:  # type: ignore[attr-defined]
@@ -284,7 +280,6 @@ class SymmMixin:
             values = distance(embeddings, ref_emb)[pairs.anchor, pairs.positive]
         classes = torch.arange(groups.num_classes, device=ref_emb.device)
         row_classes = pair_classes = class_of[pairs.positive]
-        is_original = torch.arange(len(matrix), device=classes.device) < pool.num_originals
         selected = class_pair_hardness(
             similarity_from(distance, matrix),
             pool.labels,
@@ -293,14 +288,13 @@ class SymmMixin:
             self.hardness,
             pair_classes,
             similarity_from(distance, values),
-            is_original.unsqueeze(1) & is_original,
         )
-        if is_per_pair(self.hardness):
+        if self.hardness == "semihard":
             row = torch.arange(len(pair_classes), device=classes.device)
         else:
             row_classes, row = classes, pair_classes
         keep = selected.found & (classes != row_classes.unsqueeze(1))
-        is_synthetic = ~(is_original[selected.row] & is_original[selected.column])
+        is_synthetic = torch.maximum(selected.row, selected.column) >= pool.num_originals
         self.record_synthetic_ratio(is_synthetic, keep, row)
         hardness = similarity_from(distance, selected.similarity)
         original = rows[pool.nearest_original[selected.column]]

@@ -10,7 +10,6 @@ from .class_groups import ClassGroups
 from .official import four_points, n_pairs_candidates
 from .pml import IndicesTuple, c_f, similarity_from
 from .symm_mixin import CandidatesMixin, PositivePairs
-from .validation import is_per_pair
 
 
 class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
@@ -25,8 +24,7 @@ class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
         synthesizer: a SymmSynthesizer; by default SymmSynthesizer().
         hardness: "hardest"; an int k for the k-th hardest of the (usually 16)
             candidates; "semihard" for the hardest less similar than a and p, dropping
-            the term where there is none; "capped" for the hardest, one with a synthetic
-            point only if it is less similar than a and p.
+            the term where there is none.
         candidates: "all", or "official" for exactly the authors' released loss: six
             of the sixteen pairs, and the maximum on the diagonal too.
         samples_per_class: the m of PML's MPerClassSampler: a promise that every batch
@@ -77,7 +75,7 @@ class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
                 ClassGroups((pairs,), labels),
             )
             logits = similarity_from(self.distance, negatives.hardness)
-            if is_per_pair(self.hardness):
+            if self.hardness == "semihard":
                 logits = logits.masked_fill(~negatives.keep, -torch.inf)
             logits = logits.diagonal_scatter(similarity_from(self.distance, values))
         classes = torch.arange(self.num_pairs, device=embeddings.device)

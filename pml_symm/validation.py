@@ -6,28 +6,23 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Hardness = Literal["hardest", "semihard", "capped"] | int
+Hardness = Literal["hardest", "semihard"] | int
 
 
 def check_hardness(hardness: object) -> None:
-    """Raise ValueError unless hardness is one of its words or an int >= 1."""
-    if hardness in ("hardest", "semihard", "capped"):
+    """Raise ValueError unless hardness is "hardest", "semihard" or an int >= 1."""
+    if hardness in ("hardest", "semihard"):
         return
     if isinstance(hardness, int) and not isinstance(hardness, bool) and hardness >= 1:
         return
     raise ValueError(
-        f'hardness must be "hardest", "semihard", "capped" or an int >= 1, got {hardness!r}'
+        f'hardness must be "hardest", "semihard" or an int >= 1, got {hardness!r}'
     )
 
 
 def rank_of(hardness: Hardness) -> int:
     """The rank of the selected candidate among those that compete, 1 for the hardest."""
     return hardness if isinstance(hardness, int) else 1
-
-
-def is_per_pair(hardness: Hardness) -> bool:
-    """Whether each positive pair has a ceiling of its own: its own similarity."""
-    return hardness in ("semihard", "capped")
 
 
 def check_samples_per_class(samples_per_class: object) -> None:

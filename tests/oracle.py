@@ -67,15 +67,10 @@ def class_points(embeddings, labels, alpha=2.0, beta=1.0, pairing="all"):
 
 
 def choose(candidates, hardness, positive_similarity):
-    """The candidate (similarity, its points) that hardness selects, or None."""
+    """The candidate (similarity, payload) that hardness selects, or None."""
     ranked = sorted(candidates, key=lambda c: -c[0].item())
-    if hardness in ("semihard", "capped"):
-        ranked = [
-            (similarity, points)
-            for similarity, points in ranked
-            if similarity < positive_similarity
-            or (hardness == "capped" and not any(x.synthetic for x in points))
-        ]
+    if hardness == "semihard":
+        ranked = [c for c in ranked if c[0] < positive_similarity]
         return ranked[0] if ranked else None
     k = 1 if hardness == "hardest" else hardness
     return ranked[min(k, len(ranked)) - 1]
@@ -226,23 +221,16 @@ def angular(
         four = [a, p]
         if synthesis.get("pairing") != "none":
             four += [mirror(a, p, **ratios), mirror(p, a, **ratios)]
-        four = [
-            Point(normalized(x, metric.normalize), -1, k > 1, -1)
-            for k, x in enumerate(four)
-        ]
-        positive = 2 * (1 + t) * (four[0].vector * four[1].vector).sum()
+        four = [normalized(x, metric.normalize) for x in four]
+        positive = 2 * (1 + t) * (four[0] * four[1]).sum()
         total = torch.ones((), dtype=embeddings.dtype)
         for v in points:
             if v == ref_labels[j].item():
                 continue
             candidates = [
                 (
-                    4
-                    * t
-                    * (x.vector + y.vector)
-                    .mul(normalized(z.vector, metric.normalize))
-                    .sum(),
-                    (x, y, z),
+                    4 * t * ((x + y) * normalized(z.vector, metric.normalize)).sum(),
+                    None,
                 )
                 for x, y in combinations(four, 2)
                 for z in points[v]
@@ -264,20 +252,19 @@ def mine(
     ref_labels=None,
     **synthesis,
 ):
-    """The miner's pairs as sets: positives and negatives, or triplets."""
+    """The miner's pairs as sets: positives and negatives, or triplets for semihard."""
     ref_emb, ref_labels, same = reference(embeddings, labels, ref_emb, ref_labels)
     points = class_points(ref_emb, ref_labels, **synthesis)
     positives = positive_pairs(labels, ref_labels, same)
 
     def winner(i, v, positive):
-        candidates = [(metric.similarity(embeddings[i], z.vector), (z,)) for z in points[v]]
+        candidates = [(metric.similarity(embeddings[i], z.vector), z) for z in points[v]]
         chosen = choose(candidates, hardness, positive)
         if chosen is None:
             return None
-        (point,) = chosen[1]
-        return point.position if space == "pool" else point.original
+        return chosen[1].position if space == "pool" else chosen[1].original
 
-    if hardness in ("semihard", "capped"):
+    if hardness == "semihard":
         triplets = set()
         for i, j in positives:
             positive = metric.similarity(embeddings[i], ref_emb[j])

@@ -141,16 +141,6 @@ class TestClassPairHardness:
         assert selected.found.tolist() == [[True, True, False], [False, False, False]]
         assert selected.similarity[0, :2].tolist() == [1.0, 4.0]
 
-    def test_capped_spares_what_always_competes(self):
-        selected = self.select(
-            "capped",
-            positive_classes=torch.tensor([0, 0]),
-            positive_similarity=torch.tensor([5.0, 8.0]),
-            always=torch.tensor([[True, True, True], [False, False, False]]),
-        )
-        assert selected.found.tolist() == [[True, True, False]] * 2
-        assert selected.similarity[:, :2].tolist() == [[1.0, 7.0], [5.0, 7.0]]
-
     def test_winner_is_where_the_similarity_is(self):
         selected = self.select("hardest")
         row, column = selected.row[0, :2], selected.column[0, :2]
@@ -174,9 +164,5 @@ class TestClassPairHardness:
             F.class_pair_hardness(torch.zeros(3, 2), zeros, zeros, (1, 1))
         with pytest.raises(ValueError, match="needs positive_classes"):
             F.class_pair_hardness(torch.zeros(2, 2), zeros, zeros, (1, 1), "semihard")
-        with pytest.raises(ValueError, match="'capped' needs always"):
-            F.class_pair_hardness(
-                torch.zeros(2, 2), zeros, zeros, (1, 1), "capped", zeros, torch.zeros(2)
-            )
         with pytest.raises(ValueError, match=r"hardness must be .* got 'hard'"):
             F.class_pair_hardness(torch.zeros(2, 2), zeros, zeros, (1, 1), "hard")

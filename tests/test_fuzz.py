@@ -98,7 +98,7 @@ def batches(draw):
 @st.composite
 def loss_functions(draw):
     """A Symm loss, and PML's own."""
-    hardness = draw(st.sampled_from(["hardest", "hardest", "semihard", "capped", 2, 5]))
+    hardness = draw(st.sampled_from(["hardest", "hardest", "semihard", 2, 5]))
     synthesizer = SymmSynthesizer(
         draw(st.sampled_from([2.0, 2.0, 1.5, 2.5])),
         draw(st.sampled_from([1.0, 1.0, 0.5, 1.5])),
@@ -230,7 +230,7 @@ miners = st.builds(
     lambda hardness, space, distance: SymmMiner(
         hardness, index_space=space, distance=DISTANCES[distance]()
     ),
-    st.sampled_from(["hardest", "semihard", "capped", 1, 3]),
+    st.sampled_from(["hardest", "semihard", 1, 3]),
     st.sampled_from(["batch", "pool"]),
     st.sampled_from(sorted(DISTANCES)),
 )

@@ -32,7 +32,7 @@ def random(*shape):
     return torch.randn(*shape, dtype=DOUBLE, requires_grad=True)
 
 
-def all_scores(rows, columns, ceiling=None, spare_originals=False):
+def all_scores(rows, columns, ceiling=None):
     """The scores of all pairs of points, shape (R, K, L, C)."""
     scores = torch.einsum(
         "ukd,vld->uklv", rows.weights @ rows.members, columns.weights @ columns.members
@@ -42,19 +42,14 @@ def all_scores(rows, columns, ceiling=None, spare_originals=False):
     if columns.bias is not None:
         scores = scores + columns.bias.t()
     if ceiling is not None:
-        above = scores >= ceiling[:, None, None, None]
-        if spare_originals:
-            row_original = torch.arange(scores.shape[1]) < rows.num_originals
-            column_original = torch.arange(scores.shape[2]) < columns.num_originals
-            above &= ~(row_original[:, None] & column_original).unsqueeze(2)
-        scores = scores.masked_fill(above, -torch.inf)
+        scores = scores.masked_fill(scores >= ceiling[:, None, None, None], -torch.inf)
     return scores
 
 
-def check(rows, columns, inputs, rank=1, ceiling=None, spare=False, search=hardest_pair):
+def check(rows, columns, inputs, rank=1, ceiling=None, search=hardest_pair):
     """Check score, selected points, and gradients; not the diagonal if rows is columns."""
-    found = search(rows, columns, rank, ceiling, spare)
-    scores = all_scores(rows, columns, ceiling, spare)
+    found = search(rows, columns, rank, ceiling)
+    scores = all_scores(rows, columns, ceiling)
     flat = scores.flatten(1, 2)
     expected = flat.topk(min(rank, flat.shape[1]), dim=1).values[:, -1]
     defined = torch.ones_like(expected, dtype=torch.bool)
@@ -131,15 +126,14 @@ def test_between_groups(m, n, biases, rank):
 
 
 @pytest.mark.usefixtures("_tiles")
-@pytest.mark.parametrize("with_ceiling", [True, False, "not for originals"])
+@pytest.mark.parametrize("with_ceiling", [True, False])
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_sums_and_other_members(n, with_ceiling):
     rows, columns = random(6, 2, 5), random(8, n, 5)
     row_points = sums_of_two(class_points(rows, 2.0, 1.0, "all"))
     column_points = class_points(columns, 2.0, 1.0, "all")
     ceiling = some_ceiling(row_points, column_points) if with_ceiling else None
-    spare = with_ceiling == "not for originals"
-    check(row_points, column_points, (rows, columns), ceiling=ceiling, spare=spare)
+    check(row_points, column_points, (rows, columns), ceiling=ceiling)
 
 
 @pytest.mark.usefixtures("_tiles")
@@ -153,13 +147,12 @@ def test_sums_and_their_own_members(rank):
 @pytest.mark.usefixtures("_tiles")
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize("m", [1, 2, 3])
-@pytest.mark.parametrize("spare", [True, False])
-def test_ceiling(m, with_bias, spare):
+def test_ceiling(m, with_bias):
     members = random(7, m, 5)
     points = class_points(members, 1.5, 0.7, "all", with_bias=with_bias)
-    check(points, points, members, ceiling=some_ceiling(points, points), spare=spare)
+    check(points, points, members, ceiling=some_ceiling(points, points))
     rows = points.rows(torch.tensor([0, 2, 2, 6]))
-    check(rows, points, members, ceiling=some_ceiling(rows, points), spare=spare)
+    check(rows, points, members, ceiling=some_ceiling(rows, points))
 
 
 def test_ceiling_is_not_below_itself():
@@ -184,7 +177,6 @@ def test_no_class(sizes):
     [
         *((way, rank) for way in ("symmetric", "between", "sums") for rank in RANKS),
         ("ceiling", 1),
-        ("ceiling, not for originals", 1),
     ],
 )
 def test_twin(way, rank):
@@ -197,17 +189,14 @@ def test_twin(way, rank):
         inputs = members
     if way == "sums":
         rows = sums_of_two(columns)
-    elif way.startswith("ceiling"):
+    elif way == "ceiling":
         ceiling = some_ceiling(rows, columns)
-    spare = way.endswith("originals")
-    check(rows, columns, inputs, rank, ceiling, spare, twin_as_hardest_pair)
+    check(rows, columns, inputs, rank, ceiling, twin_as_hardest_pair)
 
 
-def twin_as_hardest_pair(rows, columns, rank, ceiling, spare):
+def twin_as_hardest_pair(rows, columns, rank, ceiling):
     """The twin; check that it selects the same, and drop the same gradients."""
-    expected = hardest_pair(rows, columns, rank, ceiling, spare)
-    spared = (rows.num_originals, columns.num_originals) if spare else (0, 0)
-    found = twin(rows, columns, rank, ceiling, spared)
+    found, expected = (f(rows, columns, rank, ceiling) for f in (twin, hardest_pair))
     clear = expected.score != -torch.inf
     if rows.members is columns.members:
         clear.fill_diagonal_(False)  # there a pair occurs in both orders

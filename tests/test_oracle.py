@@ -28,7 +28,7 @@ METRICS = {
     ),
     "sphere": (oracle.Metric("euclidean", True), distances.LpDistance()),
 }
-HARDNESS = ["hardest", 2, 7, 1000, "semihard", "capped"]
+HARDNESS = ["hardest", 2, 7, 1000, "semihard"]
 SYNTHESIS = [
     {},
     {"pairing": "ring"},
@@ -120,7 +120,7 @@ class TestOnBatch:
         miner = SymmMiner(hardness, SymmSynthesizer(**synthesis), space, distance=distance)
         mined = [index.tolist() for index in miner(x, labels)]
         expected = oracle.mine(x, labels, metric, hardness, space, **synthesis)
-        if hardness in ("semihard", "capped"):
+        if hardness == "semihard":
             assert set(zip(*mined, strict=True)) == expected
         else:
             a1, p, a2, n = mined
@@ -129,7 +129,7 @@ class TestOnBatch:
             assert len(a2) == len(labels) * (len(set(labels.tolist())) - 1)
 
 
-@pytest.mark.parametrize("hardness", ["hardest", 3, "semihard", "capped"])
+@pytest.mark.parametrize("hardness", ["hardest", 3, "semihard"])
 @pytest.mark.parametrize("name", METRICS)
 class TestWithReference:
     def batches(self):
@@ -163,7 +163,7 @@ class TestWithReference:
         expected = oracle.mine(
             x, labels, metric, hardness, space, ref_emb=ref, ref_labels=ref_labels
         )
-        if hardness in ("semihard", "capped"):
+        if hardness == "semihard":
             assert set(zip(*mined, strict=True)) == expected
         else:
             a1, p, a2, n = mined

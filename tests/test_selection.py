@@ -155,7 +155,7 @@ def test_rows_of():
 
 
 @pytest.mark.parametrize("make", LOSSES)
-@pytest.mark.parametrize("hardness", ["hardest", 3, "semihard", "capped"])
+@pytest.mark.parametrize("hardness", ["hardest", 3, "semihard"])
 @pytest.mark.parametrize(("pairing", "alpha"), [("all", 2.0), ("ring", 2.0), ("all", 1.5)])
 @pytest.mark.parametrize("normalize", [True, False])
 def test_losses_are_those_of_the_points(make, labels, hardness, pairing, alpha, normalize):
@@ -165,7 +165,7 @@ def test_losses_are_those_of_the_points(make, labels, hardness, pairing, alpha, 
 
 
 @pytest.mark.parametrize("make", LOSSES[1:])
-@pytest.mark.parametrize("hardness", ["hardest", 3, "semihard", "capped"])
+@pytest.mark.parametrize("hardness", ["hardest", 3, "semihard"])
 @pytest.mark.parametrize("normalize", [True, False])
 def test_losses_are_those_of_the_distances(make, labels, hardness, normalize):
     check_loss(make, labels, hardness, "all", 1.5, LpDistance, normalize=normalize)

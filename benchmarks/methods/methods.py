@@ -92,7 +92,6 @@ class Method:
         is_symm: loss, or else miner, takes what Synthesis.loss_arguments gives.
         base: the method that this one is compared with.
         control: another one: the same loss on originals alone.
-        uncapped: another one: the same loss with hardness="hardest".
         sizes: which sizes the loss takes, of those that make has.
         loss_factor: the learning rate of the loss's own parameters in units of the
             trunk's; None for that of the embedder.
@@ -108,7 +107,6 @@ class Method:
     is_symm: bool = False
     base: str | None = None
     control: str | None = None
-    uncapped: str | None = None
     sizes: tuple[str, ...] = ()
     loss_factor: float | None = None
     trainer: str = "metric loss only"
@@ -119,9 +117,8 @@ class Method:
 
     @property
     def bases(self) -> tuple[str, ...]:
-        """What it is compared with: base, control and uncapped, those that it has."""
-        candidates = self.base, self.control, self.uncapped
-        return tuple(x for x in candidates if x is not None)
+        """What it is compared with: base and control, those that it has."""
+        return tuple(x for x in (self.base, self.control) if x is not None)
 
     def make(
         self, synthesis: Synthesis, **sizes: int
@@ -191,11 +188,10 @@ def _with_memory(make: Loss, embedding_size: int, batch_size: int) -> CrossBatch
     return CrossBatchMemory(make(), embedding_size, MEMORY_BATCHES * batch_size)
 
 
-def _with_hardness(
-    own: str, make: Loss, hardness: str | int, **arguments: Any
+def _semihard_symm_triplet(
+    hardness: str | int, **arguments: Any
 ) -> losses.BaseMetricLossFunction:
-    """The loss with a hardness of its own, whatever Synthesis has."""
-    return make(hardness=own, **arguments)
+    return _SYMM_TRIPLET(hardness="semihard", **arguments)
 
 
 def _daml(tuple_loss: Loss) -> dict[str, Any]:
@@ -274,9 +270,7 @@ METHODS: dict[str, Method] = {
         _SYMM_TRIPLET, is_symm=True, base="Triplet", control="Triplet, hardest originals"
     ),
     "Symm + Triplet, semi-hard": Method(
-        partial(_with_hardness, "semihard", _SYMM_TRIPLET),
-        is_symm=True,
-        base="Triplet, semi-hard",
+        _semihard_symm_triplet, is_symm=True, base="Triplet, semi-hard"
     ),
     "Symm + N-pairs": Method(
         partial(_n_pairs, SymmNPairsLoss),
@@ -319,18 +313,4 @@ METHODS: dict[str, Method] = {
         losses.MultiSimilarityLoss, SymmMiner, is_symm=True, base="Multi-similarity"
     ),
 }
-_PAPER_LOSSES: dict[str, Loss] = {
-    "Triplet": _SYMM_TRIPLET,
-    "N-pairs": partial(_n_pairs, SymmNPairsLoss),
-    "Angular": SymmAngularLoss,
-    "Lifted": SymmLiftedStructureLoss,
-}
-for _name, _make in _PAPER_LOSSES.items():
-    METHODS[f"Symm + {_name}, capped"] = Method(
-        partial(_with_hardness, "capped", _make),
-        is_symm=True,
-        base=_name,
-        control=f"{_name}, hardest originals",
-        uncapped=f"Symm + {_name}",
-    )
 """Name -> method."""

@@ -93,7 +93,6 @@ def gains_of(runs: FinishedRuns) -> list[Gain]:
                 own, runs.variants[base]
             )
             for base in bases
-            if runs.variants[base][0]["settings"]["method"] in names
         }
         pairs = {against: x for against, x in pairs.items() if x[0]}
         if method.is_symm and pairs:
