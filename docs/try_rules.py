@@ -265,7 +265,7 @@ def main(
                 100 * found["val"][name][-1]
                 for name in ("recall_at_1", "mean_average_precision_at_r")
             )
-            shares.setdefault(rule, []).append(last)  # type: ignore[arg-type]
+            shares.setdefault(rule, []).append(last)
     rows = [["rule", "R@1", "MAP@R", "R@1 minus control", "MAP@R minus control", "each"]]
     for rule, own in shares.items():
         cells = [f"{statistics.mean(x):.2f}" for x in zip(*own, strict=True)]
