@@ -1,20 +1,20 @@
 """Measure what mirror images add to the gradient of N-pairs, while it trains.
 
-python docs/measure_gradients.py glyphs
-python docs/measure_gradients.py texts clinc150.jsonl
+python -m docs.measure_gradients glyphs
+python -m docs.measure_gradients texts clinc150.jsonl
 
 Trains N-pairs on the hardest originals, and looks at the same batches with and without
 mirror images. Prints a row for some of the steps, as Markdown. Only the part of the
 gradient that comes from the negatives counts: the positive pair's attraction is left out.
 """
 
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+import tyro
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
@@ -97,7 +97,11 @@ def negatives_descent(members: Tensor, pairing: str) -> tuple[Tensor, float, flo
     )
 
 
-def main(dataset: str, data_root: str | None = None) -> None:
+def main(
+    dataset: tyro.conf.Positional[Literal["glyphs", "texts"]],
+    data_root: tyro.conf.Positional[Path | None] = None,
+    /,
+) -> None:
     """Train and print the table."""
     watched = methods._n_pairs(Watched, synthesizer=SymmSynthesizer(pairing="none"))
     watched.rows, watched.step = [], 0
@@ -105,11 +109,11 @@ def main(dataset: str, data_root: str | None = None) -> None:
     settings = Settings(
         method="watched", seed=0, steps=STEPS, touch_test=False, **SETTINGS[dataset]
     )
-    source = Source(data_root=None if data_root is None else Path(data_root))
+    source = Source(data_root=data_root)
     with tempfile.TemporaryDirectory() as out:
         run(settings, Path(out), source=source)
     print(markdown([HEADER, *watched.rows]))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    tyro.cli(main)

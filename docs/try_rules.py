@@ -1,7 +1,7 @@
 """Try rules by which mirror images take part, on validation classes.
 
-python docs/try_rules.py OUT glyphs N-pairs --rules control Symm capped
-python docs/try_rules.py OUT texts N-pairs --data-root clinc150.jsonl
+python -m docs.try_rules OUT glyphs N-pairs --rules control Symm capped
+python -m docs.try_rules OUT texts N-pairs --data-root clinc150.jsonl
 
 Prints a row for each rule: recall@1 and MAP@R on the validation classes, and each seed's
 difference to the control. A finished run in OUT is not trained again. Batches have two
@@ -21,6 +21,7 @@ from pytorch_metric_learning import losses
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
+from benchmarks.data.splits import FOLDS
 from benchmarks.methods import methods
 from benchmarks.reporting.tables import markdown
 from benchmarks.training.run import run
@@ -105,16 +106,16 @@ class Rule:
     """How mirror images are made, and which candidates with them do not compete.
 
     Attributes:
-        drop: of Candidates, bool that broadcasts with score.
-        make: of source and axis, the mirror image.
+        drop: of Candidates, bool that broadcasts with score; None for nothing.
+        make: of source and axis, the mirror image; None for no mirror images.
     """
 
-    drop: Callable[[Candidates], Tensor] = lambda x: x.row & ~x.row
+    drop: Callable[[Candidates], Tensor] | None = None
     make: Callable[[Tensor, Tensor], Tensor] | None = reflect
 
 
 def straight_through(value: Tensor, gradient: Tensor) -> Tensor:
-    """The one's values with the other's gradient."""
+    """Has the values of the first, and sends its gradient through the second."""
     return gradient + (value - gradient).detach()
 
 
@@ -181,7 +182,9 @@ def hardness(members: Tensor, rule: Rule, normalized: bool) -> Tensor:
         is_image.view(1, -1, 1, 1),
         is_image.view(1, 1, 1, -1),
     )
-    return score.masked_fill(rule.drop(candidates), -torch.inf).amax((1, 3))
+    if rule.drop is not None:
+        score = score.masked_fill(rule.drop(candidates), -torch.inf)
+    return score.amax((1, 3))
 
 
 def by_class(embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -247,6 +250,9 @@ def main(
     data_root: Path | None = None,
 ) -> None:
     """Train every rule with every seed, and print a table."""
+    unknown = [rule for rule in rules if rule not in RULES]
+    if unknown:
+        raise SystemExit(f"rules must be among {', '.join(RULES)}; got {unknown}")
     source = Source(data_root=data_root)
     shares: dict[str, list[tuple[float, float]]] = {}
     for rule in rules:
@@ -255,7 +261,7 @@ def main(
             settings = Settings(
                 method=rule,
                 seed=seed,
-                fold=seed % 4 if dataset == "texts" else None,
+                fold=seed % FOLDS if dataset == "texts" else None,
                 touch_test=False,
                 **SETTINGS[dataset],
                 data=source.name(SETTINGS[dataset].get("dataset", "glyphs")),

@@ -1,6 +1,8 @@
 """The script that tries rules for mirror images, compared with the library's losses."""
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,17 @@ def script():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.mark.parametrize("name", ["try_rules", "measure_gradients"])
+def test_the_documented_command_starts(name):
+    """Run as a file, the folder docs/benchmarks would hide the package."""
+    command = f"python -m docs.{name} "
+    assert command in (SCRIPT.parent / "mirror-images.md").read_text()
+    arguments = [sys.executable, *command.split()[1:], "--help"]
+    done = subprocess.run(arguments, cwd=SCRIPT.parents[1], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "glyphs" in done.stdout
 
 
 def batch():
