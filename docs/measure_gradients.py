@@ -22,6 +22,7 @@ from benchmarks.methods import methods
 from benchmarks.reporting.tables import markdown
 from benchmarks.training.run import run
 from benchmarks.training.settings import Settings, Source
+from docs.try_rules import by_class
 from pml_symm import SymmNPairsLoss, SymmSynthesizer
 from pml_symm.functional import class_pair_hardness
 
@@ -57,9 +58,7 @@ class Watched(SymmNPairsLoss):
 
 def look(embeddings: Tensor, labels: Tensor) -> Iterator[str]:
     """The cells of a row after the step; embeddings have shape (B, D), two per class."""
-    members = embeddings[torch.argsort(labels, stable=True)].view(
-        -1, 2, embeddings.shape[1]
-    )
+    members = by_class(embeddings, labels)
     angle = cosine_similarity(members[:, 0], members[:, 1]).clamp(-1, 1).arccos()
     yield f"{angle.rad2deg().mean():.0f}°"
     apart = normalize(members[:, 0] - members[:, 1], dim=1)
