@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,8 +17,6 @@ from .files import keep_in_cache
 from .glyphs import default_root
 from .images import UnknownRangeError, decode
 from .pictures import state_of
-
-_SHOWN = 100  # the most images to list for each reason
 
 
 def bad_images(paths: Sequence[str], labels: np.ndarray) -> dict[str, str]:
@@ -44,19 +42,6 @@ def bad_images(paths: Sequence[str], labels: np.ndarray) -> dict[str, str]:
     for row in np.flatnonzero(good)[counts[inverse] == 1]:
         bad[paths[row]] = f"is the only image of class {labels[row]}"
     return bad
-
-
-def describe(bad: Mapping[str, str]) -> str:
-    """A line for each image, grouped by reason; of each reason the first hundred only."""
-    by_reason: dict[str, list[str]] = {}
-    for path, reason in bad.items():
-        by_reason.setdefault(reason, []).append(path)
-    lines = []
-    for reason, alike in by_reason.items():
-        lines += [f"{path} {reason}" for path in alike[:_SHOWN]]
-        if len(alike) > _SHOWN:
-            lines.append(f"... and {len(alike) - _SHOWN} more {reason}")
-    return "\n".join(lines)
 
 
 def _unreadable(paths: Sequence[str]) -> dict[str, str]:

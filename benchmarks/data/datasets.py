@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from . import folders
-from .bad_images import bad_images, describe
+from .bad_images import bad_images
+from .bad_items import describe
 from .glyphs import SPLITS, WITH_PRETRAINING, Glyphs, random_affine
 from .images import Preparation
 from .photographs import PHOTOGRAPHS

@@ -12,7 +12,7 @@ from pytorch_metric_learning import datasets as pml_datasets
 from pytorch_metric_learning.datasets.base_dataset import BaseDataset
 
 from .archives import download_and_unpack
-from .bad_images import describe
+from .bad_items import describe
 from .pictures import Files
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from .files import remove_unfinished, written_whole
+from .files import remove_unfinished, warn_of_cache, written_whole
 from .glyphs import Glyphs, default_root
 from .splits import Items, Splits, Subset
 
@@ -76,12 +76,7 @@ class StemFeatures(Dataset):
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
-            LOGGER.warning(
-                "%s cannot be written to, so the output of the frozen stages is not kept "
-                "for other runs: %s",
-                folder,
-                str(error),  # the error itself has frames that keep this object alive
-            )
+            warn_of_cache(folder.parent, error.strerror)
             # It is removed with this object.
             self._temporary = tempfile.TemporaryDirectory(prefix="pml-symm-")
             folder = Path(self._temporary.name)

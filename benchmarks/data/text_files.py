@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .bad_images import describe
+from .bad_items import describe
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 

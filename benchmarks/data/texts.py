@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .bad_images import describe
+from .bad_items import describe
 from .splits import Splits, is_test_class, of_classes, split_classes
 from .text_files import bad_texts, read_texts
 

@@ -63,7 +63,7 @@ def load(path: Path) -> dict[str, Any] | None:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
-        LOGGER.warning("%s is damaged, the one before is used: %s", path, error)
+        LOGGER.warning("%s is damaged and is not used: %s", path, error)
         return None
 
 

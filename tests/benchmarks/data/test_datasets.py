@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import main, parse
-from benchmarks.data import bad_images, datasets, files
+from benchmarks.data import bad_images, bad_items, datasets, files
 from benchmarks.data.images import Preparation
 from benchmarks.data.splits import FOLDS
 
@@ -251,7 +251,7 @@ def test_a_cache_that_cannot_be_written_is_named_once(tmp_path, monkeypatch, cap
 
 def test_many_bad_images_are_counted():
     bad = {f"{x}.jpg": "is missing" for x in range(150)} | {"a.jpg": "is named 2 times"}
-    lines = bad_images.describe(bad).splitlines()
+    lines = bad_items.describe(bad).splitlines()
     assert len(lines) == 102
     assert lines[100:] == ["... and 50 more is missing", "a.jpg is named 2 times"]
 

@@ -142,7 +142,7 @@ def test_the_last_good_checkpoint_is_used(damaged, tmp_path, monkeypatch, caplog
         path = folder / name
         path.write_bytes(path.read_bytes()[:1000])
     assert run(settings, folder)["test"] == whole["test"]
-    assert "is damaged, the one before is used" in caplog.text
+    assert "is damaged and is not used" in caplog.text
     assert ("continues after step 4" in caplog.text) == (damaged == 1)
     assert rows(tmp_path / "records.db") == rows(tmp_path / "whole" / "records.db")
 
