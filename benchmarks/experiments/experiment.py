@@ -56,7 +56,8 @@ class Experiment(Runs):
         """
         variants = self.variants()
         self._check(variants)
-        started = time.perf_counter()
+        # Where runs were finished before, the time of the others would mislead.
+        started = None if self._finished() else time.perf_counter()
         search = None
         if self.learning_rates:
             splits = [{"seed": seed} for seed in self.search_seeds]
@@ -74,7 +75,7 @@ class Experiment(Runs):
             results[planned.label].append(result)
         if not processes.is_first():
             return ""
-        seconds = time.perf_counter() - started
+        seconds = None if started is None else time.perf_counter() - started
         return self._write(results, trials, plan[0].settings, seconds)
 
     def _check(self, variants: Mapping[str, Variant]) -> None:
@@ -110,7 +111,11 @@ class Experiment(Runs):
         ]
 
     def _write(
-        self, results: tables.Results, trials: Trials, settings: Settings, seconds: float
+        self,
+        results: tables.Results,
+        trials: Trials,
+        settings: Settings,
+        seconds: float | None,
     ) -> str:
         out = self.destination
         bases = {label: variant.bases for label, variant in self.variants().items()}
@@ -132,7 +137,7 @@ class Experiment(Runs):
         trials: Trials,
         bases: tables.Bases,
         settings: Settings,
-        seconds: float,
+        seconds: float | None,
     ) -> str:
         runs = next(iter(results.values()))
         first = runs[0]
@@ -157,5 +162,6 @@ class Experiment(Runs):
                 at_the_edge(trials),
             ]
         at_a_time = f", {self.jobs} runs at a time" if self.jobs > 1 else ""
-        parts.append(f"Machine: {machine()}{at_a_time}. Time: {seconds / 60:.1f} minutes.")
+        duration = "" if seconds is None else f" Time: {seconds / 60:.1f} minutes."
+        parts.append(f"Machine: {machine()}{at_a_time}.{duration}")
         return "\n\n".join(part for part in parts if part) + "\n"
