@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 
 from .tables import Bases, Results, Runs
 
+_INSIDE = 6  # the most lines whose legend leaves room for them inside the axes
+
 
 class Curve(NamedTuple):
     """A quantity that a run records over its steps.
@@ -120,6 +122,9 @@ def _draw(
     axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    if axes.lines:
+    if len(lines) > _INSIDE:
+        figure.set_figwidth(10)
+        figure.legend(loc="outside right upper", frameon=False, fontsize="small")
+    elif lines:
         axes.legend(frameon=False, fontsize="small")
     figure.savefig(path)
