@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import os
 import re
+import signal
 import statistics
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -25,6 +27,8 @@ from ..training.run import run
 from ..training.settings import Settings
 from .configured import Configured
 from .time_left import TimeLeft
+
+_stopping: Event  # in a pool's worker: set when no further run may start
 
 
 class PlannedRun(NamedTuple):
@@ -149,27 +153,40 @@ class Runs(Configured):
         print(left, flush=True)
         self.destination.mkdir(parents=True, exist_ok=True)
         threads = max(1, (os.cpu_count() or 1) // self.jobs)
+        spawn = get_context("spawn")
+        stopping = spawn.Event()
         with (
             # The progress bars of several runs would overwrite each other.
             mock.patch.dict(os.environ, TQDM_DISABLE="1"),
             ProcessPoolExecutor(
-                self.jobs, get_context("spawn"), _prepare_worker, (threads,)
+                self.jobs, spawn, _prepare_worker, (threads, stopping)
             ) as pool,
             interruption.passed_to_children(),
         ):
             try:
                 futures = [
-                    pool.submit(run, settings, folder, self.force, self.source)
+                    pool.submit(_run_in_worker, settings, folder, self.force, self.source)
                     for _, folder, settings in plan
                 ]
                 for future in tqdm(as_completed(futures), total=len(futures), unit="run"):
                     future.result()  # raises what the run raised
             except BaseException:
+                # The pool has given its workers a run more than they train, which it
+                # does not cancel.
+                stopping.set()
                 pool.shutdown(cancel_futures=True)
                 raise
         return [future.result() for future in futures]
 
 
-def _prepare_worker(threads: int) -> None:
+def _prepare_worker(threads: int, stopping: Event) -> None:
+    global _stopping
+    _stopping = stopping
     torch.set_num_threads(threads)
     interruption.prepare_worker()
+
+
+def _run_in_worker(*arguments: Any) -> dict[str, Any]:
+    if _stopping.is_set():
+        raise interruption.Interrupted(signal.SIGTERM)
+    return run(*arguments)

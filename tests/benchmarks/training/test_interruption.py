@@ -123,6 +123,21 @@ def test_signals_save_and_exit(number, jobs, whole, tmp_path):
     is_same_end(tmp_path, whole)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_no_run_starts_after_a_signal(number, tmp_path):
+    arguments = command(tmp_path, "--jobs", "2", "--seeds", *"012345", steps=5000)
+    process = start(arguments, start_new_session=True)
+    wait_for(lambda: len(list(tmp_path.glob(f"*/{checkpoint.NAME}"))) == 2, process)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # like a terminal
+    else:
+        process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, output
+    assert "Traceback" not in output
+    assert len(list(tmp_path.glob("*-seed*"))) == 2
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("stop_at", [1, 3, 4])
 def test_stopped_between_two_steps(method, stop_at, tmp_path, monkeypatch):
