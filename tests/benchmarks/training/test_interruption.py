@@ -87,6 +87,18 @@ def wait_for(condition, process, seconds=120):
         time.sleep(0.01)
 
 
+def stop(process, number):
+    """Send a signal to a session's first process, and check how it ends."""
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # like a terminal
+    else:
+        process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, output
+    assert "stopped; the same command continues from here" in output
+    assert "Traceback" not in output
+
+
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments(whole, tmp_path):
     moments = random.Random(0)
@@ -111,14 +123,7 @@ def test_signals_save_and_exit(number, jobs, whole, tmp_path):
     process = start(command(tmp_path, "--jobs", jobs), start_new_session=True)
     folder = tmp_path / "symm+n-pairs-seed0"
     wait_for((folder / checkpoint.NAME).exists, process)
-    if number == signal.SIGINT:
-        os.killpg(process.pid, number)  # like a terminal
-    else:
-        process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, output
-    assert "stopped; the same command continues from here" in output
-    assert "Traceback" not in output
+    stop(process, number)
     finish(command(tmp_path))
     is_same_end(tmp_path, whole)
 
@@ -128,13 +133,7 @@ def test_no_run_starts_after_a_signal(number, tmp_path):
     arguments = command(tmp_path, "--jobs", "2", "--seeds", *"012345", steps=5000)
     process = start(arguments, start_new_session=True)
     wait_for(lambda: len(list(tmp_path.glob(f"*/{checkpoint.NAME}"))) == 2, process)
-    if number == signal.SIGINT:
-        os.killpg(process.pid, number)  # like a terminal
-    else:
-        process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, output
-    assert "Traceback" not in output
+    stop(process, number)
     assert len(list(tmp_path.glob("*-seed*"))) == 2
 
 
