@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -56,8 +55,7 @@ class Experiment(Runs):
         """
         variants = self.variants()
         self._check(variants)
-        # Where runs were finished before, the time of the others would mislead.
-        started = None if self._finished() else time.perf_counter()
+        clock = self._clock()
         search = None
         if self.learning_rates:
             splits = [{"seed": seed} for seed in self.search_seeds]
@@ -75,8 +73,7 @@ class Experiment(Runs):
             results[planned.label].append(result)
         if not processes.is_first():
             return ""
-        seconds = None if started is None else time.perf_counter() - started
-        return self._write(results, trials, plan[0].settings, seconds)
+        return self._write(results, trials, plan[0].settings, clock())
 
     def _check(self, variants: Mapping[str, Variant]) -> None:
         seeds, search_seeds = self.seeds, self.search_seeds
@@ -111,18 +108,14 @@ class Experiment(Runs):
         ]
 
     def _write(
-        self,
-        results: tables.Results,
-        trials: Trials,
-        settings: Settings,
-        seconds: float | None,
+        self, results: tables.Results, trials: Trials, settings: Settings, duration: str
     ) -> str:
         out = self.destination
         bases = {label: variant.bases for label, variant in self.variants().items()}
         tables.write_csv(results, out / "table.csv")
         if trials:
             write_trials(trials, bases, out)
-        text = self._report(results, trials, bases, settings, seconds)
+        text = self._report(results, trials, bases, settings, duration)
         if self.published:
             table = tables.markdown(tables.published_rows(results, settings.dataset))
             text = f"{text}\nBeside the paper's Tables 1 to 3:\n\n{table}\n"
@@ -137,7 +130,7 @@ class Experiment(Runs):
         trials: Trials,
         bases: tables.Bases,
         settings: Settings,
-        seconds: float | None,
+        duration: str,
     ) -> str:
         runs = next(iter(results.values()))
         first = runs[0]
@@ -162,6 +155,5 @@ class Experiment(Runs):
                 at_the_edge(trials),
             ]
         at_a_time = f", {self.jobs} runs at a time" if self.jobs > 1 else ""
-        duration = "" if seconds is None else f" Time: {seconds / 60:.1f} minutes."
         parts.append(f"Machine: {machine()}{at_a_time}.{duration}")
         return "\n\n".join(part for part in parts if part) + "\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,7 +77,7 @@ class RealityCheck(Runs):
         """
         if not self.methods:
             raise ValueError("methods must name at least one method")
-        started = time.perf_counter()
+        clock = self._clock()
         variants = of_methods(self.methods)
         folds = [{"seed": self.seed, "fold": fold} for fold in range(FOLDS)]
         search = Search(self, variants, self.learning_rates, folds)
@@ -108,8 +107,7 @@ class RealityCheck(Runs):
             at_the_edge(trials),
             "Paired by fold:",
             tables.markdown(tables.difference_rows(tested, bases, METRICS)),
-            f"Machine: {machine()}. Time: {(time.perf_counter() - started) / 60:.1f} "
-            "minutes.",
+            f"Machine: {machine()}.{clock()}",
         ]
         text = "\n\n".join(part for part in parts if part) + "\n"
         (self.out / "table.md").write_text(text, encoding="utf-8")

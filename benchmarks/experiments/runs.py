@@ -7,7 +7,8 @@ import os
 import re
 import signal
 import statistics
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
@@ -122,6 +123,13 @@ class Runs(Configured):
     def _finished(self) -> dict[str, dict[str, Any]]:
         """Folder's name -> result, of the runs that are not trained again."""
         return {} if self.force else read_all(self.destination / DATABASE)
+
+    def _clock(self) -> Callable[[], str]:
+        """What a table says of the time since now: nothing if runs were finished before."""
+        if self._finished():
+            return lambda: ""
+        started = time.perf_counter()
+        return lambda: f" Time: {(time.perf_counter() - started) / 60:.1f} minutes."
 
     def _time_left(self, plan: Sequence[PlannedRun]) -> TimeLeft:
         finished = self._finished()
