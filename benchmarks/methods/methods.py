@@ -278,8 +278,20 @@ METHODS: dict[str, Method] = {
         base="N-pairs",
         control="N-pairs, hardest originals",
     ),
+    "Symm + N-pairs, official": Method(
+        partial(_n_pairs, SymmNPairsLoss, candidates="official"),
+        is_symm=True,
+        base="N-pairs",
+        control="N-pairs, hardest originals",
+    ),
     "Symm + Angular": Method(
         SymmAngularLoss,
+        is_symm=True,
+        base="Angular",
+        control="Angular, hardest originals",
+    ),
+    "Symm + Angular, official": Method(
+        partial(SymmAngularLoss, candidates="official"),
         is_symm=True,
         base="Angular",
         control="Angular, hardest originals",

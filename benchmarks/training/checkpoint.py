@@ -67,9 +67,9 @@ def load(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def remove(folder: Path) -> None:
-    """Remove all checkpoints of a run that is finished."""
-    for name in (NAME, PREVIOUS, WITHIN):
+def keep_last(folder: Path) -> None:
+    """Remove all checkpoints of a finished run but the last, from which it can go on."""
+    for name in (PREVIOUS, WITHIN):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -174,6 +174,7 @@ class _Run:
             settings.head_factor,
             settings.lr_step_size,
             settings.trainer_options,
+            settings.weight_decay,
         )
 
     def finish(self) -> dict[str, Any]:
@@ -254,7 +255,7 @@ class _Run:
             "skipped": self.datasets.skipped,
         }
         self.recorder.finish(result, settings.steps)
-        checkpoint.remove(self.folder)
+        checkpoint.keep_last(self.folder)
         return result
 
     def _over_steps(self, history: dict[str, list]) -> dict[str, list]:

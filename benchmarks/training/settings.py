@@ -33,6 +33,8 @@ class CommonSettings:
         learning_rate: of Adam.
         head_factor: the embedder's learning rate in units of the trunk's.
         lr_step_size: how often to halve the learning rates, in steps.
+        weight_decay: L2 term in the gradient that Adam sees, of every parameter but those
+            of batch normalization.
         max_classes: use at most this many classes of each split.
         dataset: glyphs need no download; folder is any folder of class folders, or a .tar
             or .zip of one; texts is a .jsonl, .csv or .tsv file with text and label.
@@ -63,6 +65,7 @@ class CommonSettings:
     learning_rate: float = 1e-3
     head_factor: float = 1.0
     lr_step_size: int | None = None
+    weight_decay: float = 0.0
     max_classes: int | None = None
     dataset: DatasetName = "glyphs"
     test_classes: str | None = None
@@ -137,6 +140,10 @@ class Settings(Synthesis, CommonSettings):
             number = getattr(self, name)
             if not 0 < number < float("inf"):
                 raise ValueError(f"{name} must be a finite positive number, got {number}")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise ValueError(
+                f"weight_decay must be a finite number >= 0, got {self.weight_decay}"
+            )
         for name in ("max_classes", "train_classes"):
             if getattr(self, name) is not None:
                 self.check_num_classes(name, getattr(self, name))

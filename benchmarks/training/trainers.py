@@ -15,6 +15,7 @@ from pytorch_metric_learning.trainers import (
     MetricLossOnly,
 )
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..methods.hdml import HardnessAwareMetricLearning
 from ..methods.methods import Method
@@ -80,6 +81,22 @@ TRAINERS: dict[str, Callable[..., type[BaseTrainer]]] = {
 """Name -> a function that adds the trainer's own arguments, and returns its class."""
 
 
+def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Adam's groups: with weight decay, and parameters of batch normalization without."""
+    normalizing = {
+        parameter
+        for part in module.modules()
+        if isinstance(part, _BatchNorm)
+        for parameter in part.parameters(recurse=False)
+    }
+    others = [x for x in module.parameters() if x not in normalizing]
+    groups = [
+        {"params": others, "weight_decay": weight_decay},
+        {"params": [x for x in module.parameters() if x in normalizing]},
+    ]
+    return [group for group in groups if group["params"]]
+
+
 def make_trainer(
     parts: dict[str, Any],
     method: Method,
@@ -87,6 +104,7 @@ def make_trainer(
     head_factor: float = 1.0,
     lr_step_size: int | None = None,
     options: Mapping[str, float] | None = None,
+    weight_decay: float = 0.0,
 ) -> StepwiseMixin:
     """A trainer, with an Adam optimizer for everything that has parameters.
 
@@ -99,6 +117,7 @@ def make_trainer(
             for the loss's own parameters if the method has a factor for them.
         lr_step_size: how often to halve the learning rates, in steps, or None.
         options: of the trainer, instead of the method's.
+        weight_decay: as in CommonSettings.
 
     Raises:
         ValueError: several processes cannot train this.
@@ -112,10 +131,10 @@ def make_trainer(
     factors = {"trunk": 1.0, "metric_loss": method.loss_factor or head_factor}
     optimizers = {
         name: torch.optim.Adam(
-            parameters, lr=learning_rate * factors.get(name, head_factor)
+            groups, lr=learning_rate * factors.get(name, head_factor)
         )
         for name, module in modules.items()
-        if (parameters := list(module.parameters()))
+        if (groups := _parameter_groups(module, weight_decay))
     }
     schedulers = {
         f"{name}_scheduler_by_iteration": torch.optim.lr_scheduler.StepLR(
