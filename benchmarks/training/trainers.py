@@ -90,7 +90,7 @@ def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, 
         for parameter in part.parameters(recurse=False)
     }
     others = [x for x in module.parameters() if x not in normalizing]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": others, "weight_decay": weight_decay},
         {"params": [x for x in module.parameters() if x in normalizing]},
     ]
@@ -130,9 +130,7 @@ def make_trainer(
         module.to(parts["data_device"])
     factors = {"trunk": 1.0, "metric_loss": method.loss_factor or head_factor}
     optimizers = {
-        name: torch.optim.Adam(
-            groups, lr=learning_rate * factors.get(name, head_factor)
-        )
+        name: torch.optim.Adam(groups, lr=learning_rate * factors.get(name, head_factor))
         for name, module in modules.items()
         if (groups := _parameter_groups(module, weight_decay))
     }
