@@ -8,7 +8,7 @@ import re
 import signal
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
@@ -51,8 +51,9 @@ class Runs(Configured):
     """A command that trains runs.
 
     Attributes:
-        force: train finished runs again. Without it they are not trained again, and a
-            stopped run continues where it stopped, or after its last validation.
+        force: train finished runs again. Without it they are not trained again, except
+            for the steps that are missing if there are more of them now; and a stopped run
+            continues where it stopped, or after its last validation.
         jobs: how many runs to train at a time, each in its own process; they share the
             cores.
         dry_run: print what would be trained, and stop.
@@ -101,14 +102,11 @@ class Runs(Configured):
         self._check_jobs()
         finished = self._finished()
         rows = [["run", "", "batches"]]
-        rows += [
-            [
-                str(folder),
-                "finished" if folder.name in finished else "to train",
-                str(settings.steps),
-            ]
-            for _, folder, settings in plan
-        ]
+        for planned in plan:
+            left = _steps_left(planned, finished)
+            is_new = left == planned.settings.steps
+            state = "to train" if is_new else "to train on" if left else "finished"
+            rows.append([str(planned.folder), state, str(left or planned.settings.steps)])
         parts = [tables.markdown(rows), str(self._time_left(plan))]
         return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -135,7 +133,7 @@ class Runs(Configured):
         finished = self._finished()
         paces = [result["seconds_per_step"] for result in finished.values()]
         paces = [pace for pace in paces if math.isfinite(pace)]
-        steps = [x.settings.steps for x in plan if x.folder.name not in finished]
+        steps = [left for x in plan if (left := _steps_left(x, finished))]
         return TimeLeft(steps, statistics.median(paces) / self.jobs if paces else None)
 
     def _train_in_turn(
@@ -143,7 +141,8 @@ class Runs(Configured):
     ) -> list[dict[str, Any]]:
         results = []
         finished = self._finished()
-        for number, (label, folder, settings) in enumerate(plan, start=1):
+        for number, planned in enumerate(plan, start=1):
+            label, folder, settings = planned
             if processes.is_first():
                 line = f"run {number} of {len(plan)}: {label}, seed {settings.seed}"
                 print("\n" + "; ".join(filter(None, [line, str(left)])), flush=True)
@@ -151,8 +150,8 @@ class Runs(Configured):
             left.start_run()
             after_epoch = partial(left.end_epoch, settings.test_interval)
             results.append(run(settings, folder, self.force, self.source, after_epoch))
-            if folder.name not in finished:
-                left.end_run(settings.steps)
+            if trained := _steps_left(planned, finished):
+                left.end_run(trained)
         return results
 
     def _train_together(
@@ -185,6 +184,13 @@ class Runs(Configured):
                 pool.shutdown(cancel_futures=True)
                 raise
         return [future.result() for future in futures]
+
+
+def _steps_left(planned: PlannedRun, finished: Mapping[str, Mapping[str, Any]]) -> int:
+    """How many steps a run needs beyond those of its finished run, if there is one."""
+    earlier = finished.get(planned.folder.name)
+    trained = earlier["settings"]["steps"] if earlier else 0
+    return max(0, planned.settings.steps - trained)
 
 
 def _prepare_worker(threads: int, stopping: Event) -> None:

@@ -18,6 +18,7 @@ _OWN = Path("records", "logs.db")  # the database of one run, in its folder
 _RESULTS = "results"
 # Recorded by epoch; all other tables are recorded by step.
 _BY_EPOCH = ("accuracies", "synthetic_queries", "angle")
+_OF_THE_TEST = "_TEST_vs_self"  # the end of a table's name
 
 
 def finish(record_keeper: Any, result: dict[str, Any], step: int) -> None:
@@ -130,7 +131,7 @@ def forget(database: Path, experiment: str) -> None:
 
 
 def trim(database: Path, experiment: str, epoch: int, step: int) -> None:
-    """Remove the records of a stopped run after its checkpoint.
+    """Remove the records of a run after its checkpoint, and those of its end.
 
     Args:
         database: the file. The run's own records, in the folder of its name beside it,
@@ -142,6 +143,8 @@ def trim(database: Path, experiment: str, epoch: int, step: int) -> None:
     """
 
     def later(table: str) -> str:
+        if table.endswith(_OF_THE_TEST):
+            return ""
         if table.startswith(_BY_EPOCH):
             return f" AND [~iteration~] > {int(epoch)}"
         return f" AND [~iteration~] >= {int(step)}"

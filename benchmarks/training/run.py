@@ -39,9 +39,10 @@ def run(
     """Train and test once, or return the result of an earlier, finished run.
 
     A stopped run continues, and ends with the same result: after SIGINT or SIGTERM it
-    continues where it stopped, otherwise after its last validation. With torchrun, all of
-    its processes call this and train one run together; the first one evaluates, records
-    and writes.
+    continues where it stopped, otherwise after its last validation. So does a finished run
+    if settings have more steps than it was trained for, and nothing else changed. With
+    torchrun, all of its processes call this and train one run together; the first one
+    evaluates, records and writes.
 
     Args:
         settings: what to train.

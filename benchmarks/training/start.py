@@ -38,14 +38,16 @@ class Start(NamedTuple):
 def prepare(settings: Settings, folder: Path, force: bool) -> Start:
     """Find where a run continues, and remove its records and files after that point.
 
+    A finished run continues if its settings have more steps than it was trained for.
+
     Args:
         settings: of the run.
         folder: of the run; created if it does not exist.
         force: start at the beginning, even if there is a run.
 
     Raises:
-        ValueError: there is a run with other settings, or it was stopped with another
-            number of processes.
+        ValueError: there is a run with other settings or with more steps, it was stopped
+            with another number of processes, or it must continue without a checkpoint.
     """
     database = folder.parent / records.DATABASE
     written = folder / "settings.json"
@@ -54,8 +56,9 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
         earlier = records.read(database, folder.name)
         if earlier is not None:
             _check_same(earlier["settings"], asdict(settings), folder)
-            LOGGER.info("%s is finished already", folder)
-            return Start(earlier)
+            if earlier["settings"]["steps"] == settings.steps:
+                LOGGER.info("%s is finished already", folder)
+                return Start(earlier)
         if written.exists():
             state = checkpoint.load_latest(folder)
             within = checkpoint.load(folder / checkpoint.WITHIN)
@@ -66,13 +69,18 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
             _check_same(
                 json.loads(written.read_text(encoding="utf-8")), asdict(settings), folder
             )
+        elif earlier is not None:
+            raise ValueError(
+                f"{folder} is finished after {earlier['settings']['steps']} steps and has "
+                f"no checkpoint to train on to steps = {settings.steps} (earlier versions "
+                "removed it): choose another --out, or --force to train from the start"
+            )
     last = within or state
     if last is None:
         if folder.exists():
             shutil.rmtree(folder)
         records.forget(database, folder.name)
         folder.mkdir(parents=True)
-        written.write_text(json.dumps(asdict(settings), indent=1), encoding="utf-8")
     else:
         if last["own"]["processes"] != processes.world_size():
             raise ValueError(
@@ -83,10 +91,12 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
         steps = last["epoch"] * settings.test_interval + last["iteration"]
         records.trim(database, folder.name, last["epoch"], steps)
         LOGGER.warning("%s continues after step %d", folder, steps)
+    written.write_text(json.dumps(asdict(settings), indent=1), encoding="utf-8")
     return Start(None, state, within)
 
 
 def _check_same(earlier: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    """Raise ValueError if settings differ, except for more steps."""
     # Earlier versions without a field behaved like its default, and did not store data.
     defaults = {x.name: x.default for x in fields(Settings) if x.default is not MISSING}
     earlier = {**defaults, "data": now["data"], **earlier}
@@ -94,6 +104,7 @@ def _check_same(earlier: dict[str, Any], now: dict[str, Any], folder: Path) -> N
         f"{name} was {earlier.get(name)}, is {now[name]}"
         for name in now
         if earlier.get(name) != now[name]
+        and not (name == "steps" and earlier["steps"] < now["steps"])
     ]
     if differences:
         raise ValueError(

@@ -51,8 +51,8 @@ def test_it_writes_tables_and_figures(finished):
 def test_every_run_keeps_its_settings_and_records(finished):
     folders = sorted(path for path in finished.iterdir() if path.is_dir())
     assert len(folders) == 4
-    assert not list(finished.rglob("checkpoint.*"))
     for folder in folders:
+        assert [path.name for path in folder.glob("*.pt")] == ["checkpoint.pt"]
         result = read(finished / "records.db", folder.name)
         settings = json.loads((folder / "settings.json").read_text())
         assert settings == result["settings"]
@@ -78,6 +78,20 @@ def test_finished_runs_are_not_trained_again(finished, tmp_path, monkeypatch):
     assert main(["demo", "--out", str(copy), *TINY, *TWO]) == 0
     assert (copy / "table.csv").read_text() == (finished / "table.csv").read_text()
     assert "Time:" not in (copy / "table.md").read_text()  # it would be that of nothing
+
+
+def test_more_steps_train_finished_runs_on(finished, tmp_path, capsys):
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    arguments = ["demo", "--out", str(copy), *TINY, *TWO, "--steps", "6"]
+    assert main([*arguments, "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("| to train on | 2 |") == 4
+    assert "for 4 runs" in shown
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "run 4 of 4: Symm + N-pairs, seed 1; about 1 minute for 1 run" in shown
+    assert "after 6 steps" in shown
+    assert read(copy / "records.db", "n-pairs-seed0")["val"]["step"] == [2, 4, 6]
 
 
 def test_force_trains_again(finished, tmp_path, monkeypatch):
@@ -137,6 +151,7 @@ def test_a_stopped_demo_goes_on_where_it_was(finished, tmp_path, monkeypatch, ca
         (["--width", "-1"], "width must be at least 1, got -1"),
         (["--learning-rate", "-1"], "learning_rate must be a finite positive number"),
         (["--learning-rate", "nan"], "learning_rate must be a finite positive number"),
+        (["--weight-decay", "-0.1"], "weight_decay must be a finite number >= 0, got -0.1"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_written(

@@ -101,7 +101,65 @@ def test_stopped_and_resumed_is_as_never_stopped(method, tmp_path, monkeypatch):
     assert resumed == whole
     for name in ("records.db", "run/records/logs.db"):
         assert rows(tmp_path / "stopped" / name) == rows(tmp_path / "whole" / name)
-    assert not (folder / checkpoint.NAME).exists()
+    # The last one remains, to train on.
+    assert [x.name for x in folder.glob("*.pt")] == [checkpoint.NAME]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_finished_run_trains_on_as_if_it_had_never_ended(method, tmp_path):
+    settings = settings_of(method)
+    whole = run(settings, tmp_path / "whole" / "run")
+    shorter = run(replace(settings, steps=4), tmp_path / "longer" / "run")
+    longer = run(settings, tmp_path / "longer" / "run")
+    assert shorter["val"]["step"] == [2, 4]
+    for result in (whole, longer):
+        del result["seconds_per_step"]
+    assert longer == whole
+    for name in ("records.db", "run/records/logs.db"):
+        assert rows(tmp_path / "longer" / name) == rows(tmp_path / "whole" / name)
+    written = [tmp_path / x / "run" / "settings.json" for x in ("longer", "whole")]
+    assert written[0].read_text() == written[1].read_text()
+
+
+def test_it_starts_after_the_last_step_of_the_finished_run(tmp_path, monkeypatch):
+    settings, folder = settings_of("N-pairs"), tmp_path / "run"
+    run(replace(settings, steps=4), folder)
+    real, calls = StepTimer.__call__, []
+
+    def stop(self, trainer):
+        real(self, trainer)
+        calls.append(trainer.get_global_iteration())
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StepTimer, "__call__", stop)
+        with pytest.raises(Stop):
+            run(settings, folder)
+    assert calls == [4]
+    # Stopped in between, it is not finished, but not at its start either.
+    assert read(tmp_path / "records.db", "run") is None
+    assert run(settings, folder)["val"]["step"] == [2, 4, 6]
+
+
+def test_only_more_steps_continue_a_finished_run(tmp_path):
+    settings, folder = settings_of("N-pairs"), tmp_path / "run"
+    result = run(settings, folder)
+    with pytest.raises(ValueError, match=r"\(steps was 6, is 4\).*--force"):
+        run(replace(settings, steps=4), folder)
+    with pytest.raises(ValueError, match=r"\(width was 2, is 3\).*--force"):
+        run(replace(settings, steps=8, width=3), folder)
+    assert read(tmp_path / "records.db", "run") == result
+
+
+def test_a_finished_run_without_a_checkpoint_is_kept(tmp_path):
+    settings, folder = settings_of("N-pairs"), tmp_path / "run"
+    result = run(settings, folder)
+    (folder / checkpoint.NAME).unlink()
+    with pytest.raises(
+        ValueError, match=r"after 6 steps and has no checkpoint .* steps = 8 .*--force"
+    ):
+        run(replace(settings, steps=8), folder)
+    assert read(tmp_path / "records.db", "run") == result
 
 
 def test_rows_after_the_checkpoint_are_not_doubled(tmp_path, monkeypatch):
