@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..reporting import figures, tables
+from ..reporting import convergence, figures, tables
 from ..reporting.machine import machine
 from ..training import processes
 from ..training.settings import Settings
@@ -140,11 +140,16 @@ class Experiment(Runs):
             f"({first['test_images']:,} items) of {dataset} after "
             f"{settings.steps} steps of batch {settings.batch_size}; mean ± standard "
             f"deviation over {len(runs)} seed{'s' * (len(runs) > 1)}.",
+            convergence.sentence(results),
             tables.markdown(tables.accuracy_rows(results)),
         ]
         differences = tables.difference_rows(results, bases)
         if len(differences) > 1:
-            parts += ["Paired by seed:", tables.markdown(differences)]
+            parts += [
+                "Paired by seed:",
+                tables.markdown(differences),
+                tables.note(differences),
+            ]
         if trials:
             tried = ", ".join(f"{rate:g}" for rate in self.learning_rates)
             searched = ", ".join(map(str, self.search_seeds))

@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from ..data.splits import FOLDS
-from ..reporting import tables
+from ..reporting import convergence, tables
 from ..reporting.machine import machine
 from ..training import processes
 from ..training.settings import CommonSettings
@@ -100,13 +100,16 @@ class RealityCheck(Runs):
         if not processes.is_first():
             return ""
         bases = {method: variant.bases for method, variant in variants.items()}
+        differences = tables.difference_rows(tested, bases, METRICS)
         parts = [
             f"{FOLDS} folds of {self.settings.steps} steps, percent; test: mean of the "
             f"{FOLDS} models [95 %].",
+            convergence.sentence(tested),
             tables.markdown(_rows(trials, tested)),
             at_the_edge(trials),
             "Paired by fold:",
-            tables.markdown(tables.difference_rows(tested, bases, METRICS)),
+            tables.markdown(differences),
+            tables.note(differences),
             f"Machine: {machine()}.{clock()}",
         ]
         text = "\n\n".join(part for part in parts if part) + "\n"
@@ -124,7 +127,7 @@ class RealityCheck(Runs):
 def _rows(trials: Trials, tested: tables.Results) -> list[list[str]]:
     header, *chosen = choice_rows(trials)
     return [
-        [*header, *METRICS.values()],
+        [*header, *METRICS.values(), tables.RISE],
         *(
             [
                 *row,
@@ -132,6 +135,7 @@ def _rows(trials: Trials, tested: tables.Results) -> list[list[str]]:
                     tables.mean_and_interval(tables.percentages(runs, metric))
                     for metric in METRICS
                 ),
+                convergence.cell(runs),
             ]
             for row, runs in zip(chosen, tested.values(), strict=True)
         ),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..methods.methods import METHODS
-from ..reporting import figures, tables
+from ..reporting import convergence, figures, tables
 from .runs import PlannedRun, Runs
 from .variants import Variant
 
@@ -188,6 +188,8 @@ def write_csv(
 ) -> None:
     """Write a line for each run, unrounded, with empty metrics for untested runs.
 
+    Its rise is in points.
+
     Args:
         runs: the variant's name, and what training.run returned.
         path: of the file.
@@ -200,6 +202,7 @@ def write_csv(
         "fold",
         "seed",
         f"validation_{_CRITERION}",
+        "rise",
     ]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -209,7 +212,8 @@ def write_csv(
             choice = [settings["learning_rate"], "; ".join(_options(settings))]
             split = [settings["fold"], settings["seed"]]
             tested = [run["test"].get(metric, "") for metric in metrics]
-            writer.writerow([label, *choice, *split, last_map(run), *tested])
+            validated = [last_map(run), convergence.rise(run)]
+            writer.writerow([label, *choice, *split, *validated, *tested])
 
 
 def last_map(run: Mapping[str, Any]) -> float:

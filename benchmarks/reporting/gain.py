@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..methods.methods import METHODS
-from . import finished_runs, tables
+from . import convergence, finished_runs, tables
 from .finished_runs import FinishedRuns
 
 _AGAINST = ("base loss", "hardest originals")
@@ -38,6 +38,10 @@ class Gain(NamedTuple):
     variant: str
     angle: float
     runs: Mapping[str, tuple[tables.Runs, tables.Runs]]
+
+    def is_rising(self, against: str) -> bool:
+        """Whether its own runs or the others had not converged."""
+        return any(map(convergence.is_rising, self.runs[against]))
 
     def points(self, against: str, metric: str) -> tuple[list[float], list[float]] | None:
         """Percentages of its own runs and of the others; None if there are no others."""
@@ -74,7 +78,9 @@ def gain(out: Path, folders: Sequence[Path]) -> str:
         gains += own
     gains.sort(key=_over_base, reverse=True)
     out.mkdir(parents=True, exist_ok=True)
-    text = tables.markdown(_rows(gains)) + "\n"
+    rows = _rows(gains)
+    parts = [tables.markdown(rows), tables.note(rows)]
+    text = "\n\n".join(part for part in parts if part) + "\n"
     (out / "gain.md").write_text(text, encoding="utf-8")
     _write_csv(gains, out / "gain.csv")
     _draw(gains, out / "gain.png")
@@ -122,7 +128,10 @@ def _rows(gains: Sequence[Gain]) -> list[list[str]]:
     rows = [header]
     for gain in gains:
         cells = [
-            tables.paired_difference(*points) if points else ""
+            tables.paired_difference(*points)
+            + f" {convergence.MARK}" * gain.is_rising(against)
+            if points
+            else ""
             for against in _AGAINST
             for metric in tables.COMPARED
             for points in [gain.points(against, metric)]
@@ -133,7 +142,7 @@ def _rows(gains: Sequence[Gain]) -> list[list[str]]:
 
 def _write_csv(gains: Sequence[Gain], path: Path) -> None:
     """One line for each comparison and metric, unrounded."""
-    header = ["experiment", "variant", "angle", "against", "metric", "seeds"]
+    header = ["experiment", "variant", "angle", "against", "metric", "seeds", "rising"]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*header, *tables.Difference._fields])
@@ -142,11 +151,12 @@ def _write_csv(gains: Sequence[Gain], path: Path) -> None:
             if points:
                 seeds = len(points[0])
                 line = [gain.experiment, gain.variant, gain.angle, against, metric, seeds]
-                writer.writerow([*line, *tables.difference(*points)])
+                rising = gain.is_rising(against)
+                writer.writerow([*line, rising, *tables.difference(*points)])
 
 
 def _draw(gains: Sequence[Gain], path: Path) -> None:
-    """A panel for each comparison and metric."""
+    """A panel for each comparison and metric; hollow points had not converged."""
     experiments = list(dict.fromkeys(gain.experiment for gain in gains))
     variants = list(dict.fromkeys(gain.variant for gain in gains))
     colours = {name: f"C{i}" for i, name in enumerate(experiments)}
@@ -167,6 +177,7 @@ def _draw(gains: Sequence[Gain], path: Path) -> None:
                         tables.difference(*points),
                         colours[gain.experiment],
                         markers[gain.variant],
+                        is_rising=gain.is_rising(against),
                     )
             axes.axhline(0, color="gray", linestyle=":", linewidth=1)
             axes.spines[["top", "right"]].set_visible(False)
@@ -187,7 +198,12 @@ def _draw(gains: Sequence[Gain], path: Path) -> None:
 
 
 def _point(
-    axes: Axes, angle: float, difference: tables.Difference, colour: str, marker: str
+    axes: Axes,
+    angle: float,
+    difference: tables.Difference,
+    colour: str,
+    marker: str,
+    is_rising: bool,
 ) -> None:
     mean, low, high = difference
     axes.errorbar(
@@ -197,6 +213,7 @@ def _point(
         color=colour,
         marker=marker,
         markersize=6,
+        markerfacecolor="none" if is_rising else colour,
         linewidth=1,
         alpha=0.85,
     )

@@ -81,7 +81,10 @@ def difference_plot(runs: FinishedRuns) -> Plot | None:
     figure.update_yaxes(autorange="reversed", automargin=True)
     figure.update_layout(height=140 + 36 * len(compared))
     rows = tables.difference_rows(runs.variants, runs.bases)
-    return plot("Difference to the base loss and the control, paired by seed", figure, rows)
+    title = (
+        f"Difference to the base loss and the control, paired by seed. {tables.note(rows)}"
+    )
+    return plot(title.strip(), figure, rows)
 
 
 def curve_plot(runs: FinishedRuns, curve: Curve) -> Plot | None:

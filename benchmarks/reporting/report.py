@@ -10,7 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from ..data.files import written_whole
 from ..training import records
-from . import tables
+from . import convergence, tables
 from .figures import CURVES
 from .finished_runs import FinishedRuns, read
 from .map_plot import map_plot
@@ -53,7 +53,15 @@ def report(out: Path, runs: Sequence[Path] = (), speed: Path | None = None) -> s
         undefined=StrictUndefined,
     )
     page = environment.get_template("report.html.jinja").render(
-        experiments=[(x, tables.accuracy_rows(x.variants), _plots(x)) for x in experiments],
+        experiments=[
+            (
+                x,
+                convergence.sentence(x.variants),
+                tables.accuracy_rows(x.variants),
+                _plots(x),
+            )
+            for x in experiments
+        ],
         maps=[(x.name, map_plot(x)) for x in experiments if x.maps],
         speed=speed_plot(speed) if speed else None,
         plotly=get_plotlyjs(),

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import ttest_1samp, ttest_rel
 
+from . import convergence
+
 Runs = Sequence[Mapping[str, Any]]
 """What training.run returned, one for each seed."""
 
@@ -52,6 +54,9 @@ PUBLISHED = {
 from Tables 1 to 3 of Gu & Ko, AAAI 2020."""
 
 PAPER_DATASETS = {"cub": "CUB", "cars": "CARS", "sop": "SOP"}
+
+
+RISE = "rise, last quarter"
 
 
 COMPARED = {x: COLUMNS[x] for x in ("recall_at_1", "mean_average_precision_at_r")}
@@ -131,12 +136,17 @@ def paired_difference(values: Sequence[float], base: Sequence[float]) -> str:
 
 
 def accuracy_rows(results: Results) -> list[list[str]]:
-    """A header, and a row for each method: percentages, and milliseconds per step."""
-    rows = [["method", *COLUMNS.values(), "ms/step"]]
+    """A header, and a row for each method.
+
+    Percentages, how much MAP@R on the validation classes rose in the last quarter of the
+    steps, and milliseconds per step.
+    """
+    rows = [["method", *COLUMNS.values(), RISE, "ms/step"]]
     for method, runs in results.items():
         cells = [mean_and_spread(percentages(runs, metric)) for metric in COLUMNS]
         milliseconds = [1000 * run["seconds_per_step"] for run in runs]
-        rows.append([method, *cells, mean_and_spread(milliseconds, 0)])
+        rise = convergence.cell(runs)
+        rows.append([method, *cells, rise, mean_and_spread(milliseconds, 0)])
     return rows
 
 
@@ -144,6 +154,8 @@ def difference_rows(
     results: Results, bases: Bases, metrics: Mapping[str, str] = COMPARED
 ) -> list[list[str]]:
     """A header, and a row for each variant and base that share seeds.
+
+    Comparisons with a row that was still rising have convergence.MARK.
 
     Args:
         results: the runs.
@@ -155,8 +167,11 @@ def difference_rows(
         for base in bases.get(label, ()):
             own, others = paired(runs, results.get(base, ()))
             if own:
+                rising = any(map(convergence.is_rising, (runs, results[base])))
+                mark = f" {convergence.MARK}" * rising
                 cells = [
                     paired_difference(percentages(own, metric), percentages(others, metric))
+                    + mark
                     for metric in metrics
                 ]
                 rows.append([label, base, *cells])
@@ -179,6 +194,12 @@ def published_rows(results: Results, dataset: str) -> list[list[str]]:
     return rows
 
 
+def note(rows: Sequence[Sequence[str]]) -> str:
+    """What the mark in rows of differences means; empty without a mark."""
+    marked = any(convergence.MARK in cell for row in rows for cell in row)
+    return convergence.NOTE * marked
+
+
 def markdown(rows: Sequence[Sequence[str]]) -> str:
     """Rows as a Markdown table; the first row is the header.
 
@@ -193,12 +214,12 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def write_csv(results: Results, path: Path) -> None:
-    """Write a line for each run, unrounded."""
+    """Write a line for each run, unrounded; its rise is in points."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["method", "seed", *COLUMNS, "seconds_per_step"])
+        writer.writerow(["method", "seed", *COLUMNS, "rise", "seconds_per_step"])
         for method, runs in results.items():
             for run in runs:
                 values = [run["test"][metric] for metric in COLUMNS]
-                seed = run["settings"]["seed"]
-                writer.writerow([method, seed, *values, run["seconds_per_step"]])
+                values += [convergence.rise(run), run["seconds_per_step"]]
+                writer.writerow([method, run["settings"]["seed"], *values])

@@ -17,6 +17,14 @@ COMPARISONS = sorted(
 )
 
 
+def validations(line):
+    """Validations with the rise of a line; none for tables of earlier versions."""
+    if not line.get("rise"):
+        return {}
+    maps = [0, 0, 0, float(line["rise"]) / 100]
+    return {"step": [1, 2, 3, 4], "mean_average_precision_at_r": maps}
+
+
 def committed_results(folder, metrics):
     """Method -> the results of its runs, in the format of tables.py."""
     results = {}
@@ -25,7 +33,7 @@ def committed_results(folder, metrics):
             if all(line[metric] for metric in metrics):
                 test = {metric: float(line[metric]) for metric in metrics}
                 settings = {"seed": line["seed"], "fold": line.get("fold")}
-                run = {"settings": settings, "test": test}
+                run = {"settings": settings, "test": test, "val": validations(line)}
                 results.setdefault(line["method"], []).append(run)
     return results
 
