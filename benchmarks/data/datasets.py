@@ -12,7 +12,7 @@ from .bad_images import bad_images
 from .bad_items import describe
 from .glyphs import SPLITS, WITH_PRETRAINING, Glyphs, random_affine
 from .images import Preparation
-from .photographs import PHOTOGRAPHS
+from .photographs import PHOTOGRAPHS, boxes_of_cars
 from .photographs import find as find_photographs
 from .pictures import Files, Pictures
 from .splits import FOLDS, Splits, of_classes, split_classes
@@ -77,6 +77,7 @@ def photographs(
     fold: int | None = None,
     reserve: bool = False,
     test_classes: str | None = None,
+    crop_cars: bool = False,
 ) -> Splits:
     """A dataset of pictures in files; a tenth of its training classes is for validation.
 
@@ -95,6 +96,7 @@ def photographs(
         reserve: reserve a third of the training classes for pretrain.
         test_classes: a pattern for the names of the class folders to test on, such as
             "evaluation.*"; None for the second half by name.
+        crop_cars: use only the bounding boxes of the photographs of cars.
 
     Raises:
         OSError: root cannot be read or downloaded.
@@ -127,9 +129,12 @@ def photographs(
     classes = split_classes(
         training.labels, testing.labels, seed, max_classes, train_classes, fold, reserve
     )
+    boxes = boxes_of_cars(root) if crop_cars and name == "cars" else None
     # All splits share these two.
-    evaluated = Pictures(_joined(training, testing), preparation.evaluation)
-    trained = Pictures(training, preparation) if preparation.is_random else evaluated
+    evaluated = Pictures(_joined(training, testing), preparation.evaluation, boxes)
+    trained = evaluated
+    if preparation.is_random:
+        trained = Pictures(training, preparation, boxes)
     return Splits(
         of_classes(trained, classes.train),
         of_classes(evaluated, classes.val),

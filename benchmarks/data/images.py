@@ -23,6 +23,10 @@ rectangle of at least half of the picture. The random ones also mirror half of t
 
 BORDER = 255 / 227  # as in the paper, which crops 227 of 255 pixels
 MIN_AREA, MAX_RATIO = 0.5, 4 / 3  # of a resized crop
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom of a part of a picture, in pixels; like slices, from 0 and
+without right and bottom."""
+
 _SIXTEEN_BITS = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes of 16-bit PNG
 
 
@@ -87,12 +91,19 @@ class Preparation:
         cropped = self.augmentation in ("crop", "center crop")
         return replace(self, augmentation="center crop" if cropped else "none")
 
-    def __call__(self, path: str | os.PathLike[str]) -> Tensor:
+    def __call__(self, path: str | os.PathLike[str], box: Box | None = None) -> Tensor:
         """Read a picture: float32, shape (channels, size, size).
 
+        Args:
+            path: of the file.
+            box: use only this part of it.
+
         Raises:
-            OSError, ValueError, SyntaxError: it is missing or cannot be read.
+            OSError, ValueError, SyntaxError: it is missing or cannot be read, or the box is
+                outside of it.
         """
+        if box is not None:
+            return self.prepare(_crop(decode(path, self.channels), box))
         # Twice as many pixels as needed, so that JPEG's draft mode costs no sharpness.
         return self.prepare(decode(path, self.channels, 2 * self._resized))
 
@@ -152,6 +163,15 @@ def decode(path: str | os.PathLike[str], channels: int = 3, pixels: int = 0) -> 
         ImageOps.exif_transpose(image, in_place=True)
         array = np.array(_opaque(image).convert("RGB" if channels == 3 else "L"))
     return torch.from_numpy(array.reshape(*array.shape[:2], channels)).permute(2, 0, 1)
+
+
+def _crop(picture: Tensor, box: Box) -> Tensor:
+    left, top, right, bottom = box
+    part = picture[:, top:bottom, left:right]
+    if part.numel() == 0:
+        _, height, width = picture.shape
+        raise ValueError(f"box {box} is outside of its {width} x {height} pixels")
+    return part
 
 
 def _opaque(image: Image.Image) -> Image.Image:

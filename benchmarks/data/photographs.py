@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pytorch_metric_learning.datasets.base_dataset import BaseDataset
 
 from .archives import download_and_unpack
 from .bad_items import describe
+from .images import Box
 from .pictures import Files
 
 
@@ -110,6 +112,36 @@ def find(name: str, root: Path, download: bool = False) -> tuple[Files, Files]:
             )
     training, testing = (Files(x.paths, np.array(x.labels, dtype=np.int64)) for x in splits)
     return training, testing
+
+
+def boxes_of_cars(root: Path) -> dict[str, Box]:
+    """Path -> the car's bounding box, of all photographs of cars.
+
+    Args:
+        root: its folder, which find has checked.
+
+    Raises:
+        ValueError: a box is empty; the message names all of these.
+    """
+    paths = PHOTOGRAPHS["cars"].kind(root=str(root), split="train+test").paths
+    places, boxes = [], []
+    for name in ("anno_train.csv", "anno_test.csv"):  # in PML's order
+        with (root / name).open(newline="", encoding="utf-8") as file:
+            for number, (_, left, top, right, bottom, _) in enumerate(csv.reader(file), 1):
+                places.append(f"{root / name}, line {number}: {left, top, right, bottom}")
+                # The annotations count from 1, and include the last pixel.
+                boxes.append((int(left) - 1, int(top) - 1, int(right), int(bottom)))
+    empty = {
+        place: "is no box"
+        for place, (left, top, right, bottom) in zip(places, boxes, strict=True)
+        if not (0 <= left < right and 0 <= top < bottom)
+    }
+    if empty:
+        raise ValueError(
+            f"boxes of cars cannot be used:\n{describe(empty)}\n"
+            f"{PHOTOGRAPHS['cars'].advice}, or do not crop to them: --no-crop-cars"
+        )
+    return dict(zip(paths, boxes, strict=True))
 
 
 def _check_annotations(name: str, dataset: Photographs, root: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from ..data import datasets
 from ..data.glyphs import SIZE
 from ..data.images import Augmentation, Preparation
+from ..data.photographs import PHOTOGRAPHS
 from ..data.splits import FOLDS, Splits
 from ..data.texts import texts
 from ..methods.methods import METHODS, Synthesis
@@ -49,6 +50,8 @@ class CommonSettings:
         augmentation: of training pictures: crop is the paper's, from a slightly larger
             picture; resized crop is a random part of at least half of the picture; both
             also mirror half of the pictures.
+        crop_cars: use only the bounding boxes of the photographs of cars, as the released
+            code does; cub and sop remain as they are.
         freeze_until: freeze this many stages of a pre-trained trunk, and keep their output
             in the user's cache folder; the statistics of batch normalization are then
             frozen in all stages.
@@ -73,6 +76,7 @@ class CommonSettings:
     pretrained: bool = True
     image_size: int | None = None
     augmentation: Augmentation = "crop"
+    crop_cars: bool = False
     freeze_until: int = 0
     augmentations: int = 4
 
@@ -197,6 +201,12 @@ class Settings(Synthesis, CommonSettings):
                 f"own, got {self.test_classes!r} for {self.dataset}"
             )
 
+        if self.crop_cars and self.dataset not in PHOTOGRAPHS:
+            raise ValueError(
+                "crop_cars is for PML's datasets of photographs, got True for "
+                f"{self.dataset!r}"
+            )
+
     def _check_start(self) -> None:
         if self.start not in ("scratch", "softmax"):
             raise ValueError(f"start must be scratch or softmax, got {self.start!r}")
@@ -306,5 +316,6 @@ class Source:
             preparation=Preparation(
                 size, mean, deviation, len(mean), settings.augmentation
             ),
+            crop_cars=settings.crop_cars,
             **shared,
         )

@@ -2,16 +2,19 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.__main__ import main, parse
 from benchmarks.data import bad_images, bad_items, datasets, files
 from benchmarks.data.images import Preparation
 from benchmarks.data.splits import FOLDS
+from benchmarks.training.settings import Settings, Source
 
-from .layouts import MAKERS, make_cub, make_folder
+from .layouts import MAKERS, make_cars, make_cub, make_folder
 
 try:
     import torchvision
@@ -62,6 +65,41 @@ def test_splits_are_class_disjoint_and_complete(name, tmp_path):
             assert label == split.labels[index]
     *splits, _, _ = load(name, tmp_path, max_classes=1)
     assert [len(set(x.labels.tolist())) for x in splits] == [1, 1, 1]
+
+
+def test_cars_are_cropped_to_their_boxes(tmp_path):
+    make_cars(tmp_path)
+    for path in tmp_path.rglob("*.jpg"):
+        picture = Image.new("RGB", (20, 24), "white")
+        picture.paste("black", (0, 0, 9, 9))
+        picture.save(path, "PNG")  # without JPEG's errors
+    trunk = SimpleNamespace(pixels=(10, (0.5,) * 3, (0.2,) * 3))
+
+    def splits(**settings):
+        settings = Settings(
+            *("N-pairs", 0), dataset="cars", trunk="resnet50", batch_size=4, **settings
+        )
+        return Source(tmp_path).splits(settings, trunk)
+
+    for augmentation in ("none", "crop"):
+        whole = splits(augmentation=augmentation)
+        cropped = splits(augmentation=augmentation, crop_cars=True)
+        for part, all_of_it in zip(cropped[:3], whole[:3], strict=True):
+            assert len(part) == len(all_of_it)
+            assert all((picture == -2.5).all() for picture, _ in part)  # black
+            assert not any((picture == -2.5).all() for picture, _ in all_of_it)
+            # So that stored features of one are not used for the other.
+            assert part.items.fingerprint() != all_of_it.items.fingerprint()
+
+
+def test_a_box_outside_of_the_picture_is_named(tmp_path):
+    make_cars(tmp_path)
+    for path in tmp_path.glob("anno_*.csv"):
+        path.write_text(path.read_text().replace("1,1,9,9", "21,1,29,9"))
+    train = load("cars", tmp_path, crop_cars=True).train
+    message = r"jpg cannot be .*box \(20, 0, 29, 9\) is outside of its 20 x 24 pixels"
+    with pytest.raises(OSError, match=message):
+        train[0]
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.data import photographs
-from benchmarks.data.photographs import PHOTOGRAPHS, find
+from benchmarks.data.photographs import PHOTOGRAPHS, boxes_of_cars, find
 
 from .layouts import MAKERS, make_cars, make_cub, make_sop
 
@@ -51,6 +51,31 @@ def test_wrong_annotation_rows_are_all_named(tmp_path):
     (tmp_path / "cars" / "names.csv").write_text("Make Model 1\n")
     with pytest.raises(ValueError, match=r"annotations of cars .* contradict each other"):
         find("cars", tmp_path / "cars")
+
+
+def test_every_car_has_its_box(tmp_path):
+    make_cars(tmp_path)
+    annotation = tmp_path / "anno_test.csv"
+    rows = annotation.read_text()
+    annotation.write_text(rows.replace("00196.jpg,1,1,9,9", "00196.jpg,3,4,20,24"))
+    training, testing = find("cars", tmp_path)
+    boxes = boxes_of_cars(tmp_path)
+    assert boxes.keys() == {*training.paths, *testing.paths}
+    (path,) = (x for x in boxes if x.endswith("test/Make-Model 196/00196.jpg"))
+    # From 1 and with the last pixel, as slices.
+    assert boxes.pop(path) == (2, 3, 20, 24)
+    assert set(boxes.values()) == {(0, 0, 9, 9)}
+
+
+@pytest.mark.parametrize("box", ["0,1,9,9", "9,1,8,9", "1,9,9,8"])
+def test_boxes_of_nothing_are_named(box, tmp_path):
+    make_cars(tmp_path)
+    annotation = tmp_path / "anno_train.csv"
+    annotation.write_text(annotation.read_text().replace("1,1,9,9", box, 1))
+    with pytest.raises(ValueError, match=r"anno_train.csv, line 1: .* is no box") as error:
+        boxes_of_cars(tmp_path)
+    assert str(tuple(box.split(","))) in str(error.value)
+    assert "--no-crop-cars" in str(error.value)
 
 
 def test_a_split_without_images_is_named(tmp_path):

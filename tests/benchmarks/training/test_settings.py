@@ -22,6 +22,7 @@ EFFICIENTNET = {"dataset": "folder", "trunk": "efficientnet-lite0"}
         ({**FOLDER, "image_size": 64}, "image_size must be 32 for the convnet, got 64"),
         ({**FOLDER, "image_size": 0}, "image_size must be at least 1, got 0"),
         ({**FOLDER, "augmentations": 0}, "augmentations must be at least 1, got 0"),
+        ({"crop_cars": True}, "crop_cars is for PML's .* got True for 'glyphs'"),
         ({"test_classes": "a*"}, r"test_classes is for folder and texts.* 'a\*'"),
         ({**EFFICIENTNET, "freeze_until": -1}, "freeze_until must be at least 0, got -1"),
         ({**EFFICIENTNET, "freeze_until": 1, "pretrained": False}, "is pre-trained, got 1"),
@@ -43,7 +44,8 @@ def test_what_does_not_fit_is_named(settings, message):
         FOLDER,
         {**EFFICIENTNET, "image_size": 96, "freeze_until": 11},
         {**FOLDER, "start": "softmax", "reserve": True, "freeze_until": 1},
-        {"dataset": "cars", "trunk": "timm:resnet18"},
+        {"dataset": "cars", "trunk": "timm:resnet18", "crop_cars": True},
+        {"dataset": "cub", "trunk": "timm:resnet18", "crop_cars": True},  # of the preset
         {"dataset": "texts", "trunk": "sentence-encoder:some/name", "freeze_until": 7},
     ],
 )
