@@ -30,12 +30,17 @@ class Experiment(Runs):
         learning_rates: each variant gets the one of these with the largest MAP@R on
             validation classes; the test split is not used. DAML and HDML get the best
             value of one of their own parameters, too.
-        search_seeds: seeds of the runs that choose the learning rate; none of seeds.
+        weight_decays: with learning_rates, the weight decays to choose from, too: each
+            variant gets the best combination. By default all have that of the settings.
+        head_factors: the same for head_factor.
+        search_seeds: seeds of the runs that choose; none of seeds.
         published: whether to show the paper's numbers beside the measured ones.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
     learning_rates: tuple[float, ...] = ()
+    weight_decays: tuple[float, ...] = ()
+    head_factors: tuple[float, ...] = ()
     search_seeds: tuple[int, ...] = (1000,)
     published: ClassVar[bool] = False
 
@@ -57,9 +62,9 @@ class Experiment(Runs):
         self._check(variants)
         clock = self._clock()
         search = None
-        if self.learning_rates:
+        if any(self._searched.values()):
             splits = [{"seed": seed} for seed in self.search_seeds]
-            search = Search(self, variants, self.learning_rates, splits)
+            search = Search(self, variants, self._searched, splits)
         # The choices will change its settings, but not its number of runs.
         plan = self._plan(variants, {})
         if self.dry_run:
@@ -74,6 +79,15 @@ class Experiment(Runs):
         if not processes.is_first():
             return ""
         return self._write(results, trials, plan[0].settings, clock())
+
+    @property
+    def _searched(self) -> dict[str, tuple[float, ...]]:
+        """Field of Settings -> the values to choose from."""
+        return {
+            "learning_rate": self.learning_rates,
+            "weight_decay": self.weight_decays,
+            "head_factor": self.head_factors,
+        }
 
     def _check(self, variants: Mapping[str, Variant]) -> None:
         seeds, search_seeds = self.seeds, self.search_seeds
@@ -151,11 +165,15 @@ class Experiment(Runs):
                 tables.note(differences),
             ]
         if trials:
-            tried = ", ".join(f"{rate:g}" for rate in self.learning_rates)
+            tried = " and the ".join(
+                f"{name.replace('_', ' ')}s {', '.join(f'{x:g}' for x in values)}"
+                for name, values in self._searched.items()
+                if values
+            )
             searched = ", ".join(map(str, self.search_seeds))
             parts += [
-                f"Chosen among the learning rates {tried}, by MAP@R on the validation "
-                f"classes of seed {searched}:",
+                f"Chosen among the {tried}, by MAP@R on the validation classes of seed "
+                f"{searched}:",
                 tables.markdown(choice_rows(trials)),
                 at_the_edge(trials),
             ]

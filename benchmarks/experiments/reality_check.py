@@ -80,7 +80,7 @@ class RealityCheck(Runs):
         clock = self._clock()
         variants = of_methods(self.methods)
         folds = [{"seed": self.seed, "fold": fold} for fold in range(FOLDS)]
-        search = Search(self, variants, self.learning_rates, folds)
+        search = Search(self, variants, {"learning_rate": self.learning_rates}, folds)
         if self.dry_run:
             return self.describe(search.plan)
         searched = self.train(search.plan)

@@ -15,14 +15,15 @@ from .runs import PlannedRun, Runs
 from .variants import Variant
 
 _CRITERION = "mean_average_precision_at_r"
+_SHARED = ("learning_rate", "weight_decay", "head_factor")  # what any method can search
 
 
 class Trial(NamedTuple):
     """A choice of hyper-parameters, and its results.
 
     Attributes:
-        choice: fields of Settings: learning_rate, and trainer_options if the method
-            searches another parameter.
+        choice: fields of Settings: learning_rate, possibly weight_decay and head_factor,
+            and trainer_options if the method searches another parameter.
         runs: what training.run returned, one for each split.
     """
 
@@ -47,36 +48,40 @@ Trials = Mapping[str, Sequence[Trial]]
 class Search:
     """The plan of a search that is the same for all variants.
 
-    Every learning rate, with every value of the other parameter that a method searches,
+    Every combination of values, also of the parameter that a method searches for itself,
     is trained once in each split.
 
     Args:
         command: plans the runs.
         variants: each is searched for itself.
-        rates: learning rates.
+        values: learning_rate, weight_decay and head_factor -> the values to try; without
+            any, those of the variant.
         splits: fields of Settings that define a split: its seed, and possibly its fold.
 
     Attributes:
         plan: the runs.
 
     Raises:
-        ValueError: there are no rates, a rate is repeated, or settings are invalid.
+        ValueError: there are no learning rates, a value is repeated, or settings are
+            invalid.
     """
 
     def __init__(
         self,
         command: Runs,
         variants: Mapping[str, Variant],
-        rates: Sequence[float],
+        values: Mapping[str, Sequence[float]],
         splits: Sequence[Mapping[str, int]],
     ) -> None:
-        if not rates or len(set(rates)) != len(rates):
-            raise ValueError(
-                f"learning_rates must be at least one, all different, got {list(rates)}"
-            )
+        for name, own in values.items():
+            missing = name == "learning_rate" and not own
+            if missing or len(set(own)) != len(own):
+                raise ValueError(
+                    f"{name}s must be at least one, all different, got {list(own)}"
+                )
         self._splits = splits
         self._choices = {
-            label: _choices(variant.method, rates) for label, variant in variants.items()
+            label: _choices(variant.method, values) for label, variant in variants.items()
         }
         self.plan: list[PlannedRun] = [
             command.planned(
@@ -111,7 +116,8 @@ def name_of(label: str, choice: Mapping[str, Any], split: Mapping[str, int]) -> 
     >>> name_of("HDML", {"learning_rate": 1e-3, "trainer_options": {"alpha": 2}}, {})
     'HDML, rate = 0.001, alpha = 2'
     """
-    parts = [label, f"rate = {choice['learning_rate']:g}", *_options(choice)]
+    parts = [label, f"rate = {choice['learning_rate']:g}"]
+    parts += [f"{name} = {value:g}" for name, value in list(_values(choice).items())[1:]]
     if "fold" in split:
         parts.append(f"fold = {split['fold']}")
     return ", ".join(parts)
@@ -134,11 +140,13 @@ def best_by_rate(trials: Trials) -> dict[str, dict[float, list[float]]]:
 
 def choice_rows(trials: Trials) -> list[list[str]]:
     """A header, and for each variant a row with its choice."""
-    table = [["", "learning rate", "other", "MAP@R, validation"]]
+    (first, *_), *_ = trials.values()
+    shared = [name for name in _SHARED if name in first.choice]
+    table = [["", *map(_title, shared), "other", "MAP@R, validation"]]
     for label, trial in best(trials).items():
-        rate = f"{trial.choice['learning_rate']:g}"
+        cells = [f"{trial.choice[name]:g}" for name in shared]
         mean = f"{100 * trial.mean:.1f}"
-        table.append([label, rate, ", ".join(_options(trial.choice)), mean])
+        table.append([label, *cells, ", ".join(_options(trial.choice)), mean])
     return table
 
 
@@ -149,7 +157,8 @@ def at_the_edge(trials: Trials) -> str:
         tried = [_values(x.choice) for x in trials[label]]
         for name, value in _values(trial.choice).items():
             values = {x[name] for x in tried}
-            if len(values) > 1 and value in (min(values), max(values)):
+            # Nothing is below 0.
+            if len(values) > 1 and value and value in (min(values), max(values)):
                 names.append(f"{label} ({name} = {value:g})")
     if not names:
         return ""
@@ -174,7 +183,10 @@ def write_trials(trials: Trials, bases: tables.Bases, out: Path) -> None:
 
 
 def draw(trials: Trials, bases: tables.Bases, out: Path) -> None:
-    """Write validation.png: MAP@R on the validation classes by learning rate."""
+    """Write validation.png: MAP@R on the validation classes by learning rate.
+
+    Each at the best of the other values.
+    """
     figures.by_learning_rate(
         best_by_rate(trials),
         bases,
@@ -197,7 +209,7 @@ def write_csv(
     """
     header = [
         "method",
-        "learning_rate",
+        *_SHARED,
         "other",
         "fold",
         "seed",
@@ -209,7 +221,9 @@ def write_csv(
         writer.writerow([*header, *metrics])
         for label, run in runs:
             settings = run["settings"]
-            choice = [settings["learning_rate"], "; ".join(_options(settings))]
+            # Earlier versions had no weight decay.
+            choice = [settings.get(name, 0.0) for name in _SHARED]
+            choice.append("; ".join(_options(settings)))
             split = [settings["fold"], settings["seed"]]
             tested = [run["test"].get(metric, "") for metric in metrics]
             validated = [last_map(run), convergence.rise(run)]
@@ -221,23 +235,32 @@ def last_map(run: Mapping[str, Any]) -> float:
     return run["val"][_CRITERION][-1]
 
 
-def _choices(method: str, rates: Sequence[float]) -> list[dict[str, Any]]:
+def _choices(method: str, values: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+    shared = {name: own for name, own in values.items() if own}
     searched = METHODS[method].searched
-    choices: list[dict[str, Any]] = []
-    for rate, *values in product(rates, *searched.values()):
-        options = dict(zip(searched, values, strict=True))
-        choices.append({"learning_rate": rate, "trainer_options": options or None})
-    return choices
+    return [
+        {
+            **dict(zip(shared, combined, strict=False)),
+            "trainer_options": dict(zip(searched, combined[len(shared) :], strict=True))
+            or None,
+        }
+        for combined in product(*shared.values(), *searched.values())
+    ]
 
 
 def _values(choice: Mapping[str, Any]) -> dict[str, float]:
+    """Title -> value of all searched parameters, the learning rate first."""
     return {
-        "learning rate": choice["learning_rate"],
-        **(choice["trainer_options"] or {}),
+        **{_title(name): choice[name] for name in _SHARED if name in choice},
+        **(choice.get("trainer_options") or {}),
     }
 
 
+def _title(name: str) -> str:
+    return name.replace("_", " ")
+
+
 def _options(choice: Mapping[str, Any]) -> list[str]:
-    """'name = value' of the searched parameters other than the learning rate."""
+    """'name = value' of the parameters that a method searches for itself."""
     options = choice.get("trainer_options") or {}
     return [f"{name} = {value:g}" for name, value in options.items()]

@@ -14,7 +14,9 @@ from ..training import embedding_map, records
 # Only Symm methods use these fields: they make no difference to a base.
 _SYNTHESIS = {field.name for field in fields(Synthesis)}
 _NOT_IN_LABELS = {
-    *("seed", "method", "learning_rate", "head_factor", "touch_test", "trainer_options")
+    *("seed", "method", "touch_test"),
+    # A search may choose another one for each variant.
+    *("learning_rate", "weight_decay", "head_factor", "trainer_options"),
 }
 
 

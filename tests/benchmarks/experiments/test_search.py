@@ -58,6 +58,53 @@ def test_each_method_is_trained_with_its_own_best_rate(tmp_path, capsys):
     assert capsys.readouterr().out.count("finished") == 8
 
 
+def test_each_method_gets_the_best_of_all_combinations(tmp_path, capsys):
+    arguments = ["compare", "--out", str(tmp_path), *TINY, "--seeds", "0", *RATES]
+    arguments += ["--weight-decays", "0", "0.01", "--head-factors", "1", "10"]
+    assert main([*arguments, "--methods", "Triplet"]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        "Chosen among the learning rates 0.001, 0.1 and the weight decays 0, 0.01 and the "
+        "head factors 1, 10, by MAP@R" in shown
+    )
+    *searched, tested = read_all(tmp_path / "records.db").values()
+
+    def choice(result):
+        names = ("learning_rate", "weight_decay", "head_factor")
+        return [result["settings"][name] for name in names]
+
+    assert len({tuple(choice(x)) for x in searched}) == len(searched) == 8
+    chosen = choice(max(searched, key=search.last_map))
+    assert choice(tested) == chosen
+    cells = " | ".join(f"{x:g}" for x in chosen)
+    assert "|  | learning rate | weight decay | head factor | other |" in shown
+    assert f"| Triplet | {cells} |" in shown
+    with (tmp_path / "search.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    best = max(lines, key=lambda x: float(x["validation_mean_average_precision_at_r"]))
+    names = ("learning_rate", "weight_decay", "head_factor")
+    assert [float(best[name]) for name in names] == chosen
+
+
+def test_folders_name_what_was_searched():
+    choice = {"learning_rate": 1e-3, "trainer_options": None}
+    assert search.name_of("N-pairs", choice, {}) == "N-pairs, rate = 0.001"
+    choice |= {"weight_decay": 0.005, "head_factor": 10.0}
+    assert search.name_of("N-pairs", choice, {"fold": 2}) == (
+        "N-pairs, rate = 0.001, weight decay = 0.005, head factor = 10, fold = 2"
+    )
+
+
+def test_zero_is_no_end_because_nothing_is_below():
+    trials = {
+        "a": [
+            Trial({**trial(0.1).choice, "weight_decay": decay}, trial(0.1, share).runs)
+            for decay, share in ((0, 0.5), (0.01, 0.4))
+        ]
+    }
+    assert search.at_the_edge(trials) == ""
+
+
 @pytest.mark.parametrize("name", ["DAML + N-pairs", "HDML + Triplet"])
 def test_what_others_have_to_tune_is_searched_for(name, tmp_path):
     arguments = ["compare", "--out", str(tmp_path), *TINY, "--seeds", "0", "--methods"]
@@ -100,6 +147,12 @@ def test_the_best_mean_wins_and_an_end_is_named():
             ["--learning-rates", "0.1", "0.1"],
             "learning_rates must be at least one, all different, got [0.1, 0.1]",
         ),
+        (
+            [*RATES, "--weight-decays", "0", "0"],
+            "weight_decays must be at least one, all different, got [0.0, 0.0]",
+        ),
+        (["--head-factors", "1"], "learning_rates must be at least one"),
+        ([*RATES, "--weight-decays", "-1"], "weight_decay must be a finite number >= 0"),
         (["--learning-rates", "-1"], "learning_rate must be a finite positive number"),
     ],
 )
