@@ -22,8 +22,8 @@ class Experiment(Runs):
 
     The output folder has a folder for each run, which a later call does not train again,
     record-keeper's database of all runs, records.db, and table.csv, table.md,
-    accuracy.png, synthetic_ratio.png, synthetic_queries.png and angle.png; with
-    learning_rates, also search.csv and validation.png.
+    accuracy.png, synthetic_ratio.png, synthetic_queries.png, angle.png, loss.png and
+    gradient.png; with learning_rates, also search.csv and validation.png.
 
     Attributes:
         seeds: one run of every variant for each.

@@ -20,9 +20,10 @@ class Curve(NamedTuple):
 
     Attributes:
         series: its key in a run's result; there its steps are under "step".
-        values: the key of its values there: fractions of 1, or degrees.
+        values: the key of its values there: fractions of 1, degrees, or numbers.
         title: what it shows.
-        unit: of the figure, "%" or "degrees".
+        unit: of the figure: "%", "degrees", or "" for numbers, whose scale is logarithmic,
+            as that of the steps: the start of training is where they differ.
         file: name of the figure, without its ending.
     """
 
@@ -33,8 +34,17 @@ class Curve(NamedTuple):
     file: str
 
     def steps(self, runs: Runs) -> Sequence[int]:
-        """The steps with values; empty for runs of earlier versions without this curve."""
-        return runs[0].get(self.series, {}).get("step", ())
+        """The steps with values, the same for all runs.
+
+        Empty if a run lacks it, or some of it, as those of earlier versions.
+        """
+        first, *others = (run.get(self.series, {}).get("step", ()) for run in runs)
+        return first if all(steps == first for steps in others) else ()
+
+    @property
+    def label(self) -> str:
+        """Title and unit."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
 
     def of(self, runs: Runs) -> np.ndarray:
         """Its values in the figure's unit, of shape (runs, steps)."""
@@ -53,6 +63,8 @@ CURVES = (
         "synthetic_queries",
     ),
     Curve("angle", "degrees", "mean angle between source and axis", "degrees", "angle"),
+    Curve("loss", "loss", "loss", "", "loss"),
+    Curve("gradient", "norm", "length of the gradient", "", "gradient"),
 )
 
 
@@ -70,7 +82,8 @@ def curves(results: Results, bases: Bases, curve: Curve, path: Path) -> None:
         for label, runs in results.items()
         if (steps := curve.steps(runs))
     }
-    _draw(lines, bases, "training step", f"{curve.title} ({curve.unit})", path)
+    scales = ("linear", "linear") if curve.unit else ("symlog", "log")
+    _draw(lines, bases, "training step", curve.label, path, scales)
 
 
 def by_learning_rate(
@@ -91,7 +104,7 @@ def by_learning_rate(
         method: (sorted(folds), 100 * np.array([folds[rate] for rate in sorted(folds)]).T)
         for method, folds in values.items()
     }
-    _draw(lines, bases, "learning rate", axis_label, path, logarithmic=True)
+    _draw(lines, bases, "learning rate", axis_label, path, ("log", "linear"))
 
 
 def _draw(
@@ -100,9 +113,12 @@ def _draw(
     x_label: str,
     y_label: str,
     path: Path,
-    logarithmic: bool = False,
+    scales: tuple[str, str],
 ) -> None:
-    """Draw lines: label -> n horizontal positions, and values of shape (runs, n)."""
+    """Draw lines: label -> n horizontal positions, and values of shape (runs, n).
+
+    The scales are those of x and y, by matplotlib's names.
+    """
     figure = Figure(figsize=(6.4, 4), layout="constrained", dpi=150)
     axes = figure.subplots()
     of_base = {label: next(iter(bases.get(label, ())), label) for label in lines}
@@ -116,8 +132,8 @@ def _draw(
         axes.fill_between(
             places, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0
         )
-    if logarithmic:
-        axes.set_xscale("log")
+    axes.set_xscale(scales[0])
+    axes.set_yscale(scales[1])
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)

@@ -90,18 +90,20 @@ def difference_plot(runs: FinishedRuns) -> Plot | None:
 def curve_plot(runs: FinishedRuns, curve: Curve) -> Plot | None:
     """A mean over the seeds by step, a line for each variant that has it."""
     figure = go.Figure()
-    rows = [["variant", f"first, {curve.unit}", f"last, {curve.unit}"]]
+    unit = f", {curve.unit}" if curve.unit else ""
+    rows = [["variant", f"first{unit}", f"last{unit}"]]
     for label, results in runs.variants.items():
         steps = curve.steps(results)
         if not steps:
             continue
         mean = curve.of(results).mean(axis=0)
         figure.add_scatter(x=steps, y=mean.round(3), mode="lines", name=html.escape(label))
-        rows.append([label, f"{mean[0]:.1f}", f"{mean[-1]:.1f}"])
+        digits = ".1f" if curve.unit else ".3g"
+        rows.append([label, f"{mean[0]:{digits}}", f"{mean[-1]:{digits}}"])
     if len(rows) == 1:
         return None
     figure.update_xaxes(title="training step")
-    figure.update_yaxes(title=curve.unit)
+    figure.update_yaxes(title=curve.unit, type="linear" if curve.unit else "log")
     figure.update_layout(height=420 + 16 * len(rows))  # room for the legend
     title = curve.title[0].upper() + curve.title[1:]
     return plot(f"{title}, mean over the seeds", figure, rows)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
+from pytorch_metric_learning.trainers import BaseTrainer
 from pytorch_metric_learning.utils import logging_presets
 from pytorch_metric_learning.utils.distributed import DistributedLossWrapper
 from torch import nn
@@ -13,6 +16,8 @@ from . import processes, records
 
 _SYNTHETIC_QUERIES = "synthetic_queries_val"
 _ANGLE = "angle_val"
+_GRADIENT = "gradient"
+_EVERY = 10  # how often to record a step, from the first step of an epoch on
 
 
 class Recorder:
@@ -38,8 +43,34 @@ class Recorder:
             self._record_keeper,
             primary_metric="recall_at_1",
             save_models=False,
-            log_freq=10,
+            log_freq=_EVERY,
         )
+
+    def add_step(self, trainer: BaseTrainer) -> None:
+        """PML's hook at the end of a step: record its losses and its gradient's length."""
+        self.hooks.end_of_iteration_hook(trainer)
+        if trainer.iteration % _EVERY == 0:
+            modules = [*trainer.models.values(), *trainer.loss_funcs.values()]
+            self._record_keeper.update_records(
+                {"norm": gradient_norm(modules)},
+                trainer.get_global_iteration(),
+                parent_name=_GRADIENT,
+            )
+
+    def loss(self) -> dict[str, list]:
+        """The recorded losses, all terms together, over the steps."""
+        rows = self._rows("loss_histories")
+        return {"step": rows["~iteration~"], "loss": rows["total_loss"]}
+
+    def gradient(self) -> dict[str, list]:
+        """The recorded lengths of the gradient, over the steps.
+
+        Empty for a run that started with a version that did not record them.
+        """
+        rows = self._rows(_GRADIENT)
+        if rows.get("~iteration~", [])[:1] != [0]:
+            return {"step": [], "norm": []}
+        return {"step": rows["~iteration~"], "norm": rows["norm"]}
 
     def save(self) -> None:
         """Write the records since the last evaluation to the disk."""
@@ -94,3 +125,20 @@ class Recorder:
         if not self._record_keeper.table_exists(table):
             return {}
         return self._record_keeper.query(f"SELECT * FROM {table}", return_dict=True)
+
+
+def gradient_norm(modules: Iterable[nn.Module]) -> float:
+    """The length of the gradient of all parameters together.
+
+    >>> layer = nn.Linear(2, 1)
+    >>> layer(torch.tensor([3.0, 4.0])).sum().backward()
+    >>> round(gradient_norm([layer]) ** 2, 3)  # 3 * 3 + 4 * 4, and 1 of the bias
+    26.0
+    """
+    norms = [
+        torch.linalg.vector_norm(parameter.grad)
+        for module in modules
+        for parameter in module.parameters()
+        if parameter.grad is not None
+    ]
+    return float(torch.linalg.vector_norm(torch.stack(norms)))

@@ -44,7 +44,8 @@ def test_it_writes_tables_and_figures(finished):
     assert "| Symm + N-pairs |" in text
     assert "Paired by seed:" in text
     assert "Machine:" in text and "Time:" in text
-    for figure in ("accuracy.png", "synthetic_ratio.png", "angle.png"):
+    names = ("accuracy", "synthetic_ratio", "angle", "loss", "gradient")
+    for figure in (f"{name}.png" for name in names):
         assert (finished / figure).read_bytes().startswith(b"\x89PNG")
 
 

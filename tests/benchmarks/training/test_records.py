@@ -1,8 +1,10 @@
 """The database of all runs, and a run's own records."""
 
 import csv
+from types import SimpleNamespace
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks.training import records
@@ -44,6 +46,28 @@ def test_what_is_repeated_after_a_stop_is_there_once(tmp_path):
     recorder.finish(RESULT, 150)
     assert angles(folder) == [(0, 0.0), (1, 10.0), (2, 20.0)]
     assert recorder.angle() == {"epoch": [0, 1, 2], "degrees": [0.0, 10.0, 20.0]}
+
+
+def test_a_gradient_that_is_not_there_from_the_start_is_left_out(tmp_path):
+    def recorded_at(steps):
+        recorder = Recorder(tmp_path / f"from {steps[0]}", is_new=True)
+        part = torch.nn.Linear(1, 1, bias=False)
+        part.weight.grad = torch.tensor([[-3.0]])
+        for step in steps:
+            trainer = SimpleNamespace(
+                models={"trunk": part},
+                loss_funcs={},
+                iteration=step,
+                get_global_iteration=lambda step=step: step,
+            )
+            recorder.hooks.end_of_iteration_hook = lambda trainer: None
+            recorder.add_step(trainer)
+        recorder.save()
+        return recorder.gradient()
+
+    assert recorded_at([0, 1, 10]) == {"step": [0, 10], "norm": [3, 3]}
+    # Continued with this version, but started with one that did not record it.
+    assert recorded_at([20, 30]) == {"step": [], "norm": []}
 
 
 def test_a_file_of_nothing_but_repeated_rows_goes(tmp_path):
