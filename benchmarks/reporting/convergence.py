@@ -9,7 +9,7 @@ from typing import Any
 VALIDATIONS = 4  # with fewer, the last quarter of the steps has no start
 MUCH, LITTLE = 0.5, 0.1  # points
 MARK = "†"
-NOTE = f"{MARK} One of the two was still rising."
+NOTE = f"{MARK} At least one of the two was still rising."
 
 
 def rise(run: Mapping[str, Any]) -> float | None:

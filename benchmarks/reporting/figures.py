@@ -64,7 +64,7 @@ CURVES = (
     ),
     Curve("angle", "degrees", "mean angle between source and axis", "degrees", "angle"),
     Curve("loss", "loss", "loss", "", "loss"),
-    Curve("gradient", "norm", "length of the gradient", "", "gradient"),
+    Curve("gradient_norm", "gradient_norm", "length of the gradient", "", "gradient"),
 )
 
 

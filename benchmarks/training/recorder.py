@@ -16,7 +16,7 @@ from . import processes, records
 
 _SYNTHETIC_QUERIES = "synthetic_queries_val"
 _ANGLE = "angle_val"
-_GRADIENT = "gradient"
+_STEPS = "steps"
 _EVERY = 10  # how often to record a step, from the first step of an epoch on
 
 
@@ -47,30 +47,32 @@ class Recorder:
         )
 
     def add_step(self, trainer: BaseTrainer) -> None:
-        """PML's hook at the end of a step: record its losses and its gradient's length."""
+        """PML's hook at the end of a step: record losses, and the gradient's length.
+
+        PML's own records lack most of the first steps, where losses differ most.
+        """
         self.hooks.end_of_iteration_hook(trainer)
-        if trainer.iteration % _EVERY == 0:
+        step = trainer.get_global_iteration()
+        if step < _EVERY or trainer.iteration % _EVERY == 0:
             modules = [*trainer.models.values(), *trainer.loss_funcs.values()]
             self._record_keeper.update_records(
-                {"norm": gradient_norm(modules)},
-                trainer.get_global_iteration(),
-                parent_name=_GRADIENT,
+                {
+                    "loss": float(trainer.losses["total_loss"]),
+                    "gradient_norm": gradient_norm(modules),
+                },
+                step,
+                parent_name=_STEPS,
             )
 
-    def loss(self) -> dict[str, list]:
-        """The recorded losses, all terms together, over the steps."""
-        rows = self._rows("loss_histories")
-        return {"step": rows["~iteration~"], "loss": rows["total_loss"]}
-
-    def gradient(self) -> dict[str, list]:
-        """The recorded lengths of the gradient, over the steps.
+    def over_steps(self, column: str) -> dict[str, list]:
+        """The recorded "loss" of all terms together, or "gradient_norm".
 
         Empty for a run that started with a version that did not record them.
         """
-        rows = self._rows(_GRADIENT)
+        rows = self._rows(_STEPS)
         if rows.get("~iteration~", [])[:1] != [0]:
-            return {"step": [], "norm": []}
-        return {"step": rows["~iteration~"], "norm": rows["norm"]}
+            return {"step": [], column: []}
+        return {"step": rows["~iteration~"], column: rows[column]}
 
     def save(self) -> None:
         """Write the records since the last evaluation to the disk."""

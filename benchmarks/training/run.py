@@ -58,8 +58,8 @@ def run(
         median; over the steps "val": metrics, "synthetic_queries": recall@1 with synthetic
         points as queries and originals of "val" as references, "angle": mean degrees
         between source and axis in "val", also before training, "synthetic_ratio": share
-        of synthetic negatives, "loss": of the batch, "gradient": its length, for all
-        parameters together; "skipped": bad files that were left out}.
+        of synthetic negatives, "loss": of the batch, "gradient_norm": the length of its
+        gradient for all parameters; "skipped": bad files that were left out}.
 
     Raises:
         ValueError: there is a run with other settings and force is not given, the
@@ -254,8 +254,8 @@ class _Run:
             "synthetic_queries": self._over_steps(self.recorder.synthetic_queries()),
             "angle": self._over_steps(self.recorder.angle()),
             "synthetic_ratio": self.recorder.synthetic_ratio(self.loss, self.miner),
-            "loss": self.recorder.loss(),
-            "gradient": self.recorder.gradient(),
+            "loss": self.recorder.over_steps("loss"),
+            "gradient_norm": self.recorder.over_steps("gradient_norm"),
             "skipped": self.datasets.skipped,
         }
         self.recorder.finish(result, settings.steps)

@@ -73,7 +73,7 @@ def test_comparisons_with_a_rising_row_are_marked():
     rows = tables.difference_rows(results, {"Symm": ("base", "control")})
     assert all(cell.endswith(" †") for cell in rows[1][2:])
     assert not any("†" in cell for cell in rows[2])
-    assert tables.note(rows) == "† One of the two was still rising."
+    assert tables.note(rows) == "† At least one of the two was still rising."
     assert tables.note([rows[2]]) == ""
     assert [row[-2] for row in tables.accuracy_rows(results)[1:]] == [
         "+0.0",
@@ -95,7 +95,7 @@ def test_gains_with_a_rising_row_are_marked(tmp_path, monkeypatch):
     text = gain.gain(tmp_path, [tmp_path])
     cells = text.splitlines()[2].strip("| ").split(" | ")
     assert ["†" in cell for cell in cells[3:]] == [False, False, True, True]
-    assert "† One of the two was still rising." in text
+    assert "† At least one of the two was still rising." in text
     with (tmp_path / "gain.csv").open(newline="") as file:
         rising = {row["against"]: row["rising"] for row in csv.DictReader(file)}
     assert rising == {"base loss": "False", "hardest originals": "True"}

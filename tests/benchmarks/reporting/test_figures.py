@@ -2,11 +2,12 @@
 
 from benchmarks.reporting.figures import CURVES
 
-(GRADIENT,) = (curve for curve in CURVES if curve.series == "gradient")
+(GRADIENT,) = (curve for curve in CURVES if curve.file == "gradient")
 
 
 def run_of(*steps):
-    return {"gradient": {"step": list(steps), "norm": [2.0] * len(steps)}}
+    curve = {"step": list(steps), "gradient_norm": [2.0] * len(steps)}
+    return {"gradient_norm": curve}
 
 
 def test_runs_that_lack_a_curve_are_left_out():

@@ -48,7 +48,7 @@ def test_what_is_repeated_after_a_stop_is_there_once(tmp_path):
     assert recorder.angle() == {"epoch": [0, 1, 2], "degrees": [0.0, 10.0, 20.0]}
 
 
-def test_a_gradient_that_is_not_there_from_the_start_is_left_out(tmp_path):
+def test_steps_that_are_not_recorded_from_the_start_are_left_out(tmp_path):
     def recorded_at(steps):
         recorder = Recorder(tmp_path / f"from {steps[0]}", is_new=True)
         part = torch.nn.Linear(1, 1, bias=False)
@@ -57,17 +57,23 @@ def test_a_gradient_that_is_not_there_from_the_start_is_left_out(tmp_path):
             trainer = SimpleNamespace(
                 models={"trunk": part},
                 loss_funcs={},
+                losses={"total_loss": torch.tensor(0.5)},
                 iteration=step,
                 get_global_iteration=lambda step=step: step,
             )
             recorder.hooks.end_of_iteration_hook = lambda trainer: None
             recorder.add_step(trainer)
         recorder.save()
-        return recorder.gradient()
+        return recorder.over_steps("loss"), recorder.over_steps("gradient_norm")
 
-    assert recorded_at([0, 1, 10]) == {"step": [0, 10], "norm": [3, 3]}
-    # Continued with this version, but started with one that did not record it.
-    assert recorded_at([20, 30]) == {"step": [], "norm": []}
+    steps = [0, 1, 10]  # not 11
+    loss, gradient = recorded_at([*steps, 11])
+    assert loss == {"step": steps, "loss": 3 * [0.5]}
+    assert gradient == {"step": steps, "gradient_norm": 3 * [3]}
+    # Continued with this version, but started with one that did not record them.
+    loss, gradient = recorded_at([20, 30])
+    assert loss == {"step": [], "loss": []}
+    assert gradient == {"step": [], "gradient_norm": []}
 
 
 def test_a_file_of_nothing_but_repeated_rows_goes(tmp_path):
