@@ -57,7 +57,7 @@ class Recorder:
             modules = [*trainer.models.values(), *trainer.loss_funcs.values()]
             self._record_keeper.update_records(
                 {
-                    "loss": float(trainer.losses["total_loss"]),
+                    "loss": trainer.losses["total_loss"].item(),
                     "gradient_norm": gradient_norm(modules),
                 },
                 step,
