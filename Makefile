@@ -7,7 +7,7 @@ RUN = $(BIN)/python -m
 PYTHON_MIN ?= python3.10
 MIN = $(VENV)/min
 
-.PHONY: help demo emoji test test-all test-min test-browser docs upstream release lint types clean
+.PHONY: help demo emoji test test-all test-min test-browser docs release lint types clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -39,9 +39,6 @@ test-browser: $(VENV)/.browser  ## Look at the report in headless Chromium
 docs: $(VENV)/.docs  ## Build the documentation's site in site/, and test it
 	$(RUN) mkdocs build --strict
 	$(RUN) pytest tests/test_site.py
-
-upstream: $(VENV)/.installed  ## Write it into a checkout of PML: make upstream PML=/path [ONLY=miner]
-	$(RUN) upstream $(PML) $(if $(ONLY),--only $(ONLY))
 
 release: $(VENV)/.release  ## Build source and wheel, and check them
 	rm -rf dist

@@ -1,11 +1,10 @@
-# mypy: allow-untyped-defs
 """SymmMiner: the hardest original or synthetic point of every other class."""
 
 import torch
-from pytorch_metric_learning.miners import BaseMiner
-from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 
-from .symm_synthesizer import SymmSynthesizer
+from ..utils import loss_and_miner_utils as lmu
+from ..utils.symm.symm_synthesizer import SymmSynthesizer
+from .base_miner import BaseMiner
 
 
 class SymmMiner(BaseMiner):
@@ -25,7 +24,9 @@ class SymmMiner(BaseMiner):
                 index in the output of the synthesizer
     """
 
-    def __init__(self, hardness="hardest", synthesizer=None, index_space="batch", **kwargs):
+    def __init__(
+        self, hardness="hardest", synthesizer=None, index_space="batch", **kwargs
+    ):
         super().__init__(**kwargs)
         if hardness not in ("hardest", "semihard") and (
             not isinstance(hardness, int) or isinstance(hardness, bool) or hardness < 1

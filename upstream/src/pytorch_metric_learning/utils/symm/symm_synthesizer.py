@@ -1,12 +1,11 @@
-# mypy: allow-untyped-defs
 """SymmSynthesizer: the synthetic points of a batch."""
 
 import torch
-from pytorch_metric_learning.utils import common_functions as c_f
-from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
-from pytorch_metric_learning.utils.module_with_records import ModuleWithRecords
 
-from pml_symm.synthetic_batch import SyntheticBatch
+from .. import common_functions as c_f
+from .. import loss_and_miner_utils as lmu
+from ..module_with_records import ModuleWithRecords
+from .synthetic_batch import SyntheticBatch
 
 
 class SymmSynthesizer(ModuleWithRecords):
@@ -25,7 +24,9 @@ class SymmSynthesizer(ModuleWithRecords):
         super().__init__()
         for name, value in (("alpha", alpha), ("beta", beta)):
             if isinstance(value, bool) or not 0 < value < float("inf"):
-                raise ValueError(f"{name} must be a finite positive number, got {value!r}")
+                raise ValueError(
+                    f"{name} must be a finite positive number, got {value!r}"
+                )
         if pairing not in ("all", "ring", "none"):
             raise ValueError(
                 f"pairing must be one of 'all', 'ring', 'none', got {pairing!r}"
@@ -60,7 +61,9 @@ class SymmSynthesizer(ModuleWithRecords):
             nothing = torch.empty(0, dtype=torch.long, device=labels.device)
             return nothing, nothing
         if indices_tuple is not None:
-            a, p = (x.to(labels.device) for x in lmu.pos_pairs_from_tuple(indices_tuple))
+            a, p = (
+                x.to(labels.device) for x in lmu.pos_pairs_from_tuple(indices_tuple)
+            )
             if (labels[a] != labels[p]).any():
                 raise ValueError("indices_tuple has positives of different classes")
             pairs = torch.stack([torch.cat([a, p]), torch.cat([p, a])])

@@ -1,1 +1,0 @@
-"""The first contribution: SymmMiner and SymmSynthesizer alone, written for PML."""

@@ -1,0 +1,2 @@
+from .symm_synthesizer import SymmSynthesizer
+from .synthetic_batch import SyntheticBatch
