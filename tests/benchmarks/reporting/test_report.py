@@ -92,8 +92,8 @@ def test_plots_have_text_alternatives(page):
     text = page.read_text()
     plots = text.count('class="plot"')
     assert plots == text.count('role="img" aria-label=') == text.count("<details>")
-    # Differences, four curves, the map, and speed.
-    assert plots == 7
+    # Differences, six curves, the map, and speed.
+    assert plots == 9
 
 
 @pytest.fixture(scope="module")
