@@ -1,5 +1,6 @@
-"""The documentation's site builds, and all its formulas are MathML; run by make docs."""
+"""The documentation's site builds, with its formulas and tables; run by make docs."""
 
+import html
 import re
 import subprocess
 import sys
@@ -44,3 +45,13 @@ def test_formulas_are_found():
     count = {page.stem: len(formulas(page)) for page in PAGES}
     assert count["mathematics"] > 50
     assert count["faq"] == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_table_is_the_one_that_the_benchmark_wrote(page, site):
+    shown = html.unescape(re.sub(r"<[^>]+>", "", (site / f"{page.stem}.html").read_text()))
+    cells = set(map(str.strip, shown.splitlines()))
+    for path in re.findall(r'^--8<-- "(\S+\.md)"$', page.read_text(), re.M):
+        for row in (ROOT / "docs" / path).read_text().splitlines():
+            if row.startswith("| ") and not row.startswith("| ---"):
+                assert {cell.strip() for cell in row.strip("|").split("|")} <= cells
