@@ -4,6 +4,8 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 
@@ -67,6 +69,32 @@ def test_the_wheel_works_without_the_repository(wheel, tmp_path):
         text=True,
     )
     assert done.stdout.startswith("tensor(")
+
+
+@pytest.mark.slow
+def test_the_first_example_runs_in_an_empty_environment(wheel, tmp_path):
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+
+    def run(*arguments):
+        return subprocess.run(
+            [python, "-I", *arguments],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+
+    run("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel)
+    # The dependencies are those of this environment. Its pml_symm is not visible: Python
+    # does not read the .pth file of an editable install in a folder that a .pth file names.
+    site = Path(run("-c", "import sysconfig; print(sysconfig.get_path('purelib'))"))
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    assert run("-c", "import pml_symm; print(pml_symm.__file__)").startswith(str(site))
+    example = re.search(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S
+    )
+    assert float(run("-c", f"{example[1]}\nprint(loss.item())")) > 0
 
 
 def test_the_lowest_versions_are_those_that_are_tested():
