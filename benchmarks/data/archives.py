@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import hashlib
 import lzma
 import os
 import shutil
@@ -17,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from .files import warn_of_cache
+from .fingerprints import fingerprint
 from .glyphs import default_root
 
 _DAMAGES = (
@@ -52,7 +52,7 @@ def download_and_unpack(url: str, folder: Path) -> None:
 def unpacked(archive: Path) -> Path:
     """The folder of an archive's contents in the user's cache folder, unpacked once.
 
-    Another archive of the same name, or one that was changed, gets another folder. If the
+    An archive of the same name with other contents gets another folder. If the
     cache cannot be written, the folder is a temporary one.
 
     Args:
@@ -62,9 +62,7 @@ def unpacked(archive: Path) -> Path:
         OSError: it cannot be read.
         ValueError: it is no such archive, or a member would be outside the folder.
     """
-    status = archive.stat()
-    key = repr((archive.name, status.st_size, status.st_mtime_ns))
-    name = f"{archive.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    name = f"{archive.name}-{fingerprint([str(archive)], archive.parent)[-32:]}"
     folder = default_root() / name
     if os.path.isdir(folder):  # also False without permission to read
         return folder

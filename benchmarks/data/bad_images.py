@@ -14,9 +14,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from .files import keep_in_cache
+from .fingerprints import state_of
 from .glyphs import default_root
 from .images import UnknownRangeError, decode
-from .pictures import state_of
 
 
 def bad_images(paths: Sequence[str], labels: np.ndarray) -> dict[str, str]:

@@ -10,6 +10,7 @@ import numpy as np
 from . import folders
 from .bad_images import bad_images
 from .bad_items import describe
+from .fingerprints import fingerprint
 from .glyphs import SPLITS, WITH_PRETRAINING, Glyphs, random_affine
 from .images import Preparation
 from .photographs import PHOTOGRAPHS, boxes_of_cars
@@ -103,19 +104,8 @@ def photographs(
         ValueError: root or a file that must be in it is missing or invalid, there are too
             few classes, or bad pictures; the message names all of them and what to do.
     """
-    if name == "folder":
-        if download:
-            raise ValueError("--download cannot fetch the dataset folder")
-        training, testing = folders.find(root, test_classes)
-        advice = "Mend or remove them"
-    else:
-        if test_classes is not None:
-            raise ValueError(
-                f"test_classes is for the dataset folder; that of {name} are PML's, got "
-                f"{test_classes!r}"
-            )
-        training, testing = find_photographs(name, root, download)
-        advice = PHOTOGRAPHS[name].advice
+    training, testing = _find(name, root, download, test_classes)
+    advice = "Mend or remove them" if name == "folder" else PHOTOGRAPHS[name].advice
     files = _joined(training, testing)
     bad = bad_images(*files)
     if bad and not skip_bad:
@@ -142,6 +132,38 @@ def photographs(
         bad,
         of_classes(trained, classes.pretrain) if reserve else None,
     )
+
+
+def photographs_fingerprint(
+    name: str, root: Path, download: bool, test_classes: str | None
+) -> str:
+    """The fingerprint of all files that photographs reads; the arguments are the same.
+
+    Raises:
+        OSError, ValueError: as photographs, but bad pictures are no error.
+    """
+    training, testing = _find(name, root, download, test_classes)
+    if root.is_file():
+        return fingerprint([str(root)], root.parent)
+    others = [] if name == "folder" else PHOTOGRAPHS[name].annotations
+    annotations = [str(root / other) for other in others]
+    return fingerprint([*annotations, *training.paths, *testing.paths], root)
+
+
+def _find(
+    name: str, root: Path, download: bool, test_classes: str | None
+) -> tuple[Files, Files]:
+    """The files to train on and to test on."""
+    if name == "folder":
+        if download:
+            raise ValueError("--download cannot fetch the dataset folder")
+        return folders.find(root, test_classes)
+    if test_classes is not None:
+        raise ValueError(
+            f"test_classes is for the dataset folder; that of {name} are PML's, got "
+            f"{test_classes!r}"
+        )
+    return find_photographs(name, root, download)
 
 
 def _joined(first: Files, second: Files) -> Files:

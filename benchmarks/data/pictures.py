@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ import PIL
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .fingerprints import state_of
 from .images import Box, Preparation
 
 
@@ -76,13 +76,3 @@ class Pictures(Dataset):
         if self.boxes:
             digest.update(repr([self.boxes.get(path) for path in self.paths]).encode())
         return digest.hexdigest()
-
-
-def state_of(path: str) -> bytes:
-    """A file's path, size and modification time, to detect changes.
-
-    Raises:
-        OSError: it does not exist.
-    """
-    status = os.stat(path)
-    return repr((os.path.abspath(path), status.st_size, status.st_mtime_ns)).encode()

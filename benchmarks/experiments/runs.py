@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -69,11 +69,22 @@ class Runs(Configured):
         Raises:
             ValueError: settings are invalid.
         """
-        settings = self.settings_of(**own)
+        settings = self.settings_of(fingerprint=self._fingerprint, **own)
         # Only characters that every file system allows.
         name = re.sub(r"[^a-z0-9.+=()-]+", "", label.lower().replace(", ", "-"))
         folder = self.destination / f"{name}-seed{settings.seed}"
         return PlannedRun(label, folder, settings)
+
+    @cached_property
+    def _fingerprint(self) -> str | None:
+        """The dataset's, when the command starts; a dry run does not read it."""
+        if self.dry_run:
+            return None
+        return processes.from_first(
+            lambda: self.source.fingerprint(
+                self.settings.dataset, self.settings.test_classes
+            )
+        )
 
     def train(
         self, plan: Sequence[PlannedRun], later: Sequence[PlannedRun] = ()

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ..methods.methods import METHODS, Synthesis
 from ..training import embedding_map, records
+from ..training.settings import complete
 
 # Only Symm methods use these fields: they make no difference to a base.
 _SYNTHESIS = {field.name for field in fields(Synthesis)}
@@ -39,7 +40,7 @@ class FinishedRuns(NamedTuple):
 def read(folder: Path) -> FinishedRuns:
     """The finished runs in the database of an output folder; none without a database."""
     found = {
-        name: result
+        name: {**result, "settings": complete(result["settings"])}
         for name, result in records.read_all(folder / records.DATABASE).items()
         if result["test"]
     }
@@ -47,7 +48,7 @@ def read(folder: Path) -> FinishedRuns:
     varying = [
         name
         for name in (every[0] if every else {})
-        if name not in _NOT_IN_LABELS and len({json.dumps(x.get(name)) for x in every}) > 1
+        if name not in _NOT_IN_LABELS and len(_values(every, name)) > 1
     ]
     variants: dict[str, list[dict[str, Any]]] = {}
     maps: dict[str, Path] = {}
@@ -64,6 +65,13 @@ def read(folder: Path) -> FinishedRuns:
     }
     # Resolved, because "." has no name.
     return FinishedRuns(folder.resolve().name, variants, bases, maps)
+
+
+def _values(every: Iterable[Mapping[str, Any]], name: str) -> set[str]:
+    """The different values of a setting, in JSON."""
+    values = {json.dumps(settings[name]) for settings in every}
+    # Earlier versions did not store it: it is not known, rather than another one.
+    return values - {"null"} if name == "fingerprint" else values
 
 
 def _label(settings: Mapping[str, Any], varying: Iterable[str]) -> str:

@@ -64,7 +64,8 @@ def run(
     Raises:
         ValueError: there is a run with other settings and force is not given, the
             training split has too few classes for a batch, the trunk has too few stages
-            to freeze, or several processes cannot train this.
+            to freeze, several processes cannot train this, or the dataset has not the
+            fingerprint of the settings, at the start or at the end.
         interruption.Interrupted: SIGINT or SIGTERM; the next call continues.
     """
     start = processes.from_first(lambda: prepare(settings, folder, force))
@@ -102,6 +103,7 @@ class _Run:
         after_epoch: Callable[[], None],
     ) -> None:
         self.settings, self.folder, self.start = settings, folder, start
+        self.source = source
         self.request, self.after_epoch = request, after_epoch
         method = METHODS[settings.method]
         source.check(settings)
@@ -109,6 +111,7 @@ class _Run:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         whole = make_trunk(settings)
         frozen, rest = freeze_until(whole, settings.freeze_until)
+        processes.from_first(lambda: source.check_unchanged(settings))
         self.datasets = processes.from_first(lambda: source.splits(settings, whole))
         labels = self.datasets.train.labels
         settings.check_num_classes("the training split", len(np.unique(labels)))
@@ -258,6 +261,7 @@ class _Run:
             "gradient_norm": self.recorder.over_steps("gradient_norm"),
             "skipped": self.datasets.skipped,
         }
+        self.source.check_unchanged(settings)
         self.recorder.finish(result, settings.steps)
         checkpoint.keep_last(self.folder)
         return result

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from ..data import datasets
+from ..data.fingerprints import fingerprint
 from ..data.glyphs import SIZE
 from ..data.images import Augmentation, Preparation
 from ..data.photographs import PHOTOGRAPHS
@@ -98,6 +99,8 @@ class Settings(Synthesis, CommonSettings):
         touch_test: whether to evaluate on the test split at the end.
         trainer_options: options that a search chose, instead of the method's own.
         data: name of the folder, archive or file, for folder and texts.
+        fingerprint: of the files of the dataset; None if it is not known, as in runs of
+            earlier versions, and for glyphs.
     """
 
     method: str
@@ -111,6 +114,7 @@ class Settings(Synthesis, CommonSettings):
     touch_test: bool = True
     trainer_options: Mapping[str, float] | None = None
     data: str | None = None
+    fingerprint: str | None = None
 
     def __post_init__(self) -> None:
         self._check_numbers()
@@ -249,6 +253,15 @@ class Settings(Synthesis, CommonSettings):
             )
 
 
+def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored settings with the fields that they lack.
+
+    Earlier versions without a field behaved like its default.
+    """
+    defaults = {x.name: x.default for x in fields(Settings) if x.default is not MISSING}
+    return {**defaults, **settings}
+
+
 @dataclass(frozen=True)
 class Source:
     """Where a dataset of pictures or texts is; only its name is in a run's settings.
@@ -276,6 +289,33 @@ class Source:
         """Raise ValueError if data_root is needed, but missing."""
         if settings.dataset != "glyphs" and self.data_root is None:
             raise ValueError(f"--data-root must say where {settings.dataset} is")
+
+    def fingerprint(self, dataset: str, test_classes: str | None) -> str | None:
+        """The fingerprint of the dataset's files; None for glyphs, and without any files.
+
+        Args:
+            dataset: its name in the settings.
+            test_classes: of the settings.
+
+        Raises:
+            OSError, ValueError: as splits, but bad items are no error.
+        """
+        root = self.data_root
+        if dataset == "glyphs" or root is None or not (self.download or root.exists()):
+            return None
+        if dataset == "texts":
+            return fingerprint([str(root)], root.parent)
+        return datasets.photographs_fingerprint(dataset, root, self.download, test_classes)
+
+    def check_unchanged(self, settings: Settings) -> None:
+        """Raise ValueError if the dataset is not the one in the settings any more."""
+        now = self.fingerprint(settings.dataset, settings.test_classes)
+        if settings.fingerprint is not None and now != settings.fingerprint:
+            raise ValueError(
+                f"{self.data_root} was changed while the command ran: it had "
+                f"{settings.fingerprint}, it has {now or 'no files'}; --force, or another "
+                "--out, trains on what is there now"
+            )
 
     def splits(self, settings: Settings, trunk: Trunk) -> Splits:
         """The dataset that the settings name, as input for the trunk.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..data.files import remove_unfinished
 from . import checkpoint, processes, records
-from .settings import Settings
+from .settings import Settings, complete
 
 LOGGER = logging.getLogger(__name__)
 
@@ -51,11 +51,12 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
     """
     database = folder.parent / records.DATABASE
     written = folder / "settings.json"
+    now = asdict(settings)
     state = within = None
     if not force:
         earlier = records.read(database, folder.name)
         if earlier is not None:
-            _check_same(earlier["settings"], asdict(settings), folder)
+            _check_same(earlier["settings"], now, folder)
             if earlier["settings"]["steps"] == settings.steps:
                 LOGGER.info("%s is finished already", folder)
                 return Start(earlier)
@@ -66,9 +67,9 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
             if within is not None and within["epoch"] != epochs:
                 within = None  # older than the last epoch's checkpoint
         if state is not None or within is not None:
-            _check_same(
-                json.loads(written.read_text(encoding="utf-8")), asdict(settings), folder
-            )
+            stopped = json.loads(written.read_text(encoding="utf-8"))
+            _check_same(stopped, now, folder)
+            now["fingerprint"] = now["fingerprint"] or stopped.get("fingerprint")
         elif earlier is not None:
             raise ValueError(
                 f"{folder} is finished after {earlier['settings']['steps']} steps and has "
@@ -91,15 +92,16 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
         steps = last["epoch"] * settings.test_interval + last["iteration"]
         records.trim(database, folder.name, last["epoch"], steps)
         LOGGER.warning("%s continues after step %d", folder, steps)
-    written.write_text(json.dumps(asdict(settings), indent=1), encoding="utf-8")
+    written.write_text(json.dumps(now, indent=1), encoding="utf-8")
     return Start(None, state, within)
 
 
 def _check_same(earlier: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
     """Raise ValueError if settings differ, except for more steps."""
-    # Earlier versions without a field behaved like its default, and did not store data.
-    defaults = {x.name: x.default for x in fields(Settings) if x.default is not MISSING}
-    earlier = {**defaults, "data": now["data"], **earlier}
+    # Earlier versions did not store data.
+    earlier = complete({"data": now["data"], **earlier})
+    if now["fingerprint"] is None or earlier["fingerprint"] is None:
+        earlier["fingerprint"] = now["fingerprint"]  # one of them is not known
     differences = [
         f"{name} was {earlier.get(name)}, is {now[name]}"
         for name in now

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from benchmarks.data import archives, files
+from benchmarks.data import archives, files, fingerprints
 from benchmarks.data.folders import find
 
 from .layouts import draw, make_folder
@@ -16,6 +16,7 @@ from .layouts import draw, make_folder
 def cache(tmp_path, monkeypatch):
     folder = tmp_path / "cache"
     monkeypatch.setattr(archives, "default_root", lambda: folder)
+    monkeypatch.setattr(fingerprints, "default_root", lambda: tmp_path / "files")
     return folder
 
 
@@ -102,7 +103,10 @@ def test_an_archive_is_unpacked_once(archive, cache, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(archives, "unpack", None)
         assert find(archive)[0].paths == training.paths
-    os.utime(archive)  # a new time counts as another archive
+        os.utime(archive)  # a new time does not make it another one
+        assert find(archive)[0].paths == training.paths
+    with archive.open("ab") as file:
+        file.write(bytes(1))
     assert len(find(archive)[0].paths) == 16
     assert len(list(cache.iterdir())) == 2
 
