@@ -7,7 +7,6 @@ import json
 import signal
 import sqlite3
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -69,8 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # A console that lacks a character of a table shows it as "?".
             stream.reconfigure(errors="replace")
-    # PML formats its loss tensor for the progress bar, which torch warns about.
-    warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad")
     command = parse(sys.argv[1:] if arguments is None else arguments)
     with processes.joined():
         return _run(command)

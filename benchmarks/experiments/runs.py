@@ -9,7 +9,8 @@ import signal
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cached_property, partial
 from multiprocessing import get_context
@@ -29,7 +30,7 @@ from ..training.settings import Settings
 from .configured import Configured
 from .time_left import TimeLeft
 
-_stopping: Event  # in a pool's worker: set when no further run may start
+_stopping: Event  # in a run's own process: set when no further run may start
 
 
 class PlannedRun(NamedTuple):
@@ -96,7 +97,8 @@ class Runs(Configured):
             later: runs that are trained after these, for the estimate of the time.
 
         Raises:
-            ValueError: jobs is below 1, or above 1 if several processes train one run.
+            ValueError: jobs is below 1, or above 1 if several processes train one run; or
+                the process of a run was killed. Then the others are finished first.
         """
         self._check_jobs()
         left = self._time_left([*plan, *later])
@@ -173,27 +175,45 @@ class Runs(Configured):
         threads = max(1, (os.cpu_count() or 1) // self.jobs)
         spawn = get_context("spawn")
         stopping = spawn.Event()
+        finished = self._finished()
+        killed = []
+
+        def train(planned: PlannedRun) -> dict[str, Any]:
+            _, folder, settings = planned
+            if not _steps_left(planned, finished):
+                return run(settings, folder, self.force, self.source)
+            # Of a pool with several processes, all end when one of them is killed.
+            with ProcessPoolExecutor(
+                1, spawn, _prepare_worker, (threads, stopping)
+            ) as worker:
+                try:
+                    return worker.submit(
+                        _run_in_worker, settings, folder, self.force, self.source
+                    ).result()
+                except BrokenProcessPool:
+                    killed.append(str(folder))
+                    return {}
+
         with (
             # The progress bars of several runs would overwrite each other.
             mock.patch.dict(os.environ, TQDM_DISABLE="1"),
-            ProcessPoolExecutor(
-                self.jobs, spawn, _prepare_worker, (threads, stopping)
-            ) as pool,
+            ThreadPoolExecutor(self.jobs, initializer=interruption.keep_back) as pool,
             interruption.passed_to_children(),
         ):
             try:
-                futures = [
-                    pool.submit(_run_in_worker, settings, folder, self.force, self.source)
-                    for _, folder, settings in plan
-                ]
+                futures = [pool.submit(train, planned) for planned in plan]
                 for future in tqdm(as_completed(futures), total=len(futures), unit="run"):
                     future.result()  # raises what the run raised
             except BaseException:
-                # The pool has given its workers a run more than they train, which it
-                # does not cancel.
                 stopping.set()
                 pool.shutdown(cancel_futures=True)
                 raise
+        if killed:
+            raise ValueError(
+                f"the process of {', '.join(killed)} was killed, perhaps because there was "
+                "too little memory; the same command continues, with fewer --jobs if you "
+                "like"
+            )
         return [future.result() for future in futures]
 
 

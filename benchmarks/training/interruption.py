@@ -89,6 +89,21 @@ def passed_to_children() -> Iterator[None]:
         signal.signal(signal.SIGTERM, earlier)
 
 
+def keep_back() -> None:
+    """Keep SIGINT from the processes that this thread starts, until prepare_worker."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
 def prepare_worker() -> None:
-    """In a pool's worker, ignore SIGINT between two runs: the parent handles it."""
+    """In a run's own process: SIGINT is for the parent, without which this one ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    # As if killed, too: nothing is written any more.
+    os._exit(1)

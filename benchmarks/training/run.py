@@ -18,7 +18,7 @@ from pml_symm import SymmSynthesizer
 from ..data.stem_features import keep_stem
 from ..methods.methods import METHODS
 from ..models.frozen import freeze_until
-from . import checkpoint, interruption, processes, random_state
+from . import checkpoint, interruption, lock, processes, random_state
 from .evaluator import Evaluator
 from .networks import make_networks, make_trunk, start_from_softmax
 from .recorder import Recorder
@@ -42,7 +42,8 @@ def run(
     continues where it stopped, otherwise after its last validation. So does a finished run
     if settings have more steps than it was trained for, and nothing else changed. With
     torchrun, all of its processes call this and train one run together; the first one
-    evaluates, records and writes.
+    evaluates, records and writes. Where another process trains this run already, wait for
+    its end.
 
     Args:
         settings: what to train.
@@ -68,12 +69,12 @@ def run(
             fingerprint of the settings, at the start or at the end.
         interruption.Interrupted: SIGINT or SIGTERM; the next call continues.
     """
-    start = processes.from_first(lambda: prepare(settings, folder, force))
-    if start.finished is not None:
-        return start.finished
-    with interruption.requests() as request:
-        training = _Run(settings, folder, source or Source(), start, request, after_epoch)
-        result = training.finish()
+    with interruption.requests() as request, lock.held(folder, request):
+        start = processes.from_first(lambda: prepare(settings, folder, force))
+        result = start.finished
+        if result is None:
+            source = source or Source()
+            result = _Run(settings, folder, source, start, request, after_epoch).finish()
         # A signal in the last evaluation: this run is finished, but do not start others.
         request.check()
         return result

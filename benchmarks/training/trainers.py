@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
@@ -21,6 +22,9 @@ from ..methods.hdml import HardnessAwareMetricLearning
 from ..methods.methods import Method
 from . import data_parallel, processes
 from .stepwise import StepwiseMixin
+
+# PML formats its loss tensor for the progress bar, which torch warns about.
+warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad")
 
 
 def _mlp(sizes: list[int]) -> nn.Sequential:
