@@ -7,12 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..reporting import convergence, figures, tables
+from ..reporting import convergence, divergence, figures, tables
 from ..reporting.machine import machine
 from ..training import processes
 from ..training.settings import Settings
 from .runs import PlannedRun, Runs
-from .search import Search, Trial, Trials, at_the_edge, best, choice_rows, write_trials
+from .search import (
+    Search,
+    Trial,
+    Trials,
+    at_the_edge,
+    best,
+    choice_rows,
+    named_runs,
+    write_trials,
+)
 from .variants import Variant
 
 
@@ -56,7 +65,8 @@ class Experiment(Runs):
 
         Raises:
             ValueError: there are no seeds or variants, a seed is repeated, also between
-                seeds and search_seeds, jobs is below 1, or settings are invalid.
+                seeds and search_seeds, jobs is below 1, settings are invalid, or every run
+                diverged.
         """
         variants = self.variants()
         self._check(variants)
@@ -78,7 +88,16 @@ class Experiment(Runs):
             results[planned.label].append(result)
         if not processes.is_first():
             return ""
-        return self._write(results, trials, plan[0].settings, clock())
+        diverged = divergence.sentence(
+            [
+                *named_runs(trials),
+                *((label, run) for label, runs in results.items() for run in runs),
+            ]
+        )
+        finite = divergence.without(results)
+        if not finite:
+            raise ValueError(diverged)
+        return self._write(finite, trials, plan[0].settings, diverged, clock())
 
     @property
     def _searched(self) -> dict[str, tuple[float, ...]]:
@@ -122,14 +141,19 @@ class Experiment(Runs):
         ]
 
     def _write(
-        self, results: tables.Results, trials: Trials, settings: Settings, duration: str
+        self,
+        results: tables.Results,
+        trials: Trials,
+        settings: Settings,
+        diverged: str,
+        duration: str,
     ) -> str:
         out = self.destination
         bases = {label: variant.bases for label, variant in self.variants().items()}
         tables.write_csv(results, out / "table.csv")
         if trials:
             write_trials(trials, bases, out)
-        text = self._report(results, trials, bases, settings, duration)
+        text = self._report(results, trials, bases, settings, diverged, duration)
         if self.published:
             table = tables.markdown(tables.published_rows(results, settings.dataset))
             text = f"{text}\nBeside the paper's Tables 1 to 3:\n\n{table}\n"
@@ -144,18 +168,20 @@ class Experiment(Runs):
         trials: Trials,
         bases: tables.Bases,
         settings: Settings,
+        diverged: str,
         duration: str,
     ) -> str:
-        runs = next(iter(results.values()))
-        first = runs[0]
+        first, *_ = next(iter(results.values()))
+        seeds = len(self.seeds)
         dataset = settings.data or settings.dataset
         parts = [
             f"Percent on {first['test_classes']:,} unseen classes "
             f"({first['test_images']:,} items) of {dataset} after "
             f"{settings.steps} steps of batch {settings.batch_size}; mean ± standard "
-            f"deviation over {len(runs)} seed{'s' * (len(runs) > 1)}.",
+            f"deviation over {seeds} seed{'s' * (seeds > 1)}.",
             convergence.sentence(results),
             tables.markdown(tables.accuracy_rows(results)),
+            diverged,
         ]
         differences = tables.difference_rows(results, bases)
         if len(differences) > 1:

@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from ..data.splits import FOLDS
-from ..reporting import convergence, tables
+from ..reporting import convergence, divergence, tables
 from ..reporting.machine import machine
 from ..training import processes
 from ..training.settings import CommonSettings
@@ -22,6 +22,7 @@ from .search import (
     choice_rows,
     draw,
     name_of,
+    named_runs,
     write_csv,
 )
 from .variants import DEMO_METHODS, of_methods
@@ -96,9 +97,15 @@ class RealityCheck(Runs):
             for fold in folds
         ]
         found = iter(self.train(final))
-        tested = {method: [next(found) for _ in folds] for method in self.methods}
+        every = {method: [next(found) for _ in folds] for method in self.methods}
         if not processes.is_first():
             return ""
+        diverged = divergence.sentence(
+            [*named_runs(trials), *((x, run) for x, runs in every.items() for run in runs)]
+        )
+        tested = divergence.without(every)
+        if not tested:
+            raise ValueError(diverged)
         bases = {method: variant.bases for method, variant in variants.items()}
         differences = tables.difference_rows(tested, bases, METRICS)
         parts = [
@@ -106,6 +113,7 @@ class RealityCheck(Runs):
             f"{FOLDS} models [95 %].",
             convergence.sentence(tested),
             tables.markdown(_rows(trials, tested)),
+            diverged,
             at_the_edge(trials),
             "Paired by fold:",
             tables.markdown(differences),
@@ -126,6 +134,7 @@ class RealityCheck(Runs):
 
 def _rows(trials: Trials, tested: tables.Results) -> list[list[str]]:
     header, *chosen = choice_rows(trials)
+    rows = [row for row in chosen if row[0] in tested]
     return [
         [*header, *METRICS.values(), tables.RISE],
         *(
@@ -137,6 +146,6 @@ def _rows(trials: Trials, tested: tables.Results) -> list[list[str]]:
                 ),
                 convergence.cell(runs),
             ]
-            for row, runs in zip(chosen, tested.values(), strict=True)
+            for row, runs in zip(rows, tested.values(), strict=True)
         ),
     ]

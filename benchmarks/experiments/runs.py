@@ -220,6 +220,8 @@ class Runs(Configured):
 def _steps_left(planned: PlannedRun, finished: Mapping[str, Mapping[str, Any]]) -> int:
     """How many steps a run needs beyond those of its finished run, if there is one."""
     earlier = finished.get(planned.folder.name)
+    if earlier and "diverged" in earlier:
+        return 0
     trained = earlier["settings"]["steps"] if earlier else 0
     return max(0, planned.settings.steps - trained)
 

@@ -226,13 +226,27 @@ def write_csv(
             choice.append("; ".join(_options(settings)))
             split = [settings["fold"], settings["seed"]]
             tested = [run["test"].get(metric, "") for metric in metrics]
-            validated = [last_map(run), convergence.rise(run)]
+            last = "diverged" if "diverged" in run else last_map(run)
+            validated = [last, convergence.rise(run)]
             writer.writerow([label, *choice, *split, *validated, *tested])
 
 
+def named_runs(trials: Trials) -> list[tuple[str, Mapping[str, Any]]]:
+    """The name of the choice, and what training.run returned, of every run."""
+    return [
+        (name_of(label, trial.choice, {}), run)
+        for label, own in trials.items()
+        for trial in own
+        for run in trial.runs
+    ]
+
+
 def last_map(run: Mapping[str, Any]) -> float:
-    """MAP@R on the validation classes after the last step, a share of 1."""
-    return run["val"][_CRITERION][-1]
+    """MAP@R on the validation classes after the last step, a share of 1.
+
+    0 for a run that diverged, so that it loses against all others.
+    """
+    return 0.0 if "diverged" in run else run["val"][_CRITERION][-1]
 
 
 def _choices(method: str, values: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:

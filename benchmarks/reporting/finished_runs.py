@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ..methods.methods import METHODS, Synthesis
 from ..training import embedding_map, records
 from ..training.settings import complete
+from . import divergence
 
 # Only Symm methods use these fields: they make no difference to a base.
 _SYNTHESIS = {field.name for field in fields(Synthesis)}
@@ -29,21 +30,23 @@ class FinishedRuns(NamedTuple):
         variants: label -> the results of its runs, by seed.
         bases: label -> the variants that it is compared with, its base loss first.
         maps: label -> the folder of its first run that has a map.
+        diverged: a sentence about runs that diverged before their test; empty without any.
     """
 
     name: str
     variants: dict[str, list[dict[str, Any]]]
     bases: dict[str, tuple[str, ...]]
     maps: dict[str, Path]
+    diverged: str = ""
 
 
 def read(folder: Path) -> FinishedRuns:
     """The finished runs in the database of an output folder; none without a database."""
-    found = {
+    finished = {
         name: {**result, "settings": complete(result["settings"])}
         for name, result in records.read_all(folder / records.DATABASE).items()
-        if result["test"]
     }
+    found = {name: result for name, result in finished.items() if result["test"]}
     every = [result["settings"] for result in found.values()]
     varying = [
         name
@@ -63,8 +66,13 @@ def read(folder: Path) -> FinishedRuns:
         label: _bases(results[0]["settings"], varying, variants)
         for label, results in variants.items()
     }
+    diverged = divergence.sentence(
+        (result["settings"]["method"], result)
+        for result in finished.values()
+        if result["settings"]["touch_test"]
+    )
     # Resolved, because "." has no name.
-    return FinishedRuns(folder.resolve().name, variants, bases, maps)
+    return FinishedRuns(folder.resolve().name, variants, bases, maps, diverged)
 
 
 def _values(every: Iterable[Mapping[str, Any]], name: str) -> set[str]:

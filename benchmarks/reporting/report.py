@@ -56,7 +56,7 @@ def report(out: Path, runs: Sequence[Path] = (), speed: Path | None = None) -> s
         experiments=[
             (
                 x,
-                convergence.sentence(x.variants),
+                f"{convergence.sentence(x.variants)} {x.diverged}".strip(),
                 tables.accuracy_rows(x.variants),
                 _plots(x),
             )

@@ -91,11 +91,13 @@ def paired(runs: Runs, base: Runs) -> tuple[Runs, Runs]:
 
 
 def mean_and_interval(values: Sequence[float]) -> str:
-    """Mean with Student's 95 % interval; needs at least two values.
+    """Mean with Student's 95 % interval; the mean alone for a single value.
 
     >>> mean_and_interval([1.0, 2.0, 3.0])
     '2.0 [-0.5, 4.5]'
     """
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
     low, high = ttest_1samp(values, 0).confidence_interval()
     return f"{statistics.mean(values):.1f} [{low:.1f}, {high:.1f}]"
 

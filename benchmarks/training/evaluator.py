@@ -17,6 +17,7 @@ from pml_symm import AccuracyCalculator, SymmSynthesizer
 
 from ..data.splits import Splits
 from . import embedding_map
+from .divergence import FiniteTester
 from .recorder import Recorder
 
 RETRIEVAL = (
@@ -57,7 +58,7 @@ class Evaluator:
         self._datasets, self._recorder, self._folder = datasets, recorder, folder
         self._synthesizer = synthesizer
         make_tester = partial(
-            GlobalEmbeddingSpaceTester,
+            FiniteTester,
             batch_size=512,
             dataloader_num_workers=workers,
             data_device=device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict
@@ -19,6 +20,7 @@ from ..data.stem_features import keep_stem
 from ..methods.methods import METHODS
 from ..models.frozen import freeze_until
 from . import checkpoint, interruption, lock, processes, random_state
+from .divergence import DivergedError
 from .evaluator import Evaluator
 from .networks import make_networks, make_trunk, start_from_softmax
 from .recorder import Recorder
@@ -27,6 +29,8 @@ from .settings import Settings, Source
 from .start import Start, prepare
 from .step_timer import StepTimer
 from .trainers import make_trainer
+
+LOGGER = logging.getLogger(__name__)
 
 
 def run(
@@ -60,7 +64,8 @@ def run(
         points as queries and originals of "val" as references, "angle": mean degrees
         between source and axis in "val", also before training, "synthetic_ratio": share
         of synthetic negatives, "loss": of the batch, "gradient_norm": the length of its
-        gradient for all parameters; "skipped": bad files that were left out}.
+        gradient for all parameters; "skipped": bad files that were left out}. A run that
+        diverged has "diverged", the step and what was not finite, and no curves.
 
     Raises:
         ValueError: there is a run with other settings and force is not given, the
@@ -171,7 +176,7 @@ class _Run:
                 "iterations_per_epoch": settings.test_interval,
                 "data_device": device,
                 "dataloader_num_workers": source.workers,
-                "before_step": self._stop_if_asked,
+                "before_step": self._before_step,
                 "end_of_iteration_hook": self.timer,
                 "end_of_epoch_hook": self._end_epoch,
             },
@@ -186,7 +191,7 @@ class _Run:
     def finish(self) -> dict[str, Any]:
         """Train to the end, test, and record the result."""
         state, within = self.start.state, self.start.within
-        done = 0
+        done = self.step = 0
         if state is not None:
             done = state["epoch"]
             checkpoint.restore(state, self.trainer)
@@ -200,16 +205,21 @@ class _Run:
         if self.start.is_new:
             random_state.restore(processes.from_first(self._look_before_training))
         epochs = self.settings.steps // self.settings.test_interval
-        self.trainer.train(start_epoch=done + 1, num_epochs=epochs)
-        return processes.from_first(lambda: self._test_and_record(epochs))
+        try:
+            self.trainer.train(start_epoch=done + 1, num_epochs=epochs)
+            return processes.from_first(lambda: self._test_and_record(epochs))
+        except DivergedError as divergence:
+            what = divergence.what
+            return processes.from_first(lambda: self._record_divergence(what))
 
     def _look_before_training(self) -> dict[str, Any]:
         before = random_state.get()
         self.evaluator.look_before_training(self.models)
         return before
 
-    def _stop_if_asked(self, trainer: BaseTrainer) -> None:
-        """Save and stop between two steps."""
+    def _before_step(self, trainer: BaseTrainer) -> None:
+        """Count the steps, and save and stop between two of them if asked to."""
+        self.step = trainer.get_global_iteration() + 1
         try:
             self.request.check()
         except interruption.Interrupted:
@@ -253,7 +263,7 @@ class _Run:
             "test": self.evaluator.test(self.models, epochs) if settings.touch_test else {},
             "test_classes": len(np.unique(test.labels)),
             "test_images": len(test),
-            "seconds_per_step": statistics.median(self.timer.seconds or [float("nan")]),
+            "seconds_per_step": self._pace,
             "val": self._over_steps(self.evaluator.history()),
             "synthetic_queries": self._over_steps(self.recorder.synthetic_queries()),
             "angle": self._over_steps(self.recorder.angle()),
@@ -266,6 +276,25 @@ class _Run:
         self.recorder.finish(result, settings.steps)
         checkpoint.keep_last(self.folder)
         return result
+
+    def _record_divergence(self, what: str) -> dict[str, Any]:
+        LOGGER.warning(
+            "%s diverged at step %d: %s is not finite", self.folder, self.step, what
+        )
+        result = {
+            "settings": asdict(self.settings),
+            "test": {},
+            "seconds_per_step": self._pace,
+            "diverged": {"step": self.step, "what": what},
+            "skipped": self.datasets.skipped,
+        }
+        self.recorder.finish(result, self.step)
+        checkpoint.keep_last(self.folder)
+        return result
+
+    @property
+    def _pace(self) -> float:
+        return statistics.median(self.timer.seconds or [float("nan")])
 
     def _over_steps(self, history: dict[str, list]) -> dict[str, list]:
         """A history over the epochs, converted to steps."""

@@ -57,7 +57,7 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
         earlier = records.read(database, folder.name)
         if earlier is not None:
             _check_same(earlier["settings"], now, folder)
-            if earlier["settings"]["steps"] == settings.steps:
+            if earlier["settings"]["steps"] == settings.steps or "diverged" in earlier:
                 LOGGER.info("%s is finished already", folder)
                 return Start(earlier)
         if written.exists():

@@ -8,7 +8,8 @@ from typing import Any
 from pytorch_metric_learning.trainers import BaseTrainer
 from pytorch_metric_learning.utils import common_functions as c_f
 
-from . import checkpoint, random_state
+from . import checkpoint, processes, random_state
+from .divergence import DivergedError
 
 
 class StepwiseMixin(BaseTrainer):
@@ -41,7 +42,11 @@ class StepwiseMixin(BaseTrainer):
         return self._within is not None and self.iteration < self._within["iteration"]
 
     def forward_and_backward(self) -> None:
-        """PML's step; a step that was trained already only draws its batch."""
+        """PML's step; a step that was trained already only draws its batch.
+
+        Raises:
+            DivergedError: the loss is not finite.
+        """
         if self.is_repeating:
             self.zero_losses()
             self.get_batch()
@@ -52,6 +57,8 @@ class StepwiseMixin(BaseTrainer):
             self._within = None
         self._before_step(self)
         super().forward_and_backward()
+        if processes.any_of_them(not self.losses["total_loss"].isfinite()):
+            raise DivergedError("the loss")
 
     def step_lr_schedulers(self, end_of_epoch: bool = False) -> None:
         """As PML, but not for repeated steps."""
