@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 MAX_TOKENS = 128  # of a text; longer texts are cut off
 GROUP_SIZE = 16  # texts that a layer computes together
+WRITTEN_PADDING = -1  # the id, here, of a padding token that is written in a text
 MODEL_TYPES = ("bert", "camembert", "roberta", "xlm-roberta")  # have the same modules
 _NEEDED = "sentence encoders need transformers: pip install 'pml-symm[texts]'"
 
@@ -31,7 +32,8 @@ class Embeddings(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """From shape (B, T), int64, to (B, T, H + 1)."""
-        hidden = self.embeddings(input_ids=ids)
+        written = ids.masked_fill(ids == WRITTEN_PADDING, self.padding)
+        hidden = self.embeddings(input_ids=written)
         return _states(hidden, (ids != self.padding).to(hidden))
 
 
@@ -118,6 +120,8 @@ def sentence_encoder(name: str) -> tuple[nn.Sequential, int]:
 def tokenizer(name: str) -> Callable[[Sequence[str]], Tensor]:
     """From N texts to token ids: shape (N, T), int64, with T from the longest text.
 
+    Only what comes after a text has the padding's id.
+
     Args:
         name: as for sentence_encoder.
 
@@ -128,14 +132,17 @@ def tokenizer(name: str) -> Callable[[Sequence[str]], Tensor]:
     tokenize = _transformers().AutoTokenizer.from_pretrained(_place(name))
 
     def to_ids(texts: Sequence[str]) -> Tensor:
-        return tokenize(
+        tokens = tokenize(
             list(texts),
             padding=True,
             padding_side="right",
             truncation=True,
             max_length=min(MAX_TOKENS, tokenize.model_max_length),
             return_tensors="pt",
-        )["input_ids"]
+        )
+        # A text may contain the padding token, as in "Peripheral Artery Disease [PAD]".
+        ids, is_token = tokens["input_ids"], tokens["attention_mask"].bool()
+        return ids.masked_fill(is_token & (ids == tokenize.pad_token_id), WRITTEN_PADDING)
 
     return to_ids
 

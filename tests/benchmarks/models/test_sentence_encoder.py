@@ -109,6 +109,31 @@ def test_texts_become_padded_ids(transformers, tmp_path):
     assert tokenizer(str(tmp_path))([200 * "one "]).shape == (1, MAX_TOKENS)
 
 
+ODD = [
+    *("[PAD]", "[PAD] [PAD]", "one [PAD]", "[PAD] one", "one [PAD] two", "[CLS] [SEP]"),
+    *("one [SEP] two", "[MASK]", "\N{GRINNING FACE} one", "one\u200btwo", "", " ", "one"),
+    *(200 * "two ", 200 * "[PAD] ", "one two three"),
+]
+
+
+@pytest.mark.parametrize("kind", ["Bert", "Roberta"])
+def test_special_tokens_in_a_text_are_tokens(transformers, kind, tmp_path):
+    model = save(transformers, tmp_path, kind, pad_token_id=0)
+    reference = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    stages = sentence_encoder(str(tmp_path))[0].eval()
+    to_ids = tokenizer(str(tmp_path))
+    together = stages(to_ids(ODD))
+    for text, found in zip(ODD, together, strict=True):
+        tokens = reference(
+            text, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
+        )
+        tokens.pop("token_type_ids", None)
+        expected = model(**tokens).last_hidden_state.mean(1)[0]
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+        # They do not depend on the other texts.
+        torch.testing.assert_close(stages(to_ids([text]))[0], found, atol=1e-5, rtol=0)
+
+
 def test_a_model_that_is_built_in_another_way_is_refused(transformers, tmp_path):
     # MPNet has the same modules, but they need more arguments than a mask.
     save(transformers, tmp_path, "MPNet")
