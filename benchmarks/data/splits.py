@@ -106,8 +106,8 @@ def is_test_class(names: Sequence[str], pattern: str | None = None) -> np.ndarra
     is_test = np.array([fnmatchcase(name, pattern) for name in names], dtype=bool)
     if is_test.all() or not is_test.any():
         raise ValueError(
-            f"test_classes must fit some of the {len(names)} classes, from {names[0]!r} to "
-            f"{names[-1]!r}, got {pattern!r}, which fits "
+            f"test_classes must fit some of the {len(names)} classes, from "
+            f"{names[0]!r:.60} to {names[-1]!r:.60}, got {pattern!r}, which fits "
             f"{'all' if is_test.all() else 'none'}"
         )
     return is_test

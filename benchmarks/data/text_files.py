@@ -21,7 +21,7 @@ class LabelledText(NamedTuple):
     Attributes:
         place: the file and the line, for messages.
         text: without white space around it.
-        label: the name of its class.
+        label: the name of its class, without white space around it.
     """
 
     place: str
@@ -54,7 +54,9 @@ def read_texts(path: Path) -> list[LabelledText]:
         place = f"{path}, line {line}"
         reason = _what_is_wrong(record)
         if reason is None:
-            texts.append(LabelledText(place, record["text"].strip(), str(record["label"])))
+            texts.append(
+                LabelledText(place, record["text"].strip(), str(record["label"]).strip())
+            )
         else:
             wrong[place] = reason
     if wrong:
@@ -90,7 +92,7 @@ def bad_texts(texts: Sequence[LabelledText]) -> dict[str, str]:
     sizes = Counter(one.label for one in texts if one.place not in bad)
     for one in texts:
         if one.place not in bad and sizes[one.label] == 1:
-            bad[one.place] = f"is the only text of class {one.label!r}"
+            bad[one.place] = f"is the only text of class {one.label!r:.60}"
     return bad
 
 
@@ -112,6 +114,10 @@ def _json(content: str) -> Iterator[tuple[int, Any]]:
                 yield number, json.loads(line)
             except json.JSONDecodeError as error:
                 yield number, ValueError(f"{error.msg}, at column {error.colno}")
+            except RecursionError:
+                yield number, ValueError("it is nested too deep")
+            except ValueError as error:  # an integer of thousands of digits
+                yield number, error
 
 
 def _separated(content: str, delimiter: str, path: Path) -> Iterator[tuple[int, Any]]:
@@ -127,6 +133,9 @@ def _separated(content: str, delimiter: str, path: Path) -> Iterator[tuple[int, 
                 f"{path}, line 1 must name the columns text and label, it names "
                 f"{', '.join(reader.fieldnames or []) or 'none'}"
             )
+        repeated = [name for name, n in Counter(reader.fieldnames).items() if n > 1]
+        if repeated:
+            raise ValueError(f"{path}, line 1 repeats the column {repeated[0]!r:.60}")
         for record in reader:
             yield reader.line_num, record
     except csv.Error as error:
@@ -150,4 +159,4 @@ def _what_is_wrong(record: Any) -> str | None:
         f"{record['text']}{record['label']}".encode()
     except UnicodeEncodeError:
         return "has half of a surrogate pair"  # which JSON can write
-    return None if record["label"] != "" else "has an empty label"
+    return None if str(record["label"]).strip() else "has an empty label"

@@ -94,6 +94,8 @@ def texts(
     if bad:
         LOGGER.warning("%d bad texts of %s are left out", len(bad), path)
     good = [one for one in found if one.place not in bad]
+    if not good:
+        raise ValueError(f"{path} has no text to use")
     names, labels = np.unique([one.label for one in good], return_inverse=True)
     labels = labels.astype(np.int64)
     is_test = is_test_class(names.tolist(), test_classes)

@@ -44,6 +44,12 @@ def test_a_line_ends_only_where_json_says_so(tmp_path):
         ('{"text": "a", "label": 1.5}', "has the label 1.5, which is no string"),
         ('{"text": "a", "label": true}', "has the label True, which is no string"),
         ('{"text": "a", "label": ""}', "has an empty label"),
+        ('{"text": "a", "label": " \\t"}', "has an empty label"),
+        ('{"text": ' + 100_000 * "[", "cannot be read (it is nested too deep)"),
+        (
+            '{"text": "a", "label": ' + 5_000 * "1" + "}",
+            "cannot be read (Exceeds",
+        ),
         ('{"text": "\\ud83d", "label": "x"}', "has half of a surrogate pair"),
     ],
 )
@@ -65,6 +71,8 @@ def test_lines_that_cannot_be_understood_are_all_named(line, message, tmp_path):
         ("texts.csv", "text,label\na,x,y", "line 2 has more fields than the first line"),
         ("texts.csv", 'text,label\na,x\n"b,x\nc,x', r"line 3 cannot be read \(unexpected"),
         ("texts.csv", "text,label\na,", "line 2 has an empty label"),
+        ("texts.csv", "text,label\na, ", "line 2 has an empty label"),
+        ("texts.csv", "text,label,text\na,x,b", "line 1 repeats the column 'text'"),
         ("texts.jsonl", b'{"text":\n"\xff', "line 2 is not UTF-8"),
         ("texts.json", "[]", r"must end in \.jsonl, \.csv or \.tsv, got .*texts\.json"),
     ],
@@ -72,6 +80,16 @@ def test_lines_that_cannot_be_understood_are_all_named(line, message, tmp_path):
 def test_bad_files_are_refused(name, content, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         read(tmp_path, name, content)
+
+
+def test_white_space_around_a_label_makes_no_class(tmp_path):
+    texts = read(tmp_path, "texts.csv", "text,label\na,cat\nb,cat \nc, cat\n")
+    assert {x.label for x in texts} == {"cat"}
+
+
+def test_long_labels_are_shortened():
+    (reason,) = bad_texts([LabelledText("line 1", "a", 1000 * "x")]).values()
+    assert reason.startswith("is the only text of class 'xxx") and len(reason) < 100
 
 
 def test_a_missing_file_is_named(tmp_path):

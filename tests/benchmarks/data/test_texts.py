@@ -88,6 +88,14 @@ def test_a_pattern_of_no_class_or_all_is_refused(pattern, path):
         texts(path, tokenize, seed=0, test_classes=pattern)
 
 
+@pytest.mark.parametrize("pattern", [None, "class*"])
+def test_a_file_without_a_text_to_use_is_named(pattern, tmp_path):
+    path = write(tmp_path, [("", "x")])
+    for skip_bad in (True, False):
+        with pytest.raises(ValueError, match=re.escape(str(path))):
+            texts(path, tokenize, seed=0, skip_bad=skip_bad, test_classes=pattern)
+
+
 def test_too_few_classes_are_refused(tmp_path):
     path = write(tmp_path, [(f"{x} {y}", y) for x in "ab" for y in "xyz"])
     with pytest.raises(ValueError, match="it has 1 and 2"):
