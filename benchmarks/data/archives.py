@@ -108,9 +108,14 @@ def unpack(archive: Path, folder: Path) -> None:
                 outside = [x for x in file.namelist() if _is_outside(x)]
                 if outside:
                     raise ValueError(f"{archive} has members outside: {', '.join(outside)}")
-                for member in tqdm(file.namelist(), progress, unit="file"):
+                for member in tqdm(file.infolist(), progress, unit="file"):
+                    # Some programs for Windows write what the format does not allow.
+                    member.filename = member.filename.replace("\\", "/")
                     file.extract(member, folder)
         else:
+            with archive.open("rb") as start:
+                if start.read(4) == b"PK\3\4":
+                    raise zipfile.BadZipFile("the zip archive is cut off")
             raise ValueError(f"{archive} is neither a tar nor a zip archive")
     except _DAMAGES as error:
         raise ValueError(f"{archive} cannot be unpacked: {error}") from error

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,8 @@ import numpy as np
 from .archives import unpacked
 from .pictures import Files
 from .splits import is_test_class
+
+LOGGER = logging.getLogger(__name__)
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
@@ -45,6 +50,10 @@ def find(root: Path, test_classes: str | None = None) -> tuple[Files, Files]:
     empty = [str(x) for x, files in zip(folders, pictures, strict=True) if not files]
     if empty:
         raise ValueError(f"class folders have no pictures: {', '.join(empty)}")
+    unread = sum(map(_unread, folders), Counter())
+    if unread:
+        kinds = ", ".join(f"{number:,} {kind}" for kind, number in sorted(unread.items()))
+        _warn(f"{unread.total():,} files in class folders of {root} are not read: {kinds}")
     is_test = is_test_class([folder.name for folder in folders], test_classes)
     labels = np.repeat(np.arange(len(folders)), [len(files) for files in pictures])
     paths = np.array([path for files in pictures for path in files])
@@ -53,6 +62,23 @@ def find(root: Path, test_classes: str | None = None) -> tuple[Files, Files]:
         for rows in (~is_test[labels], is_test[labels])
     )
     return training, testing
+
+
+def _unread(folder: Path) -> Counter[str]:
+    """Kind -> how many files of a class folder are not read."""
+    kinds: Counter[str] = Counter()
+    for path in _visible(folder):
+        if path.is_dir():
+            kinds["in a deeper folder"] += sum(not x.is_dir() for x in _visible(path))
+        elif path.suffix.lower() not in ENDINGS:
+            kinds[path.suffix.lower() or "without an ending"] += 1
+    return kinds
+
+
+@lru_cache
+def _warn(message: str) -> None:
+    """Warn once."""
+    LOGGER.warning(message)
 
 
 def _folders(root: Path) -> list[Path]:

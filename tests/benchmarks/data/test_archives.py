@@ -61,6 +61,19 @@ def test_a_link_to_the_outside_is_refused(tmp_path):
         unpack(tmp_path / "archive", tmp_path / "root")
 
 
+def test_backslashes_of_windows_are_slashes(tmp_path):
+    make_zip(tmp_path / "archive", ["folder\\a.txt", "folder\\deep\\b.txt"])
+    unpack(tmp_path / "archive", tmp_path / "root")
+    assert files_in(tmp_path / "root") == ["folder/a.txt", "folder/deep/b.txt"]
+
+
+def test_a_truncated_zip_is_called_that(tmp_path):
+    make_zip(path := tmp_path / "archive", ["a.txt", "b.txt"])
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(ValueError, match="the zip archive is cut off"):
+        unpack(path, tmp_path / "root")
+
+
 @pytest.mark.parametrize("damage", ["truncated", "garbage"])
 def test_a_damaged_archive_leaves_nothing(make, damage, tmp_path):
     path = tmp_path / "archive"
