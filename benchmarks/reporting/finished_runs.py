@@ -40,6 +40,16 @@ class FinishedRuns(NamedTuple):
     diverged: str = ""
 
 
+def different(folders: Iterable[Path]) -> list[Path]:
+    """The folders in their order, each once."""
+    return list({folder.resolve(): folder for folder in folders}.values())
+
+
+def is_missing(folder: Path) -> str:
+    """The end of an error about a folder without runs: whether it is there."""
+    return "" if folder.is_dir() else ": there is no such folder"
+
+
 def read(folder: Path) -> FinishedRuns:
     """The finished runs in the database of an output folder; none without a database."""
     finished = {

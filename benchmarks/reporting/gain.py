@@ -68,12 +68,12 @@ def gain(out: Path, folders: Sequence[Path]) -> str:
     if not folders:
         raise ValueError("name at least one output folder of another command")
     gains: list[Gain] = []
-    for folder in folders:
+    for folder in finished_runs.different(folders):
         own = gains_of(finished_runs.read(folder))
         if not own:
             raise ValueError(
                 f"{folder} holds no finished runs of a Symm method and of its base with "
-                "the same seed that recorded the angle"
+                f"the same seed that recorded the angle{finished_runs.is_missing(folder)}"
             )
         gains += own
     gains.sort(key=_over_base, reverse=True)

@@ -110,7 +110,20 @@ def curve_plot(runs: FinishedRuns, curve: Curve) -> Plot | None:
 
 
 def speed_plot(path: Path) -> Plot:
-    """Times of a speed.csv by batch size, for two samples of a class."""
+    """Times of a speed.csv by batch size, for two samples of a class.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    try:
+        return _speed_plot(path)
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise ValueError(
+            f"{path} is no speed.csv of the command speed, or is damaged ({error!r})"
+        ) from error
+
+
+def _speed_plot(path: Path) -> Plot:
     with path.open(newline="", encoding="utf-8") as file:
         lines = [line for line in csv.DictReader(file) if line["m"] == "2"]
     figure = go.Figure()

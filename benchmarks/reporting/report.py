@@ -10,7 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from ..data.files import written_whole
 from ..training import records
-from . import convergence, tables
+from . import convergence, finished_runs, tables
 from .figures import CURVES
 from .finished_runs import FinishedRuns, read
 from .map_plot import map_plot
@@ -30,16 +30,22 @@ def report(out: Path, runs: Sequence[Path] = (), speed: Path | None = None) -> s
         A summary of its contents.
 
     Raises:
-        ValueError: a folder has no finished runs, or there are none at all.
+        ValueError: out is a folder, a folder has no finished runs, or there are none at
+            all.
     """
+    if out.is_dir():
+        raise ValueError(f"out must be a file, got the folder {out}")
     databases = sorted(Path("runs").glob(f"**/{records.DATABASE}"))
     experiments = []
-    for folder in runs or [path.parent for path in databases]:
+    for folder in finished_runs.different(runs) or [path.parent for path in databases]:
         experiment = read(folder)
         if experiment.variants:
             experiments.append(experiment)
         elif runs:
-            raise ValueError(f"{folder} holds no runs that are finished")
+            raise ValueError(
+                f"{folder} holds no runs that are finished"
+                f"{finished_runs.is_missing(folder)}"
+            )
     if not experiments:
         raise ValueError("no finished runs in runs: train some, or name their folder")
     if speed is None:

@@ -148,7 +148,9 @@ def accuracy_rows(results: Results) -> list[list[str]]:
         cells = [mean_and_spread(percentages(runs, metric)) for metric in COLUMNS]
         milliseconds = [1000 * run["seconds_per_step"] for run in runs]
         rise = convergence.cell(runs)
-        rows.append([method, *cells, rise, mean_and_spread(milliseconds, 0)])
+        pace = mean_and_spread(milliseconds, 0)
+        # The first step of an epoch has no time.
+        rows.append([method, *cells, rise, "no time" if "nan" in pace else pace])
     return rows
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -58,9 +60,18 @@ def save(path: Path, dataset: Dataset, embeddings: Tensor, labels: Tensor) -> No
 
 
 def load(path: Path) -> EmbeddingMap:
-    """What save wrote."""
-    with np.load(path, allow_pickle=False) as file:
-        return EmbeddingMap(file["embeddings"], file["labels"], file["images"])
+    """What save wrote.
+
+    Raises:
+        ValueError: the file is damaged, or another one.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return EmbeddingMap(file["embeddings"], file["labels"], file["images"])
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): without this file, the report has no map of it"
+        ) from error
 
 
 def _small(image: Any) -> np.ndarray:

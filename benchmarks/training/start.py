@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..data.files import remove_unfinished
+from ..data.files import remove_unfinished, written_whole
 from . import checkpoint, processes, records
 from .settings import Settings, complete
 
@@ -67,7 +67,7 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
             if within is not None and within["epoch"] != epochs:
                 within = None  # older than the last epoch's checkpoint
         if state is not None or within is not None:
-            stopped = json.loads(written.read_text(encoding="utf-8"))
+            stopped = _stored(written)
             _check_same(stopped, now, folder)
             now["fingerprint"] = now["fingerprint"] or stopped.get("fingerprint")
         elif earlier is not None:
@@ -92,8 +92,19 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
         steps = last["epoch"] * settings.test_interval + last["iteration"]
         records.trim(database, folder.name, last["epoch"], steps)
         LOGGER.warning("%s continues after step %d", folder, steps)
-    written.write_text(json.dumps(now, indent=1), encoding="utf-8")
+    with written_whole(written) as file:
+        file.write(json.dumps(now, indent=1).encode())
     return Start(None, state, within)
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): choose another --out, or --force to train from "
+            "the start"
+        ) from error
 
 
 def _check_same(earlier: dict[str, Any], now: dict[str, Any], folder: Path) -> None:

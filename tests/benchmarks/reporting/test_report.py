@@ -77,6 +77,35 @@ def test_a_map_holds_embeddings_and_images(runs):
     assert data.images.max() == 255 and data.images.min() == 0
 
 
+@pytest.mark.parametrize("content", [b"", b"PK\3\4 cut off", b"{}"])
+def test_what_is_damaged_is_named(content, runs, tmp_path, capsys):
+    copy = shutil.copytree(runs, tmp_path / "copy")
+    for path in copy.glob(f"*/{embedding_map.NAME}"):
+        path.write_bytes(content)
+    arguments = ["report", str(copy), "--out", str(tmp_path / "report.html")]
+    assert main(arguments) == 2
+    assert f"{embedding_map.NAME} is damaged" in capsys.readouterr().err
+    for path in copy.glob(f"*/{embedding_map.NAME}"):
+        path.unlink()
+    (tmp_path / "speed.csv").write_bytes(b"a,b\n1,2\n" + content)
+    assert main([*arguments, "--speed", str(tmp_path / "speed.csv")]) == 2
+    assert f"{tmp_path / 'speed.csv'} is no speed.csv" in capsys.readouterr().err
+    assert main(arguments) == 0
+
+
+def test_a_folder_is_shown_once_and_must_be_there(runs, tmp_path, capsys):
+    arguments = ["report", str(runs), str(runs / "..") + "/demo", "--out"]
+    assert main([*arguments, str(tmp_path / "report.html")]) == 0
+    assert capsys.readouterr().out.count("demo: 4 variants") == 1
+    assert main([*arguments, str(tmp_path)]) == 2
+    assert f"out must be a file, got the folder {tmp_path}" in capsys.readouterr().err
+    for command in ("report", "gain"):
+        assert main([command, str(tmp_path / "nowhere"), "--out", "unused"]) == 2
+        error = capsys.readouterr().err
+        assert f"{tmp_path / 'nowhere'} holds no" in error
+        assert "there is no such folder" in error
+
+
 def test_it_needs_no_network(page):
     text = page.read_text()
     # Without plotly.js itself, which can load files but does not here.

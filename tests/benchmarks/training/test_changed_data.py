@@ -159,6 +159,17 @@ def test_runs_of_earlier_versions(data, tmp_path, monkeypatch):
     assert (tmp_path / "table.md").read_text() == table
 
 
+def test_settings_that_are_cut_off_are_named(data, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stop_after(2, patch)
+        assert compare(tmp_path, data, "N-pairs") == 130
+    written = tmp_path / NAME / "settings.json"
+    for content in (written.read_bytes()[:100], b"", b"1"):
+        written.write_bytes(content)
+        assert compare(tmp_path, data, "N-pairs") == 2
+        assert f"error: {written} is damaged" in capsys.readouterr().err
+
+
 def test_files_are_read_once(data, monkeypatch):
     paths = sorted(str(path) for path in data.glob("*/*"))
     first = fingerprints.fingerprint(paths, data)
