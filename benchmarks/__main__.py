@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
 import signal
 import sqlite3
 import sys
@@ -15,6 +17,7 @@ from typing import Any
 import tyro
 
 from .commands import COMMANDS
+from .data.files import check_name
 from .experiments.command import Command
 from .experiments.configured import Configured
 from .experiments.runs import Runs
@@ -22,6 +25,7 @@ from .training import processes
 
 PRESETS = Path(__file__).parent / "presets"
 _NAME = "python -m benchmarks"
+_COLUMNS = 40  # tyro does not end where its help does not fit
 _STYLE = (tyro.conf.OmitArgPrefixes,)
 
 
@@ -64,6 +68,10 @@ def _with_preset(command: Configured, preset: str) -> Configured:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
+    if sys.stderr is None:  # closed, as by 2>&-
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    if shutil.get_terminal_size().columns < _COLUMNS:
+        os.environ["COLUMNS"] = str(_COLUMNS)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A console that lacks a character of a table shows it as "?".
@@ -75,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(command: Command) -> int:
     try:
+        check_name("out", command.out)
         text = command.run()
     except (ValueError, OSError, ImportError, sqlite3.Error) as error:
         if processes.is_first():

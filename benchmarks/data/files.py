@@ -14,6 +14,14 @@ from typing import BinaryIO
 LOGGER = logging.getLogger(__name__)
 
 
+def check_name(name: str, path: Path) -> None:
+    """Raise ValueError for a path that databases and tables, in UTF-8, cannot name."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} must be a path in UTF-8, got {str(path)!r}") from error
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which gets its name when it is completely on the disk.

@@ -36,5 +36,6 @@ class Configured(Command):
         Raises:
             ValueError: they are invalid.
         """
+        self.source.check_options()
         data = self.source.name(self.settings.dataset)
         return Settings(**{**self.shared(), "data": data, **own})

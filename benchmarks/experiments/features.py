@@ -35,11 +35,18 @@ class Features(Configured):
             The contents of table.md.
 
         Raises:
-            ValueError: the dataset is glyphs, or settings are invalid.
+            ValueError: the dataset is glyphs, the trunk is not pre-trained, or settings
+                are invalid.
         """
         settings = self.settings_of(method="N-pairs", seed=0)
         if settings.dataset == "glyphs":
             raise ValueError("dataset must be one with a pre-trained trunk, got glyphs")
+        if not settings.is_pretrained:
+            raise ValueError(
+                "the trunk must be pre-trained, or its features are those of random "
+                f"weights, got trunk={settings.trunk!r} and pretrained="
+                f"{settings.pretrained}"
+            )
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         trunk = make_trunk(settings)
         splits = self.source.splits(settings, trunk)

@@ -77,14 +77,17 @@ class Visualize(Command):
             The names of the files.
 
         Raises:
-            ValueError: classes is below 2, another number is below 1, or frames or maps
-                is above steps.
+            ValueError: classes is below 2 or above the number of characters, another
+                number is below 1, or frames or maps is above steps.
         """
         for name in ("steps", "embedding_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.classes < 2:
             raise ValueError(f"classes must be at least 2, got {self.classes}")
+        available = len(np.unique(Glyphs(split="train", seed=self.seed).labels))
+        if self.classes > available:
+            raise ValueError(f"classes must be at most {available}, got {self.classes}")
         for name in ("frames", "maps"):
             if not 1 <= getattr(self, name) <= self.steps:
                 raise ValueError(

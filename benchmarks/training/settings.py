@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..data import datasets
+from ..data.files import check_name
 from ..data.fingerprints import fingerprint
 from ..data.glyphs import SIZE
 from ..data.images import Augmentation, Preparation
@@ -123,6 +124,8 @@ class Settings(Synthesis, CommonSettings):
         self._check_start()
 
     def _check_numbers(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be from 0 to 2^32 - 1, got {self.seed}")
         if self.steps < 1 or self.test_interval < 1 or self.steps % self.test_interval:
             raise ValueError(
                 "steps must be a multiple of test_interval, both at least 1, got "
@@ -224,7 +227,7 @@ class Settings(Synthesis, CommonSettings):
             raise ValueError(
                 f"freeze_until is for datasets other than glyphs, got {self.freeze_until}"
             )
-        if self.freeze_until and not self._is_pretrained:
+        if self.freeze_until and not self.is_pretrained:
             raise ValueError(
                 "freeze_until needs a trunk that is pre-trained, got "
                 f"{self.freeze_until} with one that is not"
@@ -239,7 +242,8 @@ class Settings(Synthesis, CommonSettings):
         return self.dataset != "glyphs"
 
     @property
-    def _is_pretrained(self) -> bool:
+    def is_pretrained(self) -> bool:
+        """Whether the trunk starts with weights that were trained before."""
         if self.trunk == "convnet":
             return self.start == "softmax"
         return self.pretrained
@@ -284,6 +288,13 @@ class Source:
         if dataset not in ("folder", "texts") or self.data_root is None:
             return None
         return self.data_root.resolve().name
+
+    def check_options(self) -> None:
+        """Raise ValueError if workers or data_root cannot be used for any dataset."""
+        if self.workers < 0:
+            raise ValueError(f"workers must be at least 0, got {self.workers}")
+        if self.data_root is not None:
+            check_name("data_root", self.data_root)
 
     def check(self, settings: Settings) -> None:
         """Raise ValueError if data_root is needed, but missing."""

@@ -51,6 +51,37 @@ def test_what_cannot_be_understood_is_named(arguments, message, capsys):
     assert message in refusal(arguments, capsys)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seeds", "0", "-1"], "seed must be from 0 to 2^32 - 1, got -1"),
+        (["--workers", "-1"], "workers must be at least 0, got -1"),
+        (
+            ["--data-root", "caf\udce9"],
+            r"data_root must be a path in UTF-8, got 'caf",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before(arguments, message, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["compare", "--out", str(out), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_an_output_folder_that_is_not_utf_8_is_refused(capsys):
+    assert main(["compare", "--out", "caf\udce9"]) == 2
+    assert r"out must be a path in UTF-8, got 'caf\udce9'" in capsys.readouterr().err
+
+
+def test_a_narrow_terminal_has_help(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "5")
+    with pytest.raises(SystemExit) as stop:
+        main(["compare", "--help"])
+    assert stop.value.code == 0
+    assert "--methods" in capsys.readouterr().out
+
+
 def test_numbers_and_words_for_hardness():
     assert parse(["compare", "--hardness", "2"]).synthesis.hardness == 2
     assert parse(["compare", "--hardness", "hardest"]).synthesis.hardness == "hardest"
@@ -80,6 +111,16 @@ def test_controls_are_beside_what_they_control():
         methods = parse(["compare", "--preset", name]).methods
         for method in methods:
             assert set(METHODS[method].bases) <= set(methods)
+
+
+def test_a_closed_standard_error_and_too_few_steps_for_a_time(tmp_path):
+    command = f"{sys.executable} -m benchmarks compare --out {tmp_path} --steps 1"
+    command += " --test-interval 1 --batch-size 8 --max-classes 8 --width 2 --seeds 0"
+    done = subprocess.run(
+        f"{command} --methods N-pairs 2>&-", shell=True, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert "| no time |" in done.stdout
 
 
 def test_a_console_without_the_characters_of_a_table(tmp_path):

@@ -6,6 +6,8 @@ from PIL import Image
 
 from benchmarks.__main__ import main
 from benchmarks.data import stem_features
+from benchmarks.experiments import features
+from benchmarks.models import trunks
 
 
 @pytest.fixture
@@ -22,9 +24,18 @@ def data(tmp_path, monkeypatch):
     return str(tmp_path / "data")
 
 
+@pytest.fixture
+def _small_trunk(monkeypatch):
+    """A small trunk in the place of EfficientNet."""
+    trunk = trunks.make_trunk("convnet", 2)
+    monkeypatch.setattr(features, "make_trunk", lambda settings: trunk)
+
+
+@pytest.mark.usefixtures("_small_trunk")
 def test_features_are_tested_on_the_test_classes_alone(tmp_path, data, capsys):
     out = str(tmp_path / "out")
     command = ["features", "--dataset", "folder", "--data-root", data, "--out", out]
+    command += ["--trunk", "efficientnet-lite0"]
     assert main(command) == 0
     text = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
     assert text in capsys.readouterr().out
@@ -37,3 +48,14 @@ def test_features_are_tested_on_the_test_classes_alone(tmp_path, data, capsys):
 def test_glyphs_have_no_pre_trained_trunk(tmp_path, capsys):
     assert main(["features", "--out", str(tmp_path)]) == 2
     assert "dataset must be one with a pre-trained trunk" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "trunk", [("convnet",), ("efficientnet-lite0", "--no-pretrained")], ids=str
+)
+def test_random_weights_have_no_features(trunk, tmp_path, data, capsys):
+    command = ["features", "--dataset", "folder", "--data-root", data, "--trunk", *trunk]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "the trunk must be pre-trained" in error
+    assert f"got trunk={trunk[0]!r}" in error

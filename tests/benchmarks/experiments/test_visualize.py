@@ -23,6 +23,7 @@ def test_it_writes_an_animation_and_maps(tmp_path):
     ("arguments", "message"),
     [
         (["--classes", "1"], "classes must be at least 2, got 1"),
+        (["--classes", "5000"], "classes must be at most 1147, got 5000"),
         (["--steps", "0"], "steps must be at least 1, got 0"),
         (["--frames", "9", "--steps", "5"], "frames must be from 1 to steps = 5, got 9"),
         (["--maps", "0"], "maps must be from 1 to steps = 120, got 0"),

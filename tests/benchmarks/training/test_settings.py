@@ -29,13 +29,14 @@ EFFICIENTNET = {"dataset": "folder", "trunk": "efficientnet-lite0"}
         ({**FOLDER, "freeze_until": 1}, "freeze_until needs a trunk that is pre-trained"),
         ({"freeze_until": 1}, "freeze_until is for datasets other than glyphs, got 1"),
         ({**EFFICIENTNET, "start": "softmax"}, "convnet, got 'efficientnet-lite0'"),
+        ({"seed": -1}, "seed must be from 0 to .* got -1"),
         ({"m": 1}, "m must be at least 2 for N-pairs, .* got 1"),
         ({"m": 64, "batch_size": 64}, "batch_size must be at least 2 m = 128 .* got 64"),
     ],
 )
 def test_what_does_not_fit_is_named(settings, message):
     with pytest.raises(ValueError, match=message):
-        Settings("N-pairs", 0, **settings)
+        Settings(**{"method": "N-pairs", "seed": 0, **settings})
 
 
 @pytest.mark.parametrize(
