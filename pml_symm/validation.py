@@ -1,6 +1,6 @@
 """Checks of arguments, with errors that name the argument and show its value."""
 
-from numbers import Real
+from numbers import Integral, Real
 from typing import Literal
 
 import torch
@@ -13,7 +13,7 @@ def check_hardness(hardness: object) -> None:
     """Raise ValueError unless hardness is "hardest", "semihard" or an int >= 1."""
     if hardness in ("hardest", "semihard"):
         return
-    if isinstance(hardness, int) and not isinstance(hardness, bool) and hardness >= 1:
+    if _is_int(hardness) and hardness >= 1:  # type: ignore[operator]
         return
     raise ValueError(
         f'hardness must be "hardest", "semihard" or an int >= 1, got {hardness!r}'
@@ -21,19 +21,33 @@ def check_hardness(hardness: object) -> None:
 
 
 def rank_of(hardness: Hardness) -> int:
-    """The rank of the selected candidate among those that compete, 1 for the hardest."""
-    return hardness if isinstance(hardness, int) else 1
+    """The rank of the selected candidate among those that compete, 1 for the hardest.
+
+    >>> import numpy as np
+    >>> rank_of(np.int64(2))
+    2
+    """
+    return 1 if isinstance(hardness, str) else int(hardness)
 
 
 def check_samples_per_class(samples_per_class: object) -> None:
     """Raise ValueError unless samples_per_class is None or an int >= 1."""
     if samples_per_class is None:
         return
-    is_int = isinstance(samples_per_class, int) and not isinstance(samples_per_class, bool)
-    if not is_int or samples_per_class < 1:  # type: ignore[operator]
+    if not _is_int(samples_per_class) or samples_per_class < 1:  # type: ignore[operator]
         raise ValueError(
             f"samples_per_class must be None or an int >= 1, got {samples_per_class!r}"
         )
+
+
+def _is_int(value: object) -> bool:
+    """Whether it is an integer, of Python or of NumPy.
+
+    >>> import numpy as np
+    >>> _is_int(np.int64(2)), _is_int(2.0), _is_int(True), _is_int(np.bool_(True))
+    (True, False, False, False)
+    """
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def check_divides(samples_per_class: int, labels: Tensor) -> None:
