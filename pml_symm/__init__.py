@@ -15,7 +15,7 @@ from .symm_synthesizer import SymmSynthesizer
 from .symm_triplet_margin_loss import SymmTripletMarginLoss
 from .synthetic_batch import SyntheticBatch
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AccuracyCalculator",
