@@ -30,7 +30,7 @@ class Experiment(Runs):
     """Train every variant with every seed, and write tables and figures.
 
     The output folder has a folder for each run, which a later call does not train again,
-    record-keeper's database of all runs, records.db, and table.csv, table.md,
+    record-keeper's database of all runs, records.db, locks, and table.csv, table.md,
     accuracy.png, synthetic_ratio.png, synthetic_queries.png, angle.png, loss.png and
     gradient.png; with learning_rates, also search.csv and validation.png.
 

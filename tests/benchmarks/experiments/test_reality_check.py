@@ -41,7 +41,7 @@ def test_only_the_chosen_rate_is_tested(tmp_path, capsys):
     assert main(arguments) == 0
     shown = capsys.readouterr().out
     assert "| Symm + N-pairs | N-pairs |" in shown
-    folders = [path for path in tmp_path.iterdir() if path.is_dir()]
+    folders = list(tmp_path.glob("*-seed*"))
     results = [read(tmp_path / "records.db", path.name) for path in folders]
     searched = [x for x in results if not x["settings"]["touch_test"]]
     tested = [x for x in results if x["settings"]["touch_test"]]
