@@ -5,8 +5,12 @@ A port to another PML version mostly changes this file.
 
 from __future__ import annotations
 
-import torch
-from pytorch_metric_learning.distances import BaseDistance
+from pytorch_metric_learning.distances import (
+    BaseDistance,
+    CosineSimilarity,
+    DotProductSimilarity,
+    LpDistance,
+)
 from pytorch_metric_learning.utils import common_functions as c_f
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 from pytorch_metric_learning.utils.accuracy_calculator import (
@@ -17,69 +21,69 @@ from pytorch_metric_learning.utils.accuracy_calculator import (
 from pytorch_metric_learning.utils.module_with_records import ModuleWithRecords
 from torch import Tensor
 
-from .validation import check_positive_pairs
+from .functional.distances import ByFunction, Distance, DotProduct, Euclidean
 
 __all__ = [
     "ModuleWithRecords",
     "c_f",
-    "is_self_comparison",
+    "core_distance",
+    "given_reference",
     "lmu",
     "maybe_get_avg_of_avgs",
     "nan_accuracy",
-    "positive_pairs",
-    "similarity_from",
+    "pairs_of_tuple",
+    "record_norms",
     "try_getting_not_lone_labels",
 ]
 
 IndicesTuple = tuple[Tensor, ...]
 
 
-def similarity_from(distance: BaseDistance, matrix: Tensor) -> Tensor:
-    """Convert a distance's values to similarities (larger is more similar), or back."""
-    return matrix if distance.is_inverted else -matrix
+def given_reference(
+    embeddings: Tensor, ref_emb: Tensor | None, ref_labels: Tensor | None
+) -> tuple[Tensor, Tensor] | None:
+    """The reference, or None where it is the batch itself, as PML has it."""
+    if ref_emb is None or ref_labels is None or ref_emb is embeddings:
+        return None
+    return ref_emb, ref_labels
 
 
-def is_self_comparison(x: Tensor, reference: Tensor) -> bool:
-    """Whether there is no reference: PML then passes the batch itself in its place.
+def core_distance(distance: BaseDistance) -> Distance:
+    """The distance of pml_symm.functional that compares points as a PML distance does.
 
-    Args:
-        x: embeddings or labels.
-        reference: ref_emb or ref_labels, as PML's hooks get them.
+    A subclass may compute anything, so its matrix is used.
     """
-    return reference is x
+    normalize = bool(distance.normalize_embeddings)
+    if type(distance) is LpDistance and distance.p == 2 and distance.power > 0:
+        return Euclidean(normalize, distance.power)
+    is_product = type(distance) in (DotProductSimilarity, CosineSimilarity)
+    if is_product and distance.p == 2 and distance.power == 1:
+        return DotProduct(normalize)
+    return ByFunction(distance, distance.is_inverted)
 
 
-def positive_pairs(
-    indices_tuple: IndicesTuple | None, labels: Tensor, ref_labels: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The anchors and positives that a loss or the synthesizer works on.
+def record_norms(distance: BaseDistance, embeddings: Tensor, ref_emb: Tensor) -> None:
+    """Record what the distance records when it is called, if stats are on."""
+    distance.reset_stats()
+    if distance.collect_stats:
+        distance.set_default_stats(
+            embeddings,
+            ref_emb,
+            distance.maybe_normalize(embeddings),
+            distance.maybe_normalize(ref_emb),
+        )
 
-    Args:
-        indices_tuple: what a PML tuple miner returned, 3 or 4 tensors, or None for
-            every positive pair of the batch. A pair that is named several times, as
-            in triplets with several negatives, counts once.
-        labels: shape (B,).
-        ref_labels: shape (R,); the same object as labels where there is no reference.
 
-    Returns:
-        Anchors, indices into labels, and positives, indices into ref_labels.
+def pairs_of_tuple(indices_tuple: IndicesTuple | None) -> tuple[Tensor, Tensor] | None:
+    """The anchors and positives of what a PML tuple miner returned; None for None.
 
     Raises:
-        ValueError: indices_tuple does not hold 3 or 4 tensors, an index is out of range,
-            or anchor and positive of a pair have different labels.
+        ValueError: indices_tuple does not hold 3 or 4 tensors.
     """
     if indices_tuple is None:
-        anchors, positives, _, _ = lmu.get_all_pairs_indices(labels, ref_labels)
-        return anchors, positives
+        return None
     check_indices_tuple(indices_tuple)
-    anchors, positives = (
-        x.to(labels.device) for x in lmu.pos_pairs_from_tuple(indices_tuple)
-    )
-    check_positive_pairs(anchors, positives, labels, ref_labels)
-    anchors, positives = torch.unique(
-        torch.stack([anchors.long(), positives.long()]), dim=1
-    )
-    return anchors, positives
+    return lmu.pos_pairs_from_tuple(indices_tuple)
 
 
 def check_indices_tuple(indices_tuple: object) -> None:

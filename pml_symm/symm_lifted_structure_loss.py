@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from pytorch_metric_learning.losses import LiftedStructureLoss
 from torch import Tensor
 
+from .functional.lifted_structure import lifted_structure_terms
 from .pml import IndicesTuple
 from .symm_mixin import SymmMixin
 
@@ -56,13 +56,9 @@ class SymmLiftedStructureLoss(SymmMixin, LiftedStructureLoss):
         ref_labels: Tensor,
     ) -> dict:
         """PML's hook: one term for each positive pair."""
-        groups = self.class_groups(ref_labels)
-        pairs = self.positive_pairs(indices_tuple, labels, ref_labels, groups)
-        if len(pairs.anchor) == 0:
+        batch = self.batch(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        if len(batch.pairs.anchor) == 0:
             return self.zero_losses()
-        values, negatives = self.compare(pairs, embeddings, ref_emb, groups)
-        terms = self.distance.margin(self.neg_margin, negatives.hardness)
-        repulsion = terms.masked_fill(~negatives.keep, -torch.inf).logsumexp(dim=1)
-        attraction = self.distance.margin(values, self.pos_margin)
-        violation = torch.relu(negatives.of_pairs(repulsion) + attraction)
-        return pairs.loss_dictionary(violation**2 / 2)
+        margins = self.neg_margin, self.pos_margin
+        terms = lifted_structure_terms(batch, self.comparison, *margins)
+        return self.loss_dictionary(terms)

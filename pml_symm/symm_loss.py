@@ -5,8 +5,8 @@ from __future__ import annotations
 from pytorch_metric_learning import losses
 from torch import Tensor
 
-from .functional import finite_or_nan
-from .pml import IndicesTuple, c_f, positive_pairs
+from .functional.precision import finite_or_nan
+from .pml import IndicesTuple, c_f, given_reference, pairs_of_tuple
 from .symm_miner import SymmMiner
 from .symm_mixin import SymmMixin
 from .validation import check_batch, whole_labels
@@ -121,10 +121,11 @@ class SymmLoss(losses.BaseMetricLossFunction):
         check_batch(embeddings, labels, ref_emb, ref_labels)
         labels, ref_labels = whole_labels(labels, ref_labels)
         labels = c_f.to_device(labels, embeddings)
-        ref_emb, ref_labels = c_f.set_ref_emb(embeddings, labels, ref_emb, ref_labels)
-        pairs = positive_pairs(indices_tuple, labels, ref_labels)
+        reference = given_reference(embeddings, ref_emb, ref_labels)
+        ref_emb, ref_labels = reference or (embeddings, labels)
         pool = self.miner.synthesizer(ref_emb, ref_labels)
-        indices = self.miner.mine_pool(pool, pairs, embeddings, labels)
+        pairs = pairs_of_tuple(indices_tuple)
+        indices = self.miner.mine(embeddings, labels, ref_emb, ref_labels, pairs)
         if self.collect_stats:
             self.synthetic_ratio = pool.synthetic_ratio(indices[-1])
         loss = self.loss(embeddings, labels, indices, pool.embeddings, pool.labels)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import torch
 from pytorch_metric_learning.losses import NPairsLoss
 from torch import Tensor
 
-from .class_groups import ClassGroups
-from .official import four_points, n_pairs_candidates
-from .pml import IndicesTuple, c_f, similarity_from
-from .symm_mixin import CandidatesMixin, PositivePairs
+from . import official
+from .functional.loss import Terms
+from .functional.n_pairs import n_pairs_terms
+from .pml import IndicesTuple
+from .symm_mixin import CandidatesMixin
 
 
 class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
@@ -59,41 +59,17 @@ class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
         ref_labels: Tensor,
     ) -> dict:
         """PML's hook: one term for each class with a pair."""
-        c_f.ref_not_supported(embeddings, labels, ref_emb, ref_labels)
-        pairs = self.one_pair_a_class(indices_tuple, labels)
-        self.num_pairs = len(pairs)
+        batch = self.one_pair_a_class(
+            embeddings, labels, indices_tuple, ref_emb, ref_labels
+        )
+        self.num_pairs = len(batch.pairs.anchor)
         if self.num_pairs == 0:
             return self.zero_losses()
-        anchors, positives = pairs.unbind(1)
-        if self.candidates == "official":
-            logits = self.official_logits(embeddings[anchors], embeddings[positives])
-        else:
-            values, negatives = self.compare(
-                PositivePairs(anchors, positives, within_groups=True),
-                embeddings,
-                embeddings,
-                ClassGroups((pairs,), labels),
-            )
-            logits = similarity_from(self.distance, negatives.hardness)
-            if self.hardness == "semihard":
-                logits = logits.masked_fill(~negatives.keep, -torch.inf)
-            logits = logits.diagonal_scatter(similarity_from(self.distance, values))
-        classes = torch.arange(self.num_pairs, device=embeddings.device)
-        return {
-            "loss": {
-                "losses": self.cross_entropy(logits, classes),
-                "indices": anchors,
-                "reduction_type": "element",
-            }
-        }
-
-    def official_logits(self, anchors: Tensor, positives: Tensor) -> Tensor:
-        """Shape (n, n): the released loss's maximum over six kinds of pairs."""
-        candidates = n_pairs_candidates(
-            four_points(anchors, positives, self.synthesizer.reflect),
-            lambda x, y: similarity_from(self.distance, self.distance(x, y)),
-        )
-        others = ~torch.eye(len(candidates), dtype=torch.bool, device=candidates.device)
-        # The first of the six is (a, p); the others have a synthetic end.
-        self.record_synthetic_ratio(candidates.argmax(-1) > 0, others)
-        return candidates.amax(-1)
+        if self.candidates == "all":
+            return self.loss_dictionary(n_pairs_terms(batch, self.comparison))
+        anchors, positives = (embeddings[x] for x in batch.pairs[:2])
+        points = official.four_points(anchors, positives, self.synthesizer.reflect)
+        found = official.n_pairs(points, self.distance)
+        if self.collect_stats:
+            self.synthetic_ratio = found.synthetic_ratio
+        return self.loss_dictionary(Terms(found.losses, (batch.pairs.anchor,)))

@@ -5,10 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .functional import reflect
-from .pml import IndicesTuple, ModuleWithRecords, c_f, positive_pairs
-from .synthetic_batch import SyntheticBatch
+from .functional.batch import make_batch
+from .functional.class_groups import class_groups
+from .functional.comparison import Comparison
+from .functional.distances import Distance
+from .functional.reflect import reflect
+from .functional.rules import Rule
+from .functional.synthesis import Synthesis
+from .functional.synthetic_batch import SyntheticBatch
+from .pml import IndicesTuple, ModuleWithRecords, pairs_of_tuple
 from .validation import (
+    Hardness,
     check_alpha_beta,
     check_choice,
     check_embeddings,
@@ -80,7 +87,7 @@ class SymmSynthesizer(ModuleWithRecords):
         """
         check_embeddings(embeddings)
         check_labels(labels, embeddings)
-        labels = c_f.to_device(whole_labels(labels)[0], embeddings)
+        labels, _ = whole_labels(labels, device=embeddings.device)
         source, axis = self.source_and_axis(labels, indices_tuple)
         # Autocast would change dtypes, and cannot concatenate float16 on CPU.
         with torch.autocast(embeddings.device.type, enabled=False):
@@ -92,39 +99,30 @@ class SymmSynthesizer(ModuleWithRecords):
         self, labels: Tensor, indices_tuple: IndicesTuple | None = None
     ) -> tuple[Tensor, Tensor]:
         """The sources and axes, int64 of shape (S,), that forward mirrors."""
-        if self.pairing == "none":
-            nothing = torch.empty(0, dtype=torch.long, device=labels.device)
-            return nothing, nothing
-        if indices_tuple is not None:
-            anchors, positives = positive_pairs(indices_tuple, labels, labels)
-            both_ways = torch.stack(
-                [torch.cat([anchors, positives]), torch.cat([positives, anchors])]
-            )
-            source, axis = torch.unique(both_ways[:, both_ways[0] != both_ways[1]], dim=1)
-            return source, axis
-        if self.pairing == "all":
-            return positive_pairs(None, labels, labels)
-        return _next_of_class(labels)
+        if indices_tuple is None or self.pairing == "none":
+            return class_groups(labels).source_and_axis(self.pairing)
+        rows = torch.empty(len(labels), 0)
+        batch = make_batch(rows, labels, None, pairs_of_tuple(indices_tuple))
+        anchors, positives = batch.pairs[:2]
+        both_ways = torch.stack(
+            [torch.cat([anchors, positives]), torch.cat([positives, anchors])]
+        )
+        source, axis = torch.unique(both_ways[:, both_ways[0] != both_ways[1]], dim=1)
+        return source, axis
 
     def reflect(self, source: Tensor, axis: Tensor) -> Tensor:
         """`functional.reflect` with this synthesizer's alpha and beta, row by row."""
         return reflect(source, axis, self.alpha, self.beta)
 
+    def comparison(self, distance: Distance, hardness: Hardness | Rule) -> Comparison:
+        """How points of this synthesizer are compared; a subclass may make any points."""
+        synthesis = Synthesis(self.alpha, self.beta, self.pairing)  # type: ignore[arg-type]
+        pool = None if type(self) is SymmSynthesizer else self
+        return Comparison(distance, synthesis, hardness, pool)
+
     def extra_repr(self) -> str:
         """Show the arguments in the module's repr."""
         return f"alpha={self.alpha}, beta={self.beta}, pairing={self.pairing!r}"
-
-
-def _next_of_class(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Each row and the next one of its class, cyclically; no rows alone in their class."""
-    _, classes, sizes = torch.unique(labels, return_inverse=True, return_counts=True)
-    by_class = torch.argsort(classes, stable=True)
-    starts = (sizes.cumsum(0) - sizes)[classes]
-    rank = torch.empty_like(by_class)
-    rank[by_class] = torch.arange(len(labels), device=labels.device)
-    following = starts + (rank - starts + 1) % sizes[classes]
-    source = torch.where(sizes[classes] > 1)[0]
-    return source, by_class[following[source]]
 
 
 def synthesizer_or_default(synthesizer: SymmSynthesizer | None) -> SymmSynthesizer:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import torch
 from pytorch_metric_learning.losses import TripletMarginLoss
 from pytorch_metric_learning.reducers import AvgNonZeroReducer, MultipleReducers
 from torch import Tensor
-from torch.nn.functional import softplus
 
+from .functional.batch import PositivePairs
+from .functional.triplet_margin import mean_above_zero, triplet_margin_terms
 from .pml import IndicesTuple, lmu
-from .symm_mixin import PositivePairs, SymmMixin
+from .symm_mixin import SymmMixin
 
 
 class SymmTripletMarginLoss(SymmMixin, TripletMarginLoss):
@@ -61,55 +61,22 @@ class SymmTripletMarginLoss(SymmMixin, TripletMarginLoss):
         ref_labels: Tensor,
     ) -> dict:
         """PML's hook: one term for each positive pair and other class."""
-        groups = self.class_groups(ref_labels)
-        pairs = self.positive_pairs(indices_tuple, labels, ref_labels, groups)
+        batch = self.batch(embeddings, labels, indices_tuple, ref_emb, ref_labels)
         drawn = None
         if indices_tuple is None and self.triplets_per_anchor != "all":
-            *given, drawn = lmu.convert_to_triplets(
+            *pairs, drawn = lmu.convert_to_triplets(
                 None, labels, ref_labels, t_per_anchor=self.triplets_per_anchor
             )
-            pairs = PositivePairs(*given)
-        if len(pairs.anchor) == 0 or groups.num_classes == 1:
+            batch = batch._replace(pairs=PositivePairs(*pairs))
+        if batch.is_empty:
             return self.zero_losses()
-        only_mean = self._only_mean()
-        values, negatives = self.compare(
-            pairs, embeddings, ref_emb, groups, originals=not only_mean
-        )
-        violation = self.margin + self.distance.margin(
-            values.unsqueeze(1), negatives.of_pairs(negatives.hardness)
-        )
-        keep = negatives.of_pairs(negatives.keep)
-        if drawn is not None:
-            keep = keep & (groups.labels == ref_labels[drawn].unsqueeze(1))
-        violation = violation.masked_fill(~keep, -torch.inf)
-        losses = softplus(violation) if self.smooth_loss else torch.relu(violation)
-        if only_mean:
-            return {
-                "loss": {
-                    "losses": losses.sum() / torch.count_nonzero(losses).clamp_min(1),
-                    "indices": None,
-                    "reduction_type": "already_reduced",
-                }
-            }
-        pair, other = torch.where(keep)
-        if len(pair) == 0:
+        own = self.margin, self.smooth_loss, not self._only_mean(), drawn
+        terms = triplet_margin_terms(batch, self.comparison, *own)
+        if not terms.indices:
+            terms = terms._replace(losses=mean_above_zero(terms.losses))
+        elif len(terms.losses) == 0:
             return self.zero_losses()
-        losses = losses[pair, other]
-        anchor, positive = pairs.anchor[pair], pairs.positive[pair]
-        negative = negatives.of_pairs(negatives.original)[pair, other]
-        if pairs.both_ways:
-            losses, negative = losses.repeat(2), negative.repeat(2)
-            anchor, positive = (
-                torch.cat([anchor, positive]),
-                torch.cat([positive, anchor]),
-            )
-        return {
-            "loss": {
-                "losses": losses,
-                "indices": (anchor, positive, negative),
-                "reduction_type": "triplet",
-            }
-        }
+        return self.loss_dictionary(terms)
 
     def _only_mean(self) -> bool:
         """Whether the reducer needs only the mean of the terms above zero.
@@ -119,5 +86,7 @@ class SymmTripletMarginLoss(SymmMixin, TripletMarginLoss):
         """
         reducer = self.reducer
         if isinstance(reducer, MultipleReducers):
-            reducer = reducer.reducers["loss"]
+            # A ModuleDict has no get.
+            named = dict(reducer.reducers.items())
+            reducer = named.get("loss", reducer.default_reducer)
         return type(reducer) is AvgNonZeroReducer and not reducer.collect_stats

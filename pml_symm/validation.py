@@ -10,24 +10,25 @@ Hardness = Literal["hardest", "semihard"] | int
 
 
 def check_hardness(hardness: object) -> None:
-    """Raise ValueError unless hardness is "hardest", "semihard" or an int >= 1."""
-    if hardness in ("hardest", "semihard"):
+    """Raise ValueError unless it is "hardest", "semihard", an int >= 1, or a rule."""
+    if callable(hardness) or hardness in ("hardest", "semihard"):
         return
     if _is_int(hardness) and hardness >= 1:  # type: ignore[operator]
         return
     raise ValueError(
-        f'hardness must be "hardest", "semihard" or an int >= 1, got {hardness!r}'
+        'hardness must be "hardest", "semihard", an int >= 1 or a rule, a function of '
+        f"candidates, got {hardness!r}"
     )
 
 
-def rank_of(hardness: Hardness) -> int:
+def rank_of(hardness: object) -> int:
     """The rank of the selected candidate among those that compete, 1 for the hardest.
 
     >>> import numpy as np
     >>> rank_of(np.int64(2))
     2
     """
-    return 1 if isinstance(hardness, str) else int(hardness)
+    return 1 if isinstance(hardness, str) else int(hardness)  # type: ignore[call-overload]
 
 
 def check_samples_per_class(samples_per_class: object) -> None:
@@ -104,6 +105,10 @@ def check_labels(
     labels: Tensor, embeddings: Tensor, name: str = "labels", of: str = "embeddings"
 ) -> None:
     """Raise unless labels is a tensor with one entry for each row of embeddings."""
+    if labels is None:
+        raise ValueError(f"{name} must be given, got None")
+    if labels is None:
+        raise ValueError(f"{name} must be given, got None")
     if not isinstance(labels, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(labels).__name__}")
     if labels.ndim != 1 or labels.shape[0] != embeddings.shape[0]:
@@ -114,11 +119,16 @@ def check_labels(
 
 
 def whole_labels(
-    labels: Tensor, ref_labels: Tensor | None = None
+    labels: Tensor, ref_labels: Tensor | None = None, device: torch.device | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """Convert integer labels to int64, which every operator takes.
 
     Floating-point labels stay unchanged.
+
+    Args:
+        labels: shape (B,).
+        ref_labels: shape (R,), or None.
+        device: to move them to; by default where they are.
 
     Raises:
         ValueError: a label is too large for int64.
@@ -126,11 +136,10 @@ def whole_labels(
     >>> whole_labels(torch.tensor([3, 1], dtype=torch.uint16))
     (tensor([3, 1]), None)
     """
-    whole = _whole(labels, "labels")
-    if ref_labels is None or ref_labels is labels:
-        # PML compares by identity to know that there is no reference.
-        return whole, None if ref_labels is None else whole
-    return whole, _whole(ref_labels, "ref_labels")
+    whole = _whole(labels, "labels").to(device)
+    if ref_labels is None:
+        return whole, None
+    return whole, _whole(ref_labels, "ref_labels").to(device)
 
 
 def _whole(labels: Tensor, name: str) -> Tensor:
@@ -147,72 +156,78 @@ def _whole(labels: Tensor, name: str) -> Tensor:
 
 def check_batch(
     embeddings: Tensor,
-    labels: Tensor | None,
+    labels: Tensor,
     ref_emb: Tensor | None,
     ref_labels: Tensor | None,
+    names: tuple[str, str] = ("ref_emb", "ref_labels"),
 ) -> None:
     """Check the arguments that losses and miners share.
 
     Args:
         embeddings: shape (B, D), floating.
-        labels: shape (B,), or None if the caller reports missing labels itself.
+        labels: shape (B,).
         ref_emb: shape (R, D), floating, or None.
         ref_labels: shape (R,), required with ref_emb and not allowed without.
+        names: of ref_emb and ref_labels, for messages.
 
     Raises:
         TypeError: an argument is not a tensor, or embeddings are not floating-point.
         ValueError: shapes do not match, or only one of ref_emb and ref_labels is given.
     """
     check_embeddings(embeddings)
-    if labels is not None:
-        check_labels(labels, embeddings)
+    check_labels(labels, embeddings)
     if (ref_emb is None) != (ref_labels is None):
-        given = "ref_labels" if ref_emb is None else "ref_emb"
-        raise ValueError(f"ref_emb and ref_labels go together, got only {given}")
+        given = names[ref_emb is None]
+        raise ValueError(f"{names[0]} and {names[1]} go together, got only {given}")
     if ref_emb is not None and ref_labels is not None:
-        check_embeddings(ref_emb, "ref_emb")
-        check_labels(ref_labels, ref_emb, "ref_labels", "ref_emb")
+        check_embeddings(ref_emb, names[0])
+        check_labels(ref_labels, ref_emb, names[1], names[0])
         if ref_emb.shape[1] != embeddings.shape[1]:
             raise ValueError(
-                "ref_emb must have the embedding size of embeddings, got shapes "
+                f"{names[0]} must have the embedding size of embeddings, got shapes "
                 f"{tuple(ref_emb.shape)} and {tuple(embeddings.shape)}"
             )
 
 
 def check_positive_pairs(
-    anchors: Tensor, positives: Tensor, labels: Tensor, ref_labels: Tensor
+    anchors: Tensor,
+    positives: Tensor,
+    labels: Tensor,
+    ref_labels: Tensor,
+    name: str = "indices_tuple",
 ) -> None:
-    """Raise ValueError unless the pairs of an indices_tuple match the batch.
+    """Raise ValueError unless chosen pairs match the batch.
 
     Args:
         anchors: shape (P,), indices into labels.
         positives: shape (P,), indices into ref_labels.
         labels: shape (B,).
         ref_labels: shape (R,).
+        name: of the pairs, for messages.
     """
     if anchors.shape != positives.shape or anchors.ndim != 1:
         raise ValueError(
-            "indices_tuple must hold as many anchors as positives, got shapes "
+            f"{name} must hold as many anchors as positives, got shapes "
             f"{tuple(anchors.shape)} and {tuple(positives.shape)}"
         )
     if len(anchors) == 0:
         return
-    for name, index, size in (
+    for end, index, size in (
         ("an anchor", anchors, len(labels)),
         ("a positive", positives, len(ref_labels)),
     ):
         if index.is_floating_point() or index.dtype == torch.bool:
-            raise TypeError(f"indices_tuple must hold integers, got {index.dtype}")
+            raise TypeError(f"{name} must hold integers, got {index.dtype}")
         low, high = int(index.min()), int(index.max())
         if low < 0 or high >= size:
             raise ValueError(
-                f"indices_tuple has {name} at row {low if low < 0 else high}, but "
+                f"{name} has {end} at row {low if low < 0 else high}, but "
                 f"there are {size} rows"
             )
     wrong = labels[anchors] != ref_labels[positives]
     if wrong.any():
         at = int(wrong.nonzero()[0])
         raise ValueError(
-            "indices_tuple pairs rows of different classes as positives: rows "
+            f"{name} pairs rows of different classes as positives: rows "
             f"{int(anchors[at])} and {int(positives[at])}"
         )

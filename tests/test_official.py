@@ -13,7 +13,7 @@ from pytorch_metric_learning.distances import DotProductSimilarity, LpDistance
 from pytorch_metric_learning.losses import AngularLoss
 
 from pml_symm import SymmAngularLoss, SymmNPairsLoss, SymmSynthesizer
-from pml_symm.official import four_points, n_pairs_candidates
+from pml_symm.official import four_points, n_pairs
 
 GOLDEN = np.load(Path(__file__).parent / "data" / "official_symm.npz")
 CASES = ["small", "unequal_norms", "paper_batch", "alpha_1_5", "beta_0_5"]
@@ -61,7 +61,9 @@ def test_symm_npair(case):
 
 def test_symm_npair_argmax(case):
     kinds = four_points(case.anchor, case.positive, case.synthesizer.reflect)
-    candidates = n_pairs_candidates(kinds, lambda x, y: x @ y.t())
+    candidates = n_pairs(
+        kinds, DotProductSimilarity(normalize_embeddings=False)
+    ).candidates
     best, second = candidates.topk(2, dim=-1).values.unbind(-1)
     clear = (best - second).abs() > 1e-5 * best.abs()
     expected = torch.from_numpy(GOLDEN[f"{case.name}/symm_npair/argmax"]).long()

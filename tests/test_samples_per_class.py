@@ -5,8 +5,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import pml_symm
-from pml_symm import point_weights
-from pml_symm.class_groups import balanced_class_groups, class_groups
+from pml_symm.functional import points
+from pml_symm.functional.class_groups import class_groups
 
 LOSSES = [
     pml_symm.SymmNPairsLoss,
@@ -71,7 +71,7 @@ def test_the_loss_never_waits(make, monkeypatch):
     loss_func = make(samples_per_class=2)
     # On a CPU the promise and the lengths are checked, because that needs no wait.
     monkeypatch.setattr(loss_func, "_promise_kept", lambda labels: None)
-    monkeypatch.setattr(point_weights, "_all_of_length_one", lambda squared: False)
+    monkeypatch.setattr(points, "_all_of_length_one", lambda squared: False)
     value_and_gradient(loss_func, embeddings, labels)  # makes the tables
     with NoWaiting():
         value_and_gradient(loss_func, embeddings, labels)
@@ -120,5 +120,5 @@ def test_not_a_number_of_samples(value):
 def test_layouts_agree():
     _, labels = batch(3)
     assert torch.equal(
-        balanced_class_groups(labels, 3).groups[0], class_groups(labels).groups[0]
+        class_groups(labels, 3).groups[0], class_groups(labels).groups[0]
     )

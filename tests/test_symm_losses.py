@@ -17,7 +17,6 @@ from pml_symm import (
     SymmSynthesizer,
     SymmTripletMarginLoss,
 )
-from pml_symm.functional import class_pair_hardness
 
 from . import oracle
 
@@ -233,9 +232,7 @@ class TestWithoutSynthesis:
         x, labels = batch(classes=5)
         anchors, positives = x[:5], x[5:]
         classes = torch.arange(5)
-        logits = class_pair_hardness(
-            self.distance(anchors, positives), classes, classes, (5, 5)
-        ).similarity
+        logits = self.distance(anchors, positives)
         loss = torch.nn.functional.cross_entropy(logits, classes)
         expected = losses.NPairsLoss(distance=self.distance)(x, labels)
         assert torch.equal(loss, expected)

@@ -7,7 +7,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .point_weights import count_points, source_and_axis
+
+def point_places(num_members: int, pairing: str, device: torch.device) -> Tensor:
+    """Which of a class's m x m points there are, int64 of shape (K,).
+
+    Place i * m + j is member i mirrored about member j, or for i = j the member itself.
+
+    >>> point_places(3, "ring", torch.device("cpu"))
+    tensor([0, 4, 8, 1, 5, 6])
+    """
+    if pairing == "all":
+        return torch.arange(num_members**2, device=device)
+    member = torch.arange(num_members, device=device)
+    itself = member * (num_members + 1)
+    if pairing == "none" or num_members == 1:
+        return itself
+    about_next = member * num_members + (member + 1) % num_members
+    return torch.cat([itself, about_next])
 
 
 class ClassGroups(NamedTuple):
@@ -52,18 +68,6 @@ class ClassGroups(NamedTuple):
             first += len(group)
         return class_of
 
-    def split(self, classes: Tensor) -> list[Tensor]:
-        """Split sorted class numbers by group; in each group they count from 0."""
-        if len(self.groups) == 1:
-            return [classes]
-        ends = torch.tensor([len(group) for group in self.groups]).cumsum(0)
-        places = torch.searchsorted(classes, ends[:-1].to(classes.device))
-        parts = classes.tensor_split(places.cpu())
-        return [
-            part - end + len(group)
-            for part, end, group in zip(parts, ends, self.groups, strict=True)
-        ]
-
     def positive_pairs(self) -> tuple[Tensor, Tensor]:
         """Anchors and positives, shape (P,) each: every pair of a class's rows, once.
 
@@ -75,6 +79,8 @@ class ClassGroups(NamedTuple):
             first, second = torch.triu_indices(m, m, offset=1, device=group.device)
             anchors.append(group.index_select(1, first).flatten())
             positives.append(group.index_select(1, second).flatten())
+        if len(self.groups) == 1:
+            return anchors[0], positives[0]
         return torch.cat(anchors), torch.cat(positives)
 
     def first_pairs(self) -> Tensor:
@@ -82,49 +88,65 @@ class ClassGroups(NamedTuple):
 
         They are the pairs that PML's convert_to_pos_pairs_with_unique_labels chooses.
         """
+        if self.are_pairs:
+            return self.groups[0]
         first = [group[:, :2] for group in self.groups if group.shape[1] > 1]
         return torch.cat([self.groups[0].new_empty(0, 2), *first])
 
     def source_and_axis(self, pairing: str) -> tuple[Tensor, Tensor]:
-        """The rows of source and axis of every class's points, int64 of shape (N,).
+        """The rows that are mirrored, and about which, by source, then by axis.
 
         Args:
-            pairing: as for SymmSynthesizer.
+            pairing: as for Synthesis.
         """
+        source, axis = self._sources_and_axes(pairing)
+        order = (source * len(self.row_labels) + axis).argsort()
+        order = order[(source != axis)[order]]
+        return source[order], axis[order]
+
+    def point_numbers(self, pairing: str) -> Tensor:
+        """The number in the pool of every point of every class, int64 of shape (N,).
+
+        Class after class, each with its points in the order of point_places. In the pool
+        are first the rows of the batch, then the synthetic points by source, then by axis.
+
+        Args:
+            pairing: as for Synthesis.
+        """
+        source, axis = self._sources_and_axes(pairing)
+        key = source * len(self.row_labels) + axis
+        synthetic = source != axis
+        number = torch.searchsorted(key[synthetic].sort().values, key)
+        return torch.where(synthetic, len(self.row_labels) + number, source)
+
+    def _sources_and_axes(self, pairing: str) -> tuple[Tensor, Tensor]:
+        """The rows of source and axis of every class's points, int64 of shape (N,)."""
         sources, axes = [], []
         for group in self.groups:
             m = group.shape[1]
-            source, axis = source_and_axis(count_points(m, pairing), m, group.device)
-            sources.append(group.index_select(1, source).flatten())
-            axes.append(group.index_select(1, axis).flatten())
+            place = point_places(m, pairing, group.device)
+            sources.append(group.index_select(1, place // m).flatten())
+            axes.append(group.index_select(1, place % m).flatten())
         return torch.cat(sources), torch.cat(axes)
 
 
-def other_classes(num_classes: int, device: torch.device) -> Tensor:
-    """Shape (C, C - 1), int64: for every class the numbers of the others.
-
-    >>> other_classes(3, torch.device("cpu"))
-    tensor([[1, 2],
-            [0, 2],
-            [0, 1]])
-    """
-    other = torch.arange(max(num_classes - 1, 0), device=device)
-    own = torch.arange(num_classes, device=device).unsqueeze(1)
-    return other + (other >= own).long()
-
-
-def class_groups(labels: Tensor) -> ClassGroups:
+def class_groups(labels: Tensor, samples_per_class: int | None = None) -> ClassGroups:
     """Group the rows of a batch by class, and the classes by size.
 
     Args:
         labels: shape (B,).
+        samples_per_class: a promise that each label occurs so many times, which avoids a
+            wait for the device.
 
     >>> import torch
-    >>> from pml_symm.class_groups import class_groups
+    >>> from pml_symm.functional.class_groups import class_groups
     >>> class_groups(torch.tensor([7, 5, 7, 9, 5])).groups
     (tensor([[3]]), tensor([[1, 4],
             [0, 2]]))
     """
+    if samples_per_class is not None:
+        order = torch.argsort(labels, stable=True)
+        return ClassGroups((order.view(-1, samples_per_class),), labels)
     ordered, order = torch.sort(labels, stable=True)
     if len(labels) == 0:
         # An empty batch has one group, of no classes.
@@ -144,17 +166,6 @@ def class_groups(labels: Tensor) -> ClassGroups:
     return ClassGroups(tuple(groups), labels)
 
 
-def balanced_class_groups(labels: Tensor, samples_per_class: int) -> ClassGroups:
-    """The same as class_groups for a balanced batch, without waiting for the device.
-
-    Args:
-        labels: shape (B,), each label samples_per_class times.
-        samples_per_class: m, which divides B.
-    """
-    order = torch.argsort(labels, stable=True)
-    return ClassGroups((order.view(-1, samples_per_class),), labels)
-
-
 def is_balanced(labels: Tensor, samples_per_class: int) -> Tensor:
     """Shape (), bool: whether each label occurs samples_per_class times.
 
@@ -163,6 +174,6 @@ def is_balanced(labels: Tensor, samples_per_class: int) -> Tensor:
     >>> is_balanced(torch.tensor([1, 1, 1, 1]), 2)
     tensor(False)
     """
-    classes = torch.sort(labels).values.view(-1, samples_per_class)
-    same = (classes == classes[:, :1]).all()
-    return same & (classes[1:, 0] != classes[:-1, 0]).all()
+    ordered, m = torch.sort(labels).values, samples_per_class
+    changes = ordered[1:] != ordered[:-1]
+    return (changes.sum() == len(labels) // m - 1) & changes[m - 1 :: m].all()

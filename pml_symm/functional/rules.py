@@ -1,0 +1,186 @@
+"""Which candidates of two classes may win, and which one does.
+
+A rule is a function of the candidates that gives each its priority. The largest wins;
+minus infinity never does. It is asked without gradients, in blocks, once for every
+positive pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from ..validation import Hardness, rank_of
+
+
+class Candidates(NamedTuple):
+    """Pairs of points of r row classes and c column classes.
+
+    Attributes:
+        score: shape (r, K, L, c), of point k of the row class and point l of the column
+            class; larger is nearer, and so harder.
+        row_synthetic: bool, which row points are synthetic; broadcasts with score.
+        column_synthetic: bool, which column points are synthetic; broadcasts with score.
+        positive: the score of the positive pair that the row class competes with;
+            broadcasts with score.
+    """
+
+    score: Tensor
+    row_synthetic: Tensor
+    column_synthetic: Tensor
+    positive: Tensor
+
+
+Rule = Callable[[Candidates], Tensor]
+"""Priorities of the candidates, of the shape of their scores."""
+
+
+def semihard(candidates: Candidates) -> Tensor:
+    """The rule "semihard": the hardest that is farther apart than the positive pair."""
+    score = candidates.score
+    return score.masked_fill(score >= candidates.positive, -torch.inf)
+
+
+def asks_for_pairs(hardness: Hardness | Rule) -> bool:
+    """Whether the choice depends on the positive pair."""
+    return hardness == "semihard" or callable(hardness)
+
+
+# With more pairs in a class, "semihard" sorts them instead of asking the rule for each: for
+# two classes of 64, a hundred times as fast.
+_PAIRS_IN_TURN = 8
+
+
+class Best(NamedTuple):
+    """The winners of a block.
+
+    Attributes:
+        priority: shape (r, n, c), minus infinity where there is none; n is the number of
+            limits, or else the rank, the last being the selected one.
+        place: shape (r, n, c), int64, k * L + l.
+    """
+
+    priority: Tensor
+    place: Tensor
+
+
+def best(
+    score: Tensor,
+    row_synthetic: Tensor,
+    column_synthetic: Tensor,
+    hardness: Hardness | Rule,
+    limits: Tensor | None,
+) -> Best:
+    """Select among the candidates of a block.
+
+    Args:
+        score: as in Candidates.
+        row_synthetic: as in Candidates.
+        column_synthetic: as in Candidates.
+        hardness: as the losses take it.
+        limits: shape (r, n), the scores of the positive pairs of each row class, if the
+            choice depends on them.
+
+    Raises:
+        ValueError: a rule does not return priorities of the candidates.
+    """
+    if limits is None:
+        return _largest(score, rank_of(hardness))
+    if hardness == "semihard" and limits.shape[1] > _PAIRS_IN_TURN:
+        return _largest_below(score, limits)
+    rule, in_turn = hardness if callable(hardness) else semihard, []
+    for limit in limits.unbind(1):
+        positive = limit.view(-1, 1, 1, 1)
+        priority = rule(Candidates(score, row_synthetic, column_synthetic, positive))
+        _check_priority(priority, score)
+        in_turn.append(_largest(priority, rank=1))
+    return Best(*(torch.cat(x, dim=1) for x in zip(*in_turn, strict=True)))
+
+
+def _check_priority(priority: object, score: Tensor) -> None:
+    if isinstance(priority, Tensor):
+        if priority.shape == score.shape and priority.is_floating_point():
+            return
+        found = f"{priority.dtype} of shape {tuple(priority.shape)}"
+    else:
+        found = type(priority).__name__
+    raise ValueError(
+        "hardness must return a floating-point priority for each candidate, shape "
+        f"{tuple(score.shape)}, got {found}"
+    )
+
+
+def better(first: Best, second: Best, hardness: Hardness | Rule) -> Best:
+    """Merge the winners of two blocks of the same classes."""
+    if not isinstance(hardness, str) and not callable(hardness):
+        priority, place = (torch.cat(x, dim=1) for x in zip(first, second, strict=True))
+        priority, order = priority.topk(min(int(hardness), priority.shape[1]), dim=1)
+        return Best(priority, place.gather(1, order))
+    wins = second.priority > first.priority
+    return Best(*(torch.where(wins, y, x) for x, y in zip(first, second, strict=True)))
+
+
+def _largest(priority: Tensor, rank: int) -> Best:
+    """The largest of shape (r, K, L, c), down to the rank, or as many as there are."""
+    flat = priority.flatten(1, 2)
+    if rank > 1:
+        return Best(*flat.topk(min(rank, flat.shape[1]), dim=1))
+    if flat.device.type != "cpu":
+        return Best(*flat.max(dim=1, keepdim=True))
+    # On a CPU ten times as fast as max over a dimension that is not the last.
+    value, place = max_pool2d(
+        priority.permute(0, 3, 1, 2), priority.shape[1:3], return_indices=True
+    )
+    size = len(flat), 1, -1
+    return Best(value.view(size), place.view(size))
+
+
+def _largest_below(score: Tensor, limits: Tensor) -> Best:
+    """The largest of shape (r, K, L, c) below each of the limits, shape (r, n)."""
+    score = score.flatten(1, 2)
+    ordered, order = limits.sort(dim=1)
+    bucket = _count_at_or_below(ordered, score.flatten(1)).view_as(score)
+    size = len(score), limits.shape[1] + 1, score.shape[2]
+    value = score.new_full(size, -torch.inf).scatter_reduce(1, bucket, score, "amax")
+    row, at, column = (score == value.gather(1, bucket)).nonzero(as_tuple=True)
+    place = bucket.new_zeros(size)
+    place[row, bucket[row, at, column], column] = at
+    # Below a limit are the candidates of its bucket and of all lower ones.
+    value, source = value[:, :-1].cummax(dim=1)
+    rank = order.argsort(dim=1).unsqueeze(2).expand_as(value)
+    return Best(value.gather(1, rank), place.gather(1, source).gather(1, rank))
+
+
+def _count_at_or_below(ordered: Tensor, values: Tensor) -> Tensor:
+    """How many of a row's ordered limits, shape (r, n), each of its values is not below."""
+    is_large = values.shape[1] > _LARGE and not torch.compiler.is_compiling()
+    if is_large and values.device.type == "cpu":
+        rows = zip(ordered, values, strict=True)
+        return torch.stack([_count_by_grid(*row) for row in rows])
+    return torch.searchsorted(ordered, values.contiguous(), right=True)
+
+
+# Of more values, a CPU counts the limits five times as fast by a grid.
+_LARGE = 1 << 14
+
+
+def _count_by_grid(ordered: Tensor, values: Tensor) -> Tensor:
+    """As _count_at_or_below: only values in a cell with a limit are searched."""
+    num_cells = min(len(values), 1 << 16)
+    low, high = ordered[0], ordered[-1]
+    scale = num_cells / (high - low).clamp_min(torch.finfo(values.dtype).tiny)
+
+    def cell_of(x: Tensor) -> Tensor:
+        x = ((x - low) * scale + 1).nan_to_num_(num_cells)
+        return x.clamp_(0, num_cells + 2).int()
+
+    cell = cell_of(values)
+    limits_in = torch.bincount(cell_of(ordered), minlength=num_cells + 3)
+    count = (limits_in.cumsum(0) - limits_in)[cell]
+    near = (limits_in > 0)[cell].nonzero().squeeze(1)
+    count[near] = torch.searchsorted(ordered, values[near], right=True)
+    return count
