@@ -1,12 +1,14 @@
 """Measure what mirror images add to the gradient of N-pairs, while it trains.
 
-python -m docs.measure_gradients glyphs
-python -m docs.measure_gradients texts clinc150.jsonl
+python -m benchmarks.experiments.measure_gradients glyphs
+python -m benchmarks.experiments.measure_gradients texts clinc150.jsonl
 
 Trains N-pairs on the hardest originals, and looks at the same batches with and without
 mirror images. Prints a row for some of the steps, as Markdown. Only the part of the
 gradient that comes from the negatives counts: the positive pair's attraction is left out.
 """
+
+from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
@@ -18,13 +20,13 @@ import tyro
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
-from benchmarks.methods import methods
-from benchmarks.reporting.tables import markdown
-from benchmarks.training.run import run
-from benchmarks.training.settings import Settings, Source
-from docs.try_rules import by_class
 from pml_symm import SymmNPairsLoss, SymmSynthesizer
-from pml_symm.functional import class_pair_hardness
+from pml_symm.functional import DotProduct, Synthesis, n_pairs_loss
+
+from ..methods import methods
+from ..reporting.tables import markdown
+from ..training.run import run
+from ..training.settings import Settings, Source
 
 TEXTS = {
     "dataset": "texts",
@@ -58,12 +60,12 @@ class Watched(SymmNPairsLoss):
 
 def look(embeddings: Tensor, labels: Tensor) -> Iterator[str]:
     """The cells of a row after the step; embeddings have shape (B, D), two per class."""
-    members = by_class(embeddings, labels)
+    members = embeddings[labels.argsort(stable=True)].unflatten(0, (-1, 2))
     angle = cosine_similarity(members[:, 0], members[:, 1]).clamp(-1, 1).arccos()
     yield f"{angle.rad2deg().mean():.0f}°"
     apart = normalize(members[:, 0] - members[:, 1], dim=1)
-    for pairing in ("none", "all"):
-        descent, synthetic, above = negatives_descent(members, pairing)
+    for synthesis in (Synthesis(pairing="none"), Synthesis()):
+        descent, synthetic, above = negatives_descent(members, synthesis)
         push = descent.mean(dim=1).norm(dim=1).mean()
         half = (descent[:, 1] - descent[:, 0]) / 2  # what brings the two together
         pull = (half * apart).sum(dim=1, keepdim=True)
@@ -73,26 +75,27 @@ def look(embeddings: Tensor, labels: Tensor) -> Iterator[str]:
     yield f"{100 * above:.1f} %"
 
 
-def negatives_descent(members: Tensor, pairing: str) -> tuple[Tensor, float, float]:
+def negatives_descent(members: Tensor, synthesis: Synthesis) -> tuple[Tensor, float, float]:
     """Minus the gradient of the negatives, (C, 2, D); synthetic share; those above."""
-    num_classes = len(members)
     members = members.clone().requires_grad_()
-    labels = torch.arange(num_classes).repeat_interleave(2)
-    pool = SymmSynthesizer(pairing=pairing)(members.flatten(0, 1), labels)
-    found = class_pair_hardness(
-        pool.embeddings @ pool.embeddings.t(), pool.labels, pool.labels, (num_classes,) * 2
-    )
-    positive = (members[:, 0] * members[:, 1]).sum(dim=1).detach()
-    logits = found.similarity.diagonal_scatter(positive)
-    cross_entropy(logits, torch.arange(num_classes), reduction="sum").backward()
-    others = ~torch.eye(num_classes, dtype=torch.bool)
-    synthetic = torch.maximum(found.row, found.column) >= pool.num_originals
-    above = synthetic & (found.similarity >= positive.unsqueeze(1))
+    classes = torch.arange(len(members))
+    compared = n_pairs_loss(
+        members.flatten(0, 1),
+        classes.repeat_interleave(2),
+        distance=DotProduct(normalize=False),
+        synthesis=synthesis,
+        reduction="none",
+    ).compared
+    positive, keep = compared.positive.detach(), compared.keep
+    logits = compared.negative.diagonal_scatter(positive)
+    cross_entropy(logits, classes, reduction="sum").backward()
+    synthetic = compared.selected.is_synthetic
+    above = synthetic & (compared.negative >= positive.unsqueeze(1))
     assert members.grad is not None
     return (
         -members.grad,
-        synthetic[others].float().mean().item(),
-        above[others].float().mean().item(),
+        synthetic[keep].float().mean().item(),
+        above[keep].float().mean().item(),
     )
 
 

@@ -1,0 +1,235 @@
+"""Try rules by which mirror images take part, on validation classes.
+
+python -m benchmarks.experiments.try_rules OUT glyphs N-pairs --rules control Symm capped
+python -m benchmarks.experiments.try_rules OUT texts N-pairs --data-root clinc150.jsonl
+
+Prints a row for each rule: recall@1 and MAP@R on the validation classes, and each seed's
+difference to the control. A finished run in OUT is not trained again. Batches have two
+samples per class. No rule was worth keeping: docs/mirror-images.md.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, normalize
+
+from pml_symm import (
+    SymmLiftedStructureLoss,
+    SymmNPairsLoss,
+    SymmSynthesizer,
+    SyntheticBatch,
+)
+from pml_symm.functional import Candidates, reflect
+
+from ..data.splits import FOLDS
+from ..methods import methods
+from ..reporting.tables import markdown
+from ..training.run import run
+from ..training.settings import Settings, Source
+
+Dataset = Literal["glyphs", "texts", "handwriting", "emoji"]
+SETTINGS: dict[Dataset, dict[str, Any]] = {
+    "glyphs": {"steps": 450, "test_interval": 150},
+    # A quarter of the classes validates, another one for each seed.
+    "texts": {
+        "dataset": "texts",
+        "trunk": "minilm",
+        "freeze_until": 8,
+        "embedding_size": 128,
+        "batch_size": 96,
+        "steps": 600,
+        "test_interval": 300,
+        "learning_rate": 3e-4,
+    },
+    "handwriting": {
+        "dataset": "folder",
+        "trunk": "convnet",
+        "image_size": 32,
+        "test_classes": "evaluation.*",
+        "augmentation": "none",
+        "steps": 600,
+        "test_interval": 200,
+    },
+    "emoji": {
+        "dataset": "folder",
+        "trunk": "efficientnet-lite0",
+        "image_size": 96,
+        "augmentation": "none",
+        "freeze_until": 11,
+        "head_factor": 10.0,
+        "embedding_size": 128,
+        "learning_rate": 1e-4,
+        "steps": 210,
+        "test_interval": 70,
+    },
+}
+
+
+def without(drop: Callable[[Candidates], Tensor]) -> Callable[[Candidates], Tensor]:
+    """The rule by which the hardest of the candidates wins that are not dropped."""
+    return lambda x: x.score.masked_fill(drop(x), -torch.inf)
+
+
+def too_hard(x: Candidates) -> Tensor:
+    """What has a mirror image and is not easier than the row class's positive pair."""
+    return (x.row_synthetic | x.column_synthetic) & (x.score >= x.positive)
+
+
+class Credible(SymmSynthesizer):
+    """Without mirror images that have an original of another class nearer than their axis.
+
+    Each becomes its source, which competes anyway.
+    """
+
+    def forward(self, embeddings: Tensor, labels: Tensor, *rest: Any) -> SyntheticBatch:
+        """Make the pool."""
+        pool = super().forward(embeddings, labels, *rest)
+        same = pool.synthetic_labels.unsqueeze(1) == labels
+        similarity = pool.synthetic @ embeddings.t()
+        nearest = similarity.masked_fill(same, -torch.inf).amax(1, keepdim=True)
+        wrong = nearest >= similarity.gather(1, pool.axis.unsqueeze(1))
+        images = torch.where(wrong, embeddings[pool.source], pool.synthetic)
+        return pool._replace(embeddings=torch.cat([embeddings, images]))
+
+
+class By(SymmSynthesizer):
+    """Makes mirror images by a function of source and axis."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def reflect(self, source: Tensor, axis: Tensor) -> Tensor:
+        """The mirror images, row by row."""
+        return self.function(source, axis)
+
+
+def straight_through(value: Tensor, gradient: Tensor) -> Tensor:
+    """Has the values of the first, and sends its gradient through the second."""
+    return gradient + (value - gradient).detach()
+
+
+def by_angle(source: Tensor, axis: Tensor) -> Tensor:
+    """The nearer to the projection, the larger the angle is: alpha = 1 + cos t."""
+    ratio = 1 + cosine_similarity(source, axis, dim=-1).clamp_min(0).unsqueeze(-1)
+    projection = (reflect(source, axis) + source) / 2
+    return ratio * projection - source
+
+
+def gradient_by_angle(source: Tensor, axis: Tensor) -> Tensor:
+    """A share sin t of the gradient as it is, the rest to the axis."""
+    image = reflect(source, axis)
+    cosine = cosine_similarity(source, axis, dim=-1).detach().clamp(-1, 1).unsqueeze(-1)
+    share = (1 - cosine**2).sqrt()
+    return straight_through(image, share * image + (1 - share) * axis)
+
+
+capped = without(too_hard)
+source_held = By(lambda source, axis: reflect(source.detach(), axis))
+
+RULES: dict[str, dict[str, Any]] = {
+    "control": {"synthesizer": SymmSynthesizer(pairing="none")},
+    "Symm": {},
+    "capped": {"hardness": capped},
+    "credible": {"synthesizer": Credible()},
+    "one synthetic end": {
+        "hardness": without(lambda x: x.row_synthetic & x.column_synthetic)
+    },
+    "column's end only": {"hardness": without(lambda x: x.row_synthetic)},
+    "alpha = 1.5": {"synthesizer": SymmSynthesizer(alpha=1.5)},
+    "alpha by angle": {"synthesizer": By(by_angle)},
+    "source held": {"synthesizer": source_held},
+    "source held, capped": {"synthesizer": source_held, "hardness": capped},
+    "gradient to the axis": {
+        "synthesizer": By(
+            lambda source, axis: straight_through(reflect(source, axis), axis)
+        )
+    },
+    "gradient to the mean": {
+        "synthesizer": By(
+            lambda source, axis: straight_through(
+                reflect(source, axis), (source + axis) / 2
+            )
+        )
+    },
+    "opponent only": {
+        "synthesizer": By(lambda source, axis: reflect(source, axis).detach())
+    },
+    "gradient by angle": {"synthesizer": By(gradient_by_angle)},
+    "gradient by angle, capped": {
+        "synthesizer": By(gradient_by_angle),
+        "hardness": capped,
+    },
+}
+"""Name -> arguments of a loss."""
+
+
+class Lifted(SymmLiftedStructureLoss):
+    """Lifted structure whose mirror images are made of unit vectors."""
+
+    def forward(self, embeddings: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Compute the loss."""
+        return super().forward(normalize(embeddings), *args, **kwargs)
+
+
+MAKE: dict[str, Callable[..., Any]] = {
+    "N-pairs": partial(methods._n_pairs, SymmNPairsLoss),
+    "Lifted": Lifted,
+}
+
+
+def main(
+    out: tyro.conf.Positional[Path],
+    dataset: tyro.conf.Positional[Dataset],
+    loss: tyro.conf.Positional[Literal["N-pairs", "Lifted"]],
+    /,
+    rules: tuple[str, ...] = tuple(RULES),
+    seeds: tuple[int, ...] = (0, 1, 2),
+    data_root: Path | None = None,
+) -> None:
+    """Train every rule with every seed, and print a table."""
+    unknown = [rule for rule in rules if rule not in RULES]
+    if unknown:
+        raise SystemExit(f"rules must be among {', '.join(RULES)}; got {unknown}")
+    source = Source(data_root=data_root)
+    shares: dict[str, list[tuple[float, float]]] = {}
+    for rule in rules:
+        methods.METHODS[rule] = methods.Method(partial(MAKE[loss], **RULES[rule]))
+        for seed in seeds:
+            settings = Settings(
+                method=rule,
+                seed=seed,
+                fold=seed % FOLDS if dataset == "texts" else None,
+                touch_test=False,
+                **SETTINGS[dataset],
+                data=source.name(SETTINGS[dataset].get("dataset", "glyphs")),
+            )
+            found = run(settings, out / f"{dataset}-{loss}-{rule}-{seed}", source=source)
+            last = tuple(
+                100 * found["val"][name][-1]
+                for name in ("recall_at_1", "mean_average_precision_at_r")
+            )
+            shares.setdefault(rule, []).append(last)
+    rows = [["rule", "R@1", "MAP@R", "R@1 minus control", "MAP@R minus control", "each"]]
+    for rule, own in shares.items():
+        cells = [f"{statistics.mean(x):.2f}" for x in zip(*own, strict=True)]
+        if "control" in shares:
+            pairs = zip(own, shares["control"], strict=True)
+            differences = [(x[0] - y[0], x[1] - y[1]) for x, y in pairs]
+            means = [statistics.mean(x) for x in zip(*differences, strict=True)]
+            cells += [f"{mean:+.2f}" for mean in means]
+            cells.append(", ".join(f"{x[1]:+.2f}" for x in differences))
+        rows.append([rule, *cells])
+    print(markdown(rows))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
