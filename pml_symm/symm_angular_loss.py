@@ -39,8 +39,7 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
         synthesizer: a SymmSynthesizer; by default SymmSynthesizer().
         hardness: "hardest"; an int k for the k-th hardest of the candidates, six
             pairs {X, Y} times the points of the class; "semihard" for the hardest one
-            below the positive term 2 (1 + tan^2(alpha)) x_i.x_j, dropping the term
-            where there is none.
+            below the positive term, dropping the term where there is none; or a rule.
         candidates: "all", or "official" for exactly the authors' released loss: one
             pair for each class, (X_i + Y_i).Y_j over the twelve ordered pairs of
             different kinds, and the maximum on the diagonal too.
@@ -53,8 +52,7 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
             embedding_reg_weight, collect_stats.
 
     Raises:
-        ValueError: hardness or candidates is unknown, "official" has a hardness other
-            than "hardest", or distance is of another kind.
+        ValueError: an argument is unknown, or does not fit the others.
 
     Default distance: LpDistance(p=2, power=1, normalize_embeddings=True). The paper
     does not normalize. Default reducer: MeanReducer.
@@ -99,22 +97,16 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
         if batch.is_empty:
             return self.zero_losses()
         anchor, positive = batch.pairs[:2]
+        ends = embeddings[anchor], ref_emb[positive]
         if self.collect_stats:
-            self.set_stats(
-                self.distance.maybe_normalize(embeddings[anchor]),
-                self.distance.maybe_normalize(ref_emb[positive]),
-                embeddings,
-                ref_emb,
-                labels[anchor].unsqueeze(1) != ref_labels,
-            )
+            others = labels[anchor].unsqueeze(1) != ref_labels
+            normalized = map(self.distance.maybe_normalize, ends)
+            self.set_stats(*normalized, embeddings, ref_emb, others)
         squared_tangent = torch.tan(self.alpha) ** 2
         if not is_official:
-            return self.loss_dictionary(
-                angular_terms(batch, self.comparison, squared_tangent)
-            )
-        points = official.four_points(
-            embeddings[anchor], embeddings[positive], self.synthesizer.reflect
-        )
+            terms = angular_terms(batch, self.comparison, squared_tangent)
+            return self.loss_dictionary(terms)
+        points = official.four_points(*ends, self.synthesizer.reflect)
         found = official.angular(points, self.distance.maybe_normalize, squared_tangent)
         if self.collect_stats:
             self.synthetic_ratio = found.synthetic_ratio

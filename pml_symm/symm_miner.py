@@ -37,7 +37,8 @@ class SymmMiner(BaseMiner):
         hardness: "hardest"; an int k for the k-th hardest point of each class, or the
             easiest where there are fewer; "semihard" for triplets (a, p, n) instead:
             for every positive pair and every other class the hardest point farther
-            from a than p is, where there is one.
+            from a than p is, where there is one; or a rule, a function of
+            functional.Candidates, for triplets likewise.
         synthesizer: a SymmSynthesizer; by default SymmSynthesizer().
         index_space: "batch", or "pool" to let n point into the synthesizer's pool
             (originals first, then synthetic points). Then pass the pool to the loss as
@@ -93,17 +94,15 @@ class SymmMiner(BaseMiner):
             ref_labels: shape (R,), required with ref_emb and not allowed without.
 
         Returns:
-            (a1, p, a2, n), or (a, p, n) for hardness="semihard"; int64 tensors.
+            (a1, p, a2, n), or (a, p, n) for "semihard" and for rules; int64 tensors.
 
         Raises:
             TypeError: embeddings are not floating-point.
             ValueError: shapes do not match.
         """
         check_batch(embeddings, labels, ref_emb, ref_labels)
-        ref_emb, ref_labels = given_reference(embeddings, ref_emb, ref_labels) or (
-            None,
-            None,
-        )
+        if ref_emb is embeddings:  # for PML, too, the batch itself is no reference
+            ref_emb = ref_labels = None
         labels, ref_labels = whole_labels(labels, ref_labels)
         return super().forward(embeddings, labels, ref_emb, ref_labels)
 

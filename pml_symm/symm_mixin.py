@@ -82,10 +82,8 @@ class SymmMixin:
         """
         pml.c_f.labels_required(labels)
         check_batch(embeddings, labels, ref_emb, ref_labels)
-        ref_emb, ref_labels = pml.given_reference(embeddings, ref_emb, ref_labels) or (
-            None,
-            None,
-        )
+        if ref_emb is embeddings:  # for PML, too, the batch itself is no reference
+            ref_emb = ref_labels = None
         labels, ref_labels = whole_labels(labels, ref_labels)
         kept = self._promise_kept(labels if ref_labels is None else ref_labels)
         points = at_least_float32(embeddings)

@@ -24,7 +24,7 @@ class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
         synthesizer: a SymmSynthesizer; by default SymmSynthesizer().
         hardness: "hardest"; an int k for the k-th hardest of the (usually 16)
             candidates; "semihard" for the hardest less similar than a and p, dropping
-            the term where there is none.
+            the term where there is none; or a rule, a function of functional.Candidates.
         candidates: "all", or "official" for exactly the authors' released loss: six
             of the sixteen pairs, and the maximum on the diagonal too.
         samples_per_class: the m of PML's MPerClassSampler: a promise that every batch

@@ -25,7 +25,8 @@ class SymmTripletMarginLoss(SymmMixin, TripletMarginLoss):
         synthesizer: a SymmSynthesizer; by default SymmSynthesizer().
         hardness: "hardest"; an int k for the k-th hardest of the candidates
             Z_u x Z_v; "semihard" for the hardest one farther apart than i and j,
-            dropping the term where there is none.
+            dropping the term where there is none; or a rule, a function of
+            functional.Candidates.
         samples_per_class: the m of PML's MPerClassSampler: a promise that every batch
             has m samples of each of its classes, in any order. The loss then never
             waits for a GPU, and can be compiled and captured in a CUDA graph.
