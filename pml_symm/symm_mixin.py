@@ -55,7 +55,7 @@ class SymmMixin:
     def forward(
         self,
         embeddings: Tensor,
-        labels: Tensor,
+        labels: Tensor | None = None,
         indices_tuple: pml.IndicesTuple | None = None,
         ref_emb: Tensor | None = None,
         ref_labels: Tensor | None = None,
@@ -81,6 +81,7 @@ class SymmMixin:
                 that break the promise of samples_per_class.
         """
         pml.c_f.labels_required(labels)
+        assert labels is not None
         check_batch(embeddings, labels, ref_emb, ref_labels)
         if ref_emb is embeddings:  # for PML, too, the batch itself is no reference
             ref_emb = ref_labels = None

@@ -107,8 +107,6 @@ def check_labels(
     """Raise unless labels is a tensor with one entry for each row of embeddings."""
     if labels is None:
         raise ValueError(f"{name} must be given, got None")
-    if labels is None:
-        raise ValueError(f"{name} must be given, got None")
     if not isinstance(labels, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(labels).__name__}")
     if labels.ndim != 1 or labels.shape[0] != embeddings.shape[0]:

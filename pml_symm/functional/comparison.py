@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -12,12 +12,15 @@ from torch import Tensor
 from ..validation import Hardness, check_hardness
 from .batch import Batch
 from .class_groups import ClassGroups, class_groups
-from .distances import ByFunction, Distance, Euclidean
+from .distances import ByFunction, Distance, DotProduct, Euclidean
 from .points import AnyPoints, MadePoints, Points, class_points
 from .rules import Rule, asks_for_pairs
 from .search import Winners, compare_groups
 from .synthesis import Synthesis
 from .synthetic_batch import SyntheticBatch
+
+# Distances whose values follow from dot products; they are symmetric.
+_BY_PRODUCTS = DotProduct, Euclidean
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Comparison:
     """
 
     distance: Distance
-    synthesis: Synthesis = Synthesis()
+    synthesis: Synthesis = field(default_factory=Synthesis)
     hardness: Hardness | Rule = "hardest"
     pool: Callable[[Tensor, Tensor], SyntheticBatch] | None = None
 
@@ -52,16 +55,17 @@ class Comparison:
     @property
     def symmetric(self) -> bool:
         """Whether two points have the same distance in both orders."""
-        return not isinstance(self.distance, ByFunction)
+        return type(self.distance) in _BY_PRODUCTS
 
     @property
     def makes_points(self) -> bool:
         """Whether points have to be made as tensors, and weights are not enough.
 
-        Near alpha = 1 a synthetic point nearly vanishes, and its length is mostly
-        rounding error.
+        A subclass may compute anything. Near alpha = 1 a synthetic point nearly vanishes,
+        and its length is mostly rounding error.
         """
-        if self.pool is not None or isinstance(self.distance, ByFunction):
+        is_known = self.symmetric and type(self.synthesis) is Synthesis
+        if self.pool is not None or not is_known:
             return True
         needs_length = self.distance.normalize or isinstance(self.distance, Euclidean)
         return needs_length and abs(self.synthesis.alpha - 1) < 0.1

@@ -73,7 +73,7 @@ class Options:
 
     Attributes:
         distance: of two points; by default the loss's own.
-        synthesis: which mirror images the points of a class have.
+        synthesis: which mirror images the points of a class have; by default Synthesis().
         hardness: "hardest"; an int for that rank; "semihard" for the hardest candidate
             that is farther apart than the positive pair; or a rule, a function of
             Candidates.
@@ -87,7 +87,7 @@ class Options:
     """
 
     distance: Distance
-    synthesis: Synthesis = Synthesis()
+    synthesis: Synthesis | None = None
     hardness: Hardness | Rule = "hardest"
     reference: Tensor | None = None
     reference_labels: Tensor | None = None
@@ -124,7 +124,9 @@ def evaluate(
     labels, ref_labels = whole_labels(labels, ref_labels, embeddings.device)
     of_reference = labels if ref_labels is None else ref_labels
     kept = promise_kept(of_reference, options.samples_per_class)
-    comparison = Comparison(options.distance, options.synthesis, options.hardness)
+    comparison = Comparison(
+        options.distance, options.synthesis or Synthesis(), options.hardness
+    )
     points = at_least_float32(embeddings)
     others = None if reference is None else at_least_float32(reference)
     with torch.autocast(embeddings.device.type, enabled=False):

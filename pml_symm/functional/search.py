@@ -150,7 +150,9 @@ def _search(
     device = column_synthetic.device.type
     room = _CANDIDATES.get(device, _MOST_CANDIDATES) // (L * C)
     step, some = max(1, min(R, room // K)), max(1, min(K, room))
-    parts = []
+    n = 1 if limits is None else limits.shape[1]
+    # Made first: small results between large blocks would leave holes in the memory.
+    whole = torch.empty(2, R, n, C, dtype=torch.int64, device=row_synthetic.device)
     for start in range(0, R, step):
         here, winner = slice(start, start + step), None
         candidates = table.candidates(here)
@@ -169,7 +171,8 @@ def _search(
         else:
             place = place.masked_fill_(priority == -torch.inf, -1)
         row = torch.div(place, L, rounding_mode="floor")
-        # Here, while they are in the cache.
-        parts.append((row, place.sub(row, alpha=L)))
-    row, column = (x[0] if len(x) == 1 else torch.cat(x) for x in zip(*parts, strict=True))
-    return row, column
+        column = place.sub(row, alpha=L)
+        if step >= R:
+            return row, column
+        whole[0, here], whole[1, here] = row, column
+    return whole[0], whole[1]
