@@ -33,13 +33,15 @@ def normalized(x, on):
 
 @dataclass
 class Metric:
-    """How points are compared: "dot" or "euclidean", and whether points are normalized."""
+    """How points are compared: "dot", "euclidean" or "snr", which is not symmetric."""
 
     kind: str
     normalize: bool
 
     def value(self, x, y):
         x, y = normalized(x, self.normalize), normalized(y, self.normalize)
+        if self.kind == "snr":
+            return (x - y).var() / x.var()
         return (x * y).sum() if self.kind == "dot" else (x - y).norm()
 
     def similarity(self, x, y):
@@ -66,21 +68,45 @@ def class_points(embeddings, labels, alpha=2.0, beta=1.0, pairing="all"):
     return points
 
 
+@dataclass
+class Candidate:
+    similarity: torch.Tensor
+    row_synthetic: bool
+    column_synthetic: bool
+    value: torch.Tensor | None = None
+    column: Point | None = None
+
+
 def choose(candidates, hardness, positive_similarity):
-    """The candidate (similarity, payload) that hardness selects, or None."""
-    ranked = sorted(candidates, key=lambda c: -c[0].item())
+    """The candidate that hardness selects, or None.
+
+    A rule is a function of a candidate's similarity, of which ends are synthetic, and of
+    the similarity of the positive pair; it returns a priority.
+    """
+    ranked = sorted(candidates, key=lambda c: -c.similarity.item())
+    if callable(hardness):
+        positive = positive_similarity.item()
+        priorities = [
+            hardness(c.similarity.item(), c.row_synthetic, c.column_synthetic, positive)
+            for c in ranked
+        ]
+        if not priorities or max(priorities) == -math.inf:
+            return None
+        return ranked[priorities.index(max(priorities))]
     if hardness == "semihard":
-        ranked = [c for c in ranked if c[0] < positive_similarity]
+        ranked = [c for c in ranked if c.similarity < positive_similarity]
         return ranked[0] if ranked else None
     k = 1 if hardness == "hardest" else hardness
     return ranked[min(k, len(ranked)) - 1]
 
 
-def hardest_pair(metric, z_u, z_v, hardness, positive_similarity):
-    candidates = [
-        (metric.similarity(x.vector, y.vector), (x, y)) for x, y in product(z_u, z_v)
-    ]
-    return choose(candidates, hardness, positive_similarity)
+def candidates_of(metric, z_u, z_v):
+    found = []
+    for x, y in product(z_u, z_v):
+        value = metric.value(x.vector, y.vector)
+        similarity = value if metric.kind == "dot" else -value
+        found.append(Candidate(similarity, x.synthetic, y.synthetic, value, y))
+    return found
 
 
 def positive_pairs(labels, ref_labels, same):
@@ -127,9 +153,10 @@ def n_pairs(
         for v in pairs:
             if v == u:
                 continue
-            chosen = hardest_pair(metric, points[u], points[v], hardness, positive)
+            candidates = candidates_of(metric, points[u], points[v])
+            chosen = choose(candidates, hardness, positive)
             if chosen is not None:
-                total = total + torch.exp(chosen[0] - positive)
+                total = total + torch.exp(chosen.similarity - positive)
         losses.append(torch.log(total))
     return sum(losses) / len(losses)
 
@@ -140,16 +167,16 @@ def terms(embeddings, labels, metric, hardness, ref_emb, ref_labels, pairs, synt
     points = class_points(ref_emb, ref_labels, **synthesis)
     if pairs is None:
         pairs = positive_pairs(labels, ref_labels, same)
+    candidates = {
+        (u, v): candidates_of(metric, points[u], points[v])
+        for u, v in product({ref_labels[j].item() for _, j in pairs}, points)
+        if u != v
+    }
     for i, j in pairs:
         u = ref_labels[j].item()
         positive = metric.similarity(embeddings[i], ref_emb[j])
-        values = []
-        for v in points:
-            if v == u:
-                continue
-            chosen = hardest_pair(metric, points[u], points[v], hardness, positive)
-            if chosen is not None:
-                values.append(metric.value(*(point.vector for point in chosen[1])))
+        chosen = [choose(candidates[u, v], hardness, positive) for v in points if v != u]
+        values = [candidate.value for candidate in chosen if candidate is not None]
         yield metric.value(embeddings[i], ref_emb[j]), values
 
 
@@ -216,6 +243,9 @@ def angular(
     ratios = {k: v for k, v in synthesis.items() if k != "pairing"}
     t = math.tan(math.radians(degrees)) ** 2
     losses = []
+    for points_of_class in points.values():
+        for point in points_of_class:
+            point.vector = normalized(point.vector, metric.normalize)
     for i, j in pairs or positive_pairs(labels, ref_labels, same):
         a, p = embeddings[i], ref_emb[j]
         four = [a, p]
@@ -223,21 +253,19 @@ def angular(
             four += [mirror(a, p, **ratios), mirror(p, a, **ratios)]
         four = [normalized(x, metric.normalize) for x in four]
         positive = 2 * (1 + t) * (four[0] * four[1]).sum()
+        twos = [(four[k] + four[m], m > 1) for k, m in combinations(range(len(four)), 2)]
         total = torch.ones((), dtype=embeddings.dtype)
         for v in points:
             if v == ref_labels[j].item():
                 continue
             candidates = [
-                (
-                    4 * t * ((x + y) * normalized(z.vector, metric.normalize)).sum(),
-                    None,
-                )
-                for x, y in combinations(four, 2)
+                Candidate(4 * t * (two * z.vector).sum(), synthetic, z.synthetic)
+                for two, synthetic in twos
                 for z in points[v]
             ]
             chosen = choose(candidates, hardness, positive)
             if chosen is not None:
-                total = total + torch.exp(chosen[0] - positive)
+                total = total + torch.exp(chosen.similarity - positive)
         losses.append(torch.log(total))
     return sum(losses) / len(losses)
 
@@ -252,19 +280,24 @@ def mine(
     ref_labels=None,
     **synthesis,
 ):
-    """The miner's pairs as sets: positives and negatives, or triplets for semihard."""
+    """The pairs as sets, positives and negatives; or triplets, for semihard and rules."""
     ref_emb, ref_labels, same = reference(embeddings, labels, ref_emb, ref_labels)
     points = class_points(ref_emb, ref_labels, **synthesis)
     positives = positive_pairs(labels, ref_labels, same)
 
+    queries = [Point(x, i, False, i) for i, x in enumerate(embeddings)]
+    candidates = {
+        (i, v): candidates_of(metric, [queries[i]], points[v])
+        for i, v in product(range(len(labels)), points)
+    }
+
     def winner(i, v, positive):
-        candidates = [(metric.similarity(embeddings[i], z.vector), z) for z in points[v]]
-        chosen = choose(candidates, hardness, positive)
+        chosen = choose(candidates[i, v], hardness, positive)
         if chosen is None:
             return None
-        return chosen[1].position if space == "pool" else chosen[1].original
+        return chosen.column.position if space == "pool" else chosen.column.original
 
-    if hardness == "semihard":
+    if hardness == "semihard" or callable(hardness):
         triplets = set()
         for i, j in positives:
             positive = metric.similarity(embeddings[i], ref_emb[j])
@@ -296,10 +329,9 @@ def contrastive_on_pool(embeddings, labels, metric, neg_margin, **synthesis):
         for v in points:
             if v == labels[i].item():
                 continue
-            candidates = [
-                (metric.similarity(embeddings[i], z.vector), z) for z in points[v]
-            ]
-            similarity, _ = choose(candidates, "hardest", None)
+            query = Point(embeddings[i], i, False, i)
+            candidates = candidates_of(metric, [query], points[v])
+            similarity = choose(candidates, "hardest", None).similarity
             value = similarity if metric.kind == "dot" else -similarity
             repulsion.append(sign * (neg_margin - value))
     total = 0
