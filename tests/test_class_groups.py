@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pml_symm import SymmSynthesizer
-from pml_symm.class_groups import class_groups
+from pml_symm.functional.class_groups import class_groups
 
 LABELS = {
     "ragged": [7, -5, 7, 2**60, -5, 7, 3, 0],
@@ -37,15 +37,6 @@ def test_every_row_once(labels):
         first += len(group)
 
 
-def test_split(labels):
-    groups = class_groups(labels)
-    # Some classes do not occur, others occur twice.
-    classes = torch.arange(groups.num_classes)[::2].repeat_interleave(2)
-    parts = groups.split(classes)
-    rows = [group[part, 0] for group, part in zip(groups.groups, parts, strict=True)]
-    assert torch.equal(groups.class_of[torch.cat(rows)], classes)
-
-
 def test_positive_pairs(labels):
     anchor, positive = (x.tolist() for x in class_groups(labels).positive_pairs())
     expected = [
@@ -67,14 +58,21 @@ def test_first_pairs(labels):
 
 
 @pytest.mark.parametrize("pairing", ["all", "ring", "none"])
-def test_source_and_axis(labels, pairing):
-    groups = class_groups(labels)
-    source, axis = groups.source_and_axis(pairing)
-    expected = SymmSynthesizer(pairing=pairing).source_and_axis(labels)
-    rows = torch.arange(len(labels))
-    assert torch.equal(labels[source], labels[axis])
-    assert sorted(zip(source.tolist(), axis.tolist(), strict=True)) == sorted(
-        zip(*(torch.cat([rows, x]).tolist() for x in expected), strict=True)
-    )
-    # Points are sorted by class.
-    assert torch.equal(groups.class_of[source], groups.class_of[source].sort().values)
+class TestPool:
+    def test_by_source_then_by_axis(self, labels, pairing):
+        source, axis = class_groups(labels).source_and_axis(pairing)
+        assert torch.equal(labels[source], labels[axis])
+        pairs = list(zip(source.tolist(), axis.tolist(), strict=True))
+        assert pairs == sorted(set(pairs))
+        assert all(i != j for i, j in pairs)
+
+    def test_numbers_of_the_points_of_each_class(self, labels, pairing):
+        """One numbering: that of the synthesizer's pool."""
+        groups = class_groups(labels)
+        pool = SymmSynthesizer(pairing=pairing)(torch.randn(len(labels), 2), labels)
+        numbers = groups.point_numbers(pairing)
+        assert numbers.sort().values.tolist() == list(range(len(pool.labels)))
+        # Points are sorted by class.
+        of_point = groups.class_of[pool.nearest_original[numbers]]
+        assert torch.equal(of_point, of_point.sort().values)
+        assert torch.equal(pool.labels[numbers], groups.labels[of_point])

@@ -1,0 +1,241 @@
+"""The search in blocks of all sizes against a table of all candidates.
+
+test_oracle.py has the same blocks for the whole losses.
+"""
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+from torch.testing import assert_close
+
+from pml_symm import functional as F
+from pml_symm.functional import Synthesis, search
+from pml_symm.functional.distances import DotProduct
+from pml_symm.functional.points import MadePoints, class_points
+from pml_symm.functional.search import compare_groups
+
+DOUBLE = torch.float64
+BLOCKS = {
+    "whole": {"_HALVED": {}},
+    "halved": {"_HALVED": {"cpu": 1}},
+    "unequal halves": {"_HALVED": {"cpu": 3}},
+    "some classes": {"_CANDIDATES": {"cpu": 300}},
+    "one class": {"_CANDIDATES": {"cpu": 100}},
+    "chunks of row points": {"_CANDIDATES": {"cpu": 1}},
+    "of an unknown device": {"_CANDIDATES": {}, "_MOST_CANDIDATES": 60},
+    "computed again": {"_MOST_KEPT": 1},
+    "computed again, halved": {"_MOST_KEPT": 100, "_HALVED": {"cpu": 2}},
+}
+CASES = [
+    (1, "all", 2.0, 1.0),
+    (2, "all", 2.0, 1.0),
+    (3, "all", 2.5, 1.5),
+    (4, "ring", 1.5, 0.7),
+    (3, "none", 2.0, 1.0),
+]
+HARDNESS = ["hardest", 3, 1000]
+
+
+@pytest.fixture(params=BLOCKS.values(), ids=BLOCKS)
+def _blocks(request, monkeypatch):
+    for name, value in request.param.items():
+        monkeypatch.setattr(search, name, value)
+
+
+def random(*shape):
+    return torch.randn(*shape, dtype=DOUBLE, requires_grad=True)
+
+
+def all_scores(rows, columns):
+    """The scores of all pairs of points, shape (R, K, L, C)."""
+    if isinstance(rows, MadePoints):
+        return torch.einsum("ukd,vld->uklv", rows.points, columns.points)
+    scores = torch.einsum(
+        "ukd,vld->uklv", rows.weights @ rows.members, columns.weights @ columns.members
+    )
+    if rows.bias is not None:
+        scores = scores + rows.bias[:, :, None, None]
+    if columns.bias is not None:
+        scores = scores + columns.bias.t()
+    return scores
+
+
+def check(rows, columns, inputs, hardness="hardest", limits=None, same=False):
+    """Check scores, selected points and gradients, but for the diagonal of `same`."""
+    found = compare_groups(rows, columns, DotProduct(False), hardness, limits, same)
+    scores = all_scores(rows, columns)
+    flat = scores.flatten(1, 2).unsqueeze(1)  # (R, 1, K L, C)
+    if limits is None:
+        rank = hardness if isinstance(hardness, int) else 1
+    else:
+        rank = 1
+        flat = flat.masked_fill(flat >= limits[:, :, None, None], -torch.inf)
+    expected = flat.topk(min(rank, flat.shape[2]), dim=2).values[:, :, -1]
+    defined = expected != -torch.inf
+    assert torch.equal(found.row >= 0, defined)
+    if same:
+        defined = defined & ~torch.eye(len(flat), dtype=torch.bool).unsqueeze(1)
+    assert_close(found.score[defined], expected[defined])
+    u, n, v = torch.where(defined)
+    assert_close(scores[u, found.row[u, n, v], found.column[u, n, v], v], expected[defined])
+    through = torch.randn_like(expected[defined])
+    terms = ((x[defined] * through).sum() for x in (found.score, expected))
+    assert_close(*(torch.autograd.grad(x, inputs, retain_graph=True) for x in terms))
+    return found
+
+
+def some_limits(rows, columns):
+    """Two limits of each row class: between the middle scores, and below all of them."""
+    scores = all_scores(rows, columns).detach().flatten(1).sort(dim=1).values
+    middle = scores.shape[1] // 2
+    between = scores[:, middle - 1 : middle + 1].mean(dim=1)
+    # Sums of the same points have scores that differ only by rounding: stay clear of them.
+    return torch.stack([between + 1e-3, scores[:, 0] - 1], dim=1)
+
+
+@pytest.mark.usefixtures("_blocks")
+class TestBlocks:
+    @pytest.mark.parametrize("hardness", HARDNESS)
+    @pytest.mark.parametrize("with_bias", [True, False])
+    @pytest.mark.parametrize("case", CASES, ids=str)
+    def test_classes_with_themselves(self, case, with_bias, hardness):
+        m, pairing, alpha, beta = case
+        members = random(7, m, 5)
+        points = class_points(members, Synthesis(alpha, beta, pairing), with_bias=with_bias)
+        found = check(points, points, members, hardness, same=True)
+        # Both ends of a pair of classes have one winner.
+        others = ~torch.eye(7, dtype=torch.bool)
+        row, column = found.row.squeeze(1), found.column.squeeze(1)
+        assert torch.equal(row[others], column.t()[others])
+
+    @pytest.mark.parametrize("hardness", HARDNESS)
+    @pytest.mark.parametrize(
+        "biases", [(False, False), (True, False), (False, True)], ids=str
+    )
+    @pytest.mark.parametrize(("m", "n"), [(2, 3), (3, 1)])
+    def test_groups_of_other_sizes(self, m, n, biases, hardness):
+        rows, columns = random(6, m, 5), random(8, n, 5)
+        synthesis = Synthesis(1.5, 0.7)
+        check(
+            class_points(rows, synthesis, with_bias=biases[0]),
+            class_points(columns, synthesis, with_bias=biases[1]),
+            (rows, columns),
+            hardness,
+        )
+
+    @pytest.mark.parametrize("hardness", [*HARDNESS, "semihard"])
+    @pytest.mark.parametrize("n", [1, 2, 4])
+    def test_sums_of_two(self, n, hardness):
+        rows, columns = random(6, 2, 5), random(8, n, 5)
+        row_points = class_points(rows, Synthesis()).sums_of_two()
+        column_points = class_points(columns, Synthesis())
+        limits = None
+        if hardness == "semihard":
+            limits = some_limits(row_points, column_points)
+        check(row_points, column_points, (rows, columns), hardness, limits)
+
+    @pytest.mark.parametrize("with_bias", [True, False])
+    @pytest.mark.parametrize("m", [1, 2, 3])
+    def test_limits(self, m, with_bias):
+        members = random(7, m, 5)
+        points = class_points(members, Synthesis(1.5, 0.7), with_bias=with_bias)
+        limits = some_limits(points, points)
+        check(points, points, members, "semihard", limits)
+        # More limits than are asked for one after another.
+        check(points, points, members, "semihard", limits.repeat(1, 6))
+
+    @pytest.mark.parametrize("hardness", [*HARDNESS, "semihard"])
+    def test_made_points(self, hardness):
+        rows, columns = random(6, 3, 5), random(8, 2, 5)
+        nothing = torch.zeros(8, 3, dtype=torch.bool)
+        row_points = MadePoints(rows, nothing[:6])
+        column_points = MadePoints(columns, nothing[:, :2])
+        limits = None
+        if hardness == "semihard":
+            limits = some_limits(row_points, column_points)
+        check(row_points, column_points, (rows, columns), hardness, limits)
+
+    @pytest.mark.parametrize("normalized", [True, False])
+    @pytest.mark.parametrize("with_bias", [True, False])
+    def test_zero_and_equal_vectors_have_finite_gradients(self, normalized, with_bias):
+        members = normalize(torch.randn(4, 2, 3, dtype=DOUBLE), dim=2)
+        members[0, 0] = 0
+        members[1, 1] = members[1, 0]
+        members[2] = 0
+        members.requires_grad_()
+        points = class_points(members, Synthesis(1.5), normalized, with_bias)
+        score = compare_groups(points, points, DotProduct(), "hardest", same=True).score
+        assert score.isfinite().all()
+        score.sum().backward()
+        assert members.grad.isfinite().all()
+
+    @pytest.mark.parametrize("hardness", ["hardest", 3])
+    @pytest.mark.parametrize("with_bias", [True, False])
+    def test_derivatives(self, hardness, with_bias):
+        def score(members):
+            points = class_points(members, Synthesis(1.5, 0.8), with_bias=with_bias)
+            found = compare_groups(points, points, DotProduct(), hardness, same=True)
+            diagonal = torch.eye(len(members), dtype=torch.bool).unsqueeze(1)
+            return found.score.masked_fill(diagonal, 0)
+
+        members = random(4, 2, 3)
+        assert torch.autograd.gradcheck(score, members)
+        assert torch.autograd.gradgradcheck(score, members)
+
+
+@pytest.mark.parametrize("sizes", [(0, 3), (3, 0), (0, 0)], ids=str)
+def test_no_class(sizes):
+    rows, columns = (
+        class_points(random(size, m, 5), Synthesis())
+        for size, m in zip(sizes, (2, 3), strict=True)
+    )
+    found = compare_groups(rows, columns, DotProduct(), "hardest")
+    assert found.score.shape == found.row.shape == (sizes[0], 1, sizes[1])
+
+
+def test_a_limit_is_not_below_itself():
+    points = class_points(torch.tensor([[[1.0]], [[2.0]]]), Synthesis())
+    limits = torch.tensor([[2.0], [4.5]])
+    found = compare_groups(points, points, DotProduct(), "semihard", limits)
+    wins = found.row >= 0
+    assert wins.squeeze(1).tolist() == [[True, False], [True, True]]
+    assert found.score[wins].tolist() == [1.0, 2.0, 4.0]
+
+
+@pytest.mark.parametrize("m", [5, 17])
+def test_more_candidates_than_a_byte_counts(m):
+    members = random(6, m, 4)
+    points = class_points(members, Synthesis())
+    found = check(points, points, members, same=True)
+    assert max(found.row.max(), found.column.max()) >= (15 if m == 5 else 256)
+
+
+def test_equal_candidates_send_the_gradient_of_one():
+    # Every point of a class is the same, so any candidate is the hardest.
+    members = torch.ones(4, 2, 3, dtype=DOUBLE, requires_grad=True)
+    points = class_points(members, Synthesis())
+    found = compare_groups(points, points, DotProduct(False), "hardest", same=True)
+    found.score[0, 0, 1].backward()
+    # The gradient of <x, y> is y for x and x for y, and only one pair gets it.
+    assert_close(members.grad.sum(1)[:2], torch.ones(2, 3, dtype=DOUBLE))
+    assert members.grad.sum(1)[2:].abs().max() == 0
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+def test_semihard_of_two_large_classes(normalized):
+    """A million candidates for each of 992 positive pairs, against sorting them all."""
+    x, labels = random(64, 8), torch.arange(2).repeat(32)
+    distance = F.DotProduct(normalized)
+    terms = F.triplet_margin_loss(
+        x, labels, 100, distance=distance, hardness="semihard", reduction="none"
+    )
+    anchor, positive, _ = terms.indices
+    assert len(terms.losses) == 2 * 32 * 31
+    pool = F.synthesize(x.detach(), labels)
+    points = normalize(pool.embeddings, dim=1) if normalized else pool.embeddings
+    scores = points[pool.labels == 0] @ points[pool.labels == 1].t()
+    ordered = scores.flatten().sort().values
+    own = (points[anchor] * points[positive]).sum(1)
+    # No candidate is as near to a positive pair as rounding reaches.
+    at = torch.searchsorted(ordered, own)
+    assert_close(terms.losses.detach(), ordered[at - 1] - own + 100)
