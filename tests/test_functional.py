@@ -1,168 +1,316 @@
-"""The geometry of the mirror image, and the selection of the hardest pair."""
+"""pml_symm.functional on plain tensors gives what the PML classes give.
+
+test_oracle.py has the values of both against plain loops.
+"""
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from pytorch_metric_learning import distances, reducers
 from torch.testing import assert_close
 
+from pml_symm import SymmMiner, SymmSynthesizer, SymmTripletMarginLoss
 from pml_symm import functional as F
 
-SIZES = st.tuples(st.integers(1, 6), st.integers(2, 9))
-SEEDS = st.integers(0, 2**31)
+from .losses import (
+    DISTANCES,
+    FUNCTIONS,
+    LOSSES,
+    RULES,
+    functions,
+    signal_to_noise,
+)
+
+LABELS = torch.tensor([3, 1, 3, 2, 1, 3, 2, 7, 1])
+HARDNESS = ["hardest", 2, "semihard", RULES["capped"][0]]
+losses = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
 
-def two_points(size, seed, scale=1.0):
-    generator = torch.Generator().manual_seed(seed)
-    points = torch.randn(2, *size, generator=generator, dtype=torch.float64)
-    return points * scale
+def batch(size=5, dtype=torch.float64):
+    return torch.randn(len(LABELS), size, dtype=dtype, requires_grad=True), LABELS
 
 
-class TestReflect:
-    def test_closed_form_in_the_plane(self):
-        angle = torch.tensor([0.3, 1.1, 2.9], dtype=torch.float64)
-        source = 1.7 * torch.stack([angle.cos(), angle.sin()], dim=1)
-        axis_angle = torch.tensor(0.8, dtype=torch.float64)
-        axis = 0.4 * torch.stack([axis_angle.cos(), axis_angle.sin()])
-        mirrored = 2 * axis_angle - angle
-        expected = 1.7 * torch.stack([mirrored.cos(), mirrored.sin()], dim=1)
-        assert_close(
-            F.reflect(source, axis),
-            expected,
-        )
+def reference_of(size=5):
+    x = torch.randn(7, size, dtype=torch.float64, requires_grad=True)
+    return x, torch.tensor([1, 3, 1, 3, 4, 4, 2])
 
-    @given(SIZES, SEEDS, st.sampled_from([1e-30, 1e-3, 1.0, 1e4, 1e30]))
-    def test_norm_similarity_and_distance_are_those_of_the_source(self, size, seed, scale):
-        source, axis = two_points(size, seed, scale)
-        synthetic = F.reflect(source, axis)
-        tolerance = {"rtol": 1e-9, "atol": 1e-12 * scale}
-        assert_close(synthetic.norm(dim=1), source.norm(dim=1), **tolerance)
-        assert_close(
-            (synthetic - axis).norm(dim=1), (source - axis).norm(dim=1), **tolerance
-        )
-        assert_close(
-            (synthetic * axis).sum(1),
-            (source * axis).sum(1),
-            rtol=1e-9,
-            atol=1e-12 * scale**2,
-        )
 
-    @given(SIZES, SEEDS)
-    def test_twice_is_the_identity(self, size, seed):
-        source, axis = two_points(size, seed)
-        assert_close(F.reflect(F.reflect(source, axis), axis), source)
+def sorted_terms(terms):
+    """Terms by their indices, as plain numbers."""
+    return sorted(zip(*(x.tolist() for x in (*terms[1], terms[0])), strict=True))
 
-    @given(SIZES, SEEDS)
-    def test_angle_to_the_source_is_twice_the_angle_to_the_axis(self, size, seed):
-        source, axis = two_points(size, seed)
-        cosine = torch.nn.functional.cosine_similarity
-        half = cosine(source, axis)
-        assert_close(cosine(source, F.reflect(source, axis)), 2 * half**2 - 1)
 
-    @given(SIZES, SEEDS, st.floats(0.1, 3), st.floats(0.1, 3))
-    def test_alpha_and_beta_scale_similarity_and_norm(self, size, seed, alpha, beta):
-        source, axis = two_points(size, seed)
-        synthetic = F.reflect(source, axis, alpha, beta)
-        assert_close((synthetic * axis).sum(1), beta * (alpha - 1) * (source * axis).sum(1))
-        assert_close(synthetic, beta * F.reflect(source, axis, alpha))
+@losses
+class TestLosses:
+    @pytest.mark.parametrize("hardness", HARDNESS)
+    def test_the_class_has_the_same_value(self, loss, hardness):
+        x, labels = batch()
+        found = loss.function(x, labels, hardness=hardness)
+        expected = loss.symm(hardness=hardness)(x, labels)
+        assert_close(found, expected)
+        assert_close(torch.autograd.grad(found, x), torch.autograd.grad(expected, x))
 
-    def test_zero_axis_has_zero_projection_and_finite_gradients(self):
-        source = torch.tensor([[1.0, -2.0]], requires_grad=True)
-        axis = torch.zeros(1, 2, requires_grad=True)
-        synthetic = F.reflect(source, axis)
-        assert_close(synthetic, -source)
-        synthetic.sum().backward()
-        assert torch.isfinite(axis.grad).all() and torch.isfinite(source.grad).all()
+    @pytest.mark.parametrize("hardness", HARDNESS)
+    def test_the_class_has_the_same_terms(self, loss, hardness):
+        x, labels = batch()
+        found = loss.function(x, labels, hardness=hardness, reduction="none")
+        assert isinstance(found, F.Terms)
+        assert all(len(index) == len(found.losses) for index in found.indices)
+        expected = loss.symm(hardness=hardness, reducer=reducers.DoNothingReducer())
+        expected = expected(x, labels)["loss"]
+        indices = expected["indices"]
+        indices = (indices,) if torch.is_tensor(indices) else indices
+        found = sorted_terms(found)
+        expected = sorted_terms((expected["losses"], indices))
+        assert [x[:-1] for x in found] == [x[:-1] for x in expected]
+        assert [x[-1] for x in found] == pytest.approx([x[-1] for x in expected])
 
-    @pytest.mark.parametrize("scale", [1e-44, 1e-30, 1e-18, 1e30])
-    def test_any_length_of_axis_in_float32(self, scale):
-        source = torch.tensor([[1.0, 2.0]], requires_grad=True)
-        axis = torch.tensor([[scale, scale]]).requires_grad_()
-        synthetic = F.reflect(source, axis)
-        synthetic.sum().backward()
-        assert torch.isfinite(synthetic).all()
-        assert torch.isfinite(axis.grad).all() and torch.isfinite(source.grad).all()
-        if scale > 1e-19:
-            assert_close(synthetic, torch.tensor([[2.0, 1.0]]))
-
-    def test_gradcheck(self):
-        source, axis = two_points((3, 4), 1).requires_grad_().unbind()
-        assert torch.autograd.gradcheck(F.reflect, (source, axis))
-        assert torch.autograd.gradgradcheck(F.reflect, (source, axis))
+    def test_the_mean_is_that_of_the_terms(self, loss):
+        x, labels = batch()
+        terms = loss.function(x, labels, reduction="none").losses
+        if loss.function is F.triplet_margin_loss:
+            terms = terms[terms > 0]
+        assert_close(loss.function(x, labels), terms.mean())
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-    def test_half_precision_is_rounded_once(self, dtype):
-        source, axis = two_points((5, 16), 2).to(dtype).unbind()
-        expected = F.reflect(source.float(), axis.float()).to(dtype)
-        assert torch.equal(F.reflect(source, axis), expected)
+    def test_half_precision_is_computed_in_single(self, loss, dtype):
+        x, labels = batch(dtype=dtype)
+        found = loss.function(x, labels)
+        expected = loss.function(x.float(), labels)
+        assert found.dtype == torch.float32
+        assert torch.equal(found, expected)
+        (gradient,) = torch.autograd.grad(found, x)
+        assert gradient.dtype == dtype
+        assert_close(gradient, torch.autograd.grad(expected, x)[0])
 
-    @pytest.mark.parametrize("name", ["alpha", "beta"])
-    @pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), "2", True])
-    def test_bad_ratio(self, name, value):
-        x = torch.randn(2, 3)
-        with pytest.raises(ValueError, match=f"{name} must be .* got {value!r}"):
-            F.reflect(x, x, **{name: value})
+    def test_autocast_changes_nothing(self, loss):
+        x, labels = batch(dtype=torch.float32)
+        expected = loss.function(x, labels)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(loss.function(x, labels), expected)
 
-    def test_bad_points(self):
-        with pytest.raises(ValueError, match=r"embedding size.*\(2, 3\).*\(2, 4\)"):
-            F.reflect(torch.randn(2, 3), torch.randn(2, 4))
-        with pytest.raises(TypeError, match=r"axis must be floating, got torch\.int64"):
-            F.reflect(torch.randn(2, 3), torch.ones(2, 3, dtype=torch.int64))
+    @pytest.mark.parametrize("labels", [[], [3], [1, 1], [5, 5, 5], [1, 2, 3]], ids=str)
+    def test_nothing_to_compare(self, loss, labels):
+        labels = torch.tensor(labels, dtype=torch.long)
+        x = torch.randn(len(labels), 4, requires_grad=True)
+        value = loss.function(x, labels)
+        value.backward()
+        assert value == 0 and not x.grad.any()
+        terms = loss.function(x, labels, reduction="none")
+        assert not terms.losses.any()
+        assert all(len(index) == len(terms.losses) for index in terms.indices)
+
+    @pytest.mark.parametrize("value", [torch.nan, torch.inf])
+    def test_never_finite_for_what_is_not(self, loss, value):
+        x, labels = batch()
+        broken = x.detach().clone()
+        broken[7, 0] = value  # of a class without a pair
+        assert not loss.function(broken, labels).isfinite()
+
+    def test_a_promise_changes_no_value(self, loss):
+        labels = torch.tensor([4, 1, 4, 9, 9, 1])
+        x = torch.randn(6, 3, dtype=torch.float64)
+        found = loss.function(x, labels, samples_per_class=2)
+        assert_close(found, loss.function(x, labels))
+        with pytest.raises(ValueError, match="samples_per_class=3 times, got counts"):
+            loss.function(x, labels, samples_per_class=3)
 
 
-class TestClassPairHardness:
-    similarity = torch.tensor([[4.0, 1.0, 7.0], [9.0, 5.0, 2.0]])
-
-    def select(self, hardness, **kwargs):
-        return F.class_pair_hardness(
-            self.similarity,
-            torch.tensor([0, 0]),
-            torch.tensor([1, 0, 1]),
-            (1, 3),
-            hardness,
-            **kwargs,
+@pytest.mark.parametrize("name", ["triplet", "lifted", "angular"])
+class TestReferenceAndPairs:
+    @pytest.mark.parametrize("hardness", HARDNESS)
+    def test_reference(self, name, hardness):
+        loss, (x, labels), (ref, ref_labels) = LOSSES[name], batch(), reference_of()
+        arguments = {"reference": ref, "reference_labels": ref_labels}
+        found = loss.function(x, labels, hardness=hardness, **arguments)
+        expected = loss.symm(hardness=hardness)(x, labels, None, ref, ref_labels)
+        assert_close(found, expected)
+        assert_close(
+            torch.autograd.grad(found, (x, ref)), torch.autograd.grad(expected, (x, ref))
         )
 
-    @pytest.mark.parametrize(
-        ("hardness", "values"),
-        [("hardest", [5.0, 9.0]), (1, [5.0, 9.0]), (2, [1.0, 7.0]), (4, [1.0, 2.0])],
-    )
-    def test_kth_hardest_or_the_easiest(self, hardness, values):
-        selected = self.select(hardness)
-        assert selected.similarity[0, :2].tolist() == values
-        assert selected.found.tolist() == [[True, True, False]]
+    def test_pairs(self, name):
+        loss, (x, labels) = LOSSES[name], batch()
+        pairs = torch.tensor([0, 1, 5]), torch.tensor([2, 8, 0])
+        expected = loss.symm()(x, labels, (*pairs, torch.tensor([1, 0, 1])))
+        assert_close(loss.function(x, labels, pairs=pairs), expected)
+        terms = loss.function(x, labels, pairs=pairs, reduction="none")
+        found = set(zip(*(x.tolist() for x in terms.indices[:2]), strict=True))
+        assert found == {(0, 2), (1, 8), (5, 0)}
 
-    def test_semihard_is_the_hardest_below_the_positive(self):
-        selected = self.select(
-            "semihard",
-            positive_classes=torch.tensor([0, 0]),
-            positive_similarity=torch.tensor([5.0, 1.0]),
+    def test_pairs_of_a_reference(self, name):
+        loss, (x, labels), (ref, ref_labels) = LOSSES[name], batch(), reference_of()
+        pairs = torch.tensor([0, 1]), torch.tensor([3, 0])
+        found = loss.function(
+            x, labels, reference=ref, reference_labels=ref_labels, pairs=pairs
         )
-        assert selected.found.tolist() == [[True, True, False], [False, False, False]]
-        assert selected.similarity[0, :2].tolist() == [1.0, 4.0]
+        expected = loss.symm()(x, labels, (*pairs, pairs[0]), ref, ref_labels)
+        assert_close(found, expected)
 
-    def test_winner_is_where_the_similarity_is(self):
-        selected = self.select("hardest")
-        row, column = selected.row[0, :2], selected.column[0, :2]
-        assert torch.equal(self.similarity[row, column], selected.similarity[0, :2])
-
-    def test_gradient_reaches_the_selected_entries_only(self):
-        similarity = self.similarity.clone().requires_grad_()
-        classes = torch.tensor([0, 1]), torch.tensor([0, 0, 0])
-        F.class_pair_hardness(similarity, *classes, (2, 1)).similarity.sum().backward()
-        assert similarity.grad.tolist() == [[0, 0, 1], [1, 0, 0]]
-
-    @pytest.mark.parametrize("hardness", ["hardest", 2])
-    def test_no_points(self, hardness):
+    def test_no_pair(self, name):
+        x, labels = batch()
         none = torch.zeros(0, dtype=torch.long)
-        selected = F.class_pair_hardness(torch.zeros(0, 0), none, none, (2, 3), hardness)
-        assert selected.similarity.shape == (2, 3) and not selected.found.any()
+        assert LOSSES[name].function(x, labels, pairs=(none, none)) == 0
 
-    def test_bad_input(self):
-        zeros = torch.zeros(2, dtype=torch.long)
-        with pytest.raises(ValueError, match=r"shape \(2, 2\).*got \(3, 2\)"):
-            F.class_pair_hardness(torch.zeros(3, 2), zeros, zeros, (1, 1))
-        with pytest.raises(ValueError, match="needs positive_classes"):
-            F.class_pair_hardness(torch.zeros(2, 2), zeros, zeros, (1, 1), "semihard")
-        with pytest.raises(ValueError, match=r"hardness must be .* got 'hard'"):
-            F.class_pair_hardness(torch.zeros(2, 2), zeros, zeros, (1, 1), "hard")
+
+@pytest.mark.parametrize("hardness", HARDNESS)
+@pytest.mark.parametrize("space", ["batch", "pool"])
+class TestMine:
+    @pytest.mark.parametrize("name", DISTANCES)
+    def test_the_miner_has_the_same(self, name, space, hardness):
+        x, labels = batch()
+        distance = DISTANCES[name]
+        found = F.mine(
+            x,
+            labels,
+            distance=distance.functional,
+            hardness=hardness,
+            index_space=space,
+            synthesis=F.Synthesis(pairing="ring"),
+        )
+        miner = SymmMiner(
+            hardness, SymmSynthesizer(pairing="ring"), space, distance=distance.pml()
+        )
+        for index, expected in zip(found, miner(x, labels), strict=True):
+            assert torch.equal(index, expected)
+
+    def test_reference(self, space, hardness):
+        (x, labels), (ref, ref_labels) = batch(), reference_of()
+        found = F.mine(
+            x,
+            labels,
+            reference=ref,
+            reference_labels=ref_labels,
+            hardness=hardness,
+            index_space=space,
+        )
+        miner = SymmMiner(hardness, index_space=space)
+        for index, expected in zip(found, miner(x, labels, ref, ref_labels), strict=True):
+            assert torch.equal(index, expected)
+
+    def test_pairs(self, space, hardness):
+        x, labels = batch()
+        pairs = torch.tensor([0, 1, 5]), torch.tensor([2, 8, 0])
+        chosen = F.mine(x, labels, pairs=pairs, hardness=hardness, index_space=space)
+        every = F.mine(x, labels, hardness=hardness, index_space=space)
+        wanted = set(zip(*(x.tolist() for x in pairs), strict=True))
+        if len(chosen) == 4:
+            assert set(zip(*(x.tolist() for x in chosen[:2]), strict=True)) == wanted
+            assert torch.equal(chosen[3], every[3])
+            return
+        found, triplets = (
+            set(zip(*(x.tolist() for x in indices), strict=True))
+            for indices in (chosen, every)
+        )
+        assert found == {triplet for triplet in triplets if triplet[:2] in wanted}
+
+
+def test_synthesize_is_the_synthesizer():
+    x, labels = batch()
+    found = F.synthesize(x, labels, F.Synthesis(1.5, 0.7, "ring"))
+    for one, other in zip(found, SymmSynthesizer(1.5, 0.7, "ring")(x, labels), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("power", [0.5, 2, 3])
+def test_powers_of_the_distance(power):
+    x, labels = batch()
+    for normalize in (True, False):
+        found = F.triplet_margin_loss(
+            x, labels, distance=F.Euclidean(normalize, power=power)
+        )
+        distance = distances.LpDistance(power=power, normalize_embeddings=normalize)
+        assert_close(found, SymmTripletMarginLoss(distance=distance)(x, labels))
+
+
+@functions
+def test_labels_of_any_dtype(function):
+    x, labels = batch()
+    assert function(x, labels.to(torch.uint8)) == function(x, labels)
+
+
+class TestBadInput:
+    @pytest.mark.parametrize("function", [*FUNCTIONS, F.mine, F.synthesize])
+    def test_tensors(self, function):
+        x, labels = batch()
+        with pytest.raises(TypeError, match=r"embeddings must be floating, got .*int64"):
+            function(x.long(), labels)
+        with pytest.raises(TypeError, match="embeddings must be a tensor, got list"):
+            function([[0.0]], labels)
+        with pytest.raises(ValueError, match=r"embeddings must be .* got shape \(9,\)"):
+            function(x[:, 0], labels)
+        with pytest.raises(ValueError, match=r"labels must .*\(9,\).* got shape \(4,\)"):
+            function(x, labels[:4])
+        with pytest.raises(TypeError, match="labels must be a tensor, got list"):
+            function(x, [0] * 9)
+        with pytest.raises((TypeError, ValueError), match=r"labels must be .* got None"):
+            function(x, None)
+
+    @pytest.mark.parametrize("function", [*FUNCTIONS, F.mine])
+    @pytest.mark.parametrize("hardness", ["hard", 0, 1.5, True, None])
+    def test_hardness(self, function, hardness):
+        with pytest.raises(ValueError, match=rf"hardness must be .* got {hardness!r}"):
+            function(*batch(), hardness=hardness)
+
+    @functions
+    def test_reduction(self, function):
+        with pytest.raises(ValueError, match=r"reduction must be .* got 'sum'"):
+            function(*batch(), reduction="sum")
+
+    @functions
+    def test_samples_per_class(self, function):
+        with pytest.raises(ValueError, match=r"samples_per_class must be .* got 0"):
+            function(*batch(), samples_per_class=0)
+
+    @pytest.mark.parametrize("function", [*FUNCTIONS[1:], F.mine])
+    def test_reference(self, function):
+        x, labels = batch()
+        with pytest.raises(ValueError, match="go together, got only"):
+            function(x, labels, reference=x)
+        with pytest.raises(ValueError, match=r"\(2, 3\) and \(9, 5\)"):
+            function(x, labels, reference=torch.ones(2, 3), reference_labels=torch.ones(2))
+
+    @pytest.mark.parametrize("function", [*FUNCTIONS[1:], F.mine])
+    def test_pairs(self, function):
+        x, labels = batch()
+        first = torch.tensor([0])
+        with pytest.raises(ValueError, match=r"different classes.* rows 0 and 1"):
+            function(x, labels, pairs=(first, torch.tensor([1])))
+        with pytest.raises(ValueError, match="row 9, but there are 9 rows"):
+            function(x, labels, pairs=(first, torch.tensor([9])))
+        with pytest.raises(TypeError, match=r"must hold integers, got torch\.float32"):
+            function(x, labels, pairs=(first, torch.tensor([2.0])))
+        with pytest.raises(ValueError, match=r"\(1,\) and \(2,\)"):
+            function(x, labels, pairs=(first, torch.tensor([2, 5])))
+
+    def test_options(self):
+        with pytest.raises(ValueError, match=r"index_space must be .* got 'ref'"):
+            F.mine(*batch(), index_space="ref")
+        with pytest.raises(ValueError, match="power must be positive, got 0"):
+            F.Euclidean(power=0)
+        with pytest.raises(ValueError, match=r"alpha must be .* got -1"):
+            F.Synthesis(alpha=-1)
+        with pytest.raises(ValueError, match=r"beta must be .* got 0"):
+            F.Synthesis(beta=0)
+        with pytest.raises(ValueError, match=r"pairing must be .* got 'pairs'"):
+            F.Synthesis(pairing="pairs")
+
+
+def test_an_asymmetric_distance_is_asked_in_both_orders():
+    """Terms of (i, j) and (j, i) differ, and so do H(u, v) and H(v, u)."""
+    x, labels = torch.randn(4, 5, dtype=torch.float64), torch.tensor([0, 0, 1, 1])
+    terms = F.triplet_margin_loss(
+        x,
+        labels,
+        10,
+        distance=F.ByFunction(signal_to_noise),
+        synthesis=F.Synthesis(pairing="none"),
+        reduction="none",
+    )
+    matrix = signal_to_noise(x, x)
+    for anchor, positive, _, value in zip(
+        *(x.tolist() for x in terms.indices), terms.losses.tolist(), strict=True
+    ):
+        own, other = labels == labels[anchor], labels != labels[anchor]
+        hardest = matrix[own][:, other].min()
+        assert value == pytest.approx(float(matrix[anchor, positive] - hardest + 10))
+    assert len(terms.losses) == 4

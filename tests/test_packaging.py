@@ -42,10 +42,14 @@ def test_the_wheel_holds_the_library_and_nothing_else(wheel):
     assert {folder for folder in folders if not folder.endswith(".dist-info")} == {
         "pml_symm"
     }
-    shipped = {Path(name).name for name in names if name.startswith("pml_symm/")}
-    written = {path.name for path in (ROOT / "pml_symm").iterdir() if path.is_file()}
+    shipped = {name for name in names if name.startswith("pml_symm/")}
+    written = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "pml_symm").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
     assert shipped == written
-    assert "py.typed" in shipped
+    assert "pml_symm/py.typed" in shipped
     assert any(name.endswith("LICENSE") for name in names)
 
 

@@ -1,4 +1,7 @@
-"""Other versions of PML raise one clear error, before any of their modules is imported."""
+"""Beside other versions of PML the functional part works, and the classes say why not.
+
+None of PML's modules is imported.
+"""
 
 import subprocess
 import sys
@@ -22,7 +25,21 @@ def test_import_beside_another_version(version, tmp_path):
     (information / "METADATA").write_text(
         f"Metadata-Version: 2.1\nName: pytorch-metric-learning\nVersion: {version}\n"
     )
-    program = f"import sys; sys.path[:0] = {[str(tmp_path), str(ROOT)]}; import pml_symm"
+    program = f"""
+import sys
+sys.path[:0] = {[str(tmp_path), str(ROOT)]}
+import torch
+import pml_symm
+print(pml_symm.functional.n_pairs_loss(torch.eye(4), torch.tensor([0, 0, 1, 1])))
+for name in set(pml_symm.__all__) - {{"functional", "SyntheticBatch"}}:
+    try:
+        getattr(pml_symm, name)
+    except ImportError as error:
+        print(error)
+    else:
+        raise AssertionError(name)
+from pml_symm import SymmMiner
+"""
     found = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
     )
@@ -32,6 +49,10 @@ def test_import_beside_another_version(version, tmp_path):
     assert f"but {version} is installed" in error
     assert 'pip install "pytorch-metric-learning>=2.0,<3"' in error
     assert "AssertionError" not in found.stderr
+    value, *errors = found.stdout.splitlines()
+    assert value.startswith("tensor(")
+    assert len(errors) == 8
+    assert {f"ImportError: {x}" for x in errors} == {error}
 
 
 def test_this_version():
