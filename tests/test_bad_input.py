@@ -7,16 +7,16 @@ from pytorch_metric_learning import losses
 import pml_symm
 from pml_symm import SymmLoss, SymmMiner, SymmSynthesizer
 
+from . import losses as losses_of
+from .losses import FOUR
+
 LOSSES = {
-    "n_pairs": (pml_symm.SymmNPairsLoss, losses.NPairsLoss),
-    "n_pairs_official": (
+    **{name: (loss.symm, loss.pml) for name, loss in losses_of.LOSSES.items()},
+    "n-pairs, official": (
         lambda: pml_symm.SymmNPairsLoss(candidates="official"),
         losses.NPairsLoss,
     ),
-    "triplet": (pml_symm.SymmTripletMarginLoss, losses.TripletMarginLoss),
-    "lifted": (pml_symm.SymmLiftedStructureLoss, losses.LiftedStructureLoss),
-    "angular": (pml_symm.SymmAngularLoss, losses.AngularLoss),
-    "angular_official": (
+    "angular, official": (
         lambda: pml_symm.SymmAngularLoss(candidates="official"),
         losses.AngularLoss,
     ),
@@ -25,12 +25,6 @@ LOSSES = {
         losses.MultiSimilarityLoss,
     ),
 }
-HARDNESS_LOSSES = (
-    pml_symm.SymmNPairsLoss,
-    pml_symm.SymmTripletMarginLoss,
-    pml_symm.SymmLiftedStructureLoss,
-    pml_symm.SymmAngularLoss,
-)
 
 
 @pytest.fixture(params=LOSSES)
@@ -84,8 +78,14 @@ class TestShapes:
             anything(torch.randn(4, 3), [0, 0, 1, 1])
 
     def test_no_labels(self, loss):
-        with pytest.raises(ValueError, match="labels are required"):
-            loss(torch.randn(4, 3), None)
+        pairs = tuple(torch.tensor([x]) for x in (0, 1, 3))
+        for indices_tuple in (None, pairs):
+            with pytest.raises(ValueError, match="labels are required"):
+                loss(torch.randn(4, 3), None, indices_tuple)
+
+    def test_no_labels_to_mine(self):
+        with pytest.raises(ValueError, match="labels must be given, got None"):
+            SymmMiner()(torch.randn(4, 3), None)
 
     def test_reference(self, loss):
         for call in (loss, SymmMiner()):
@@ -113,13 +113,13 @@ class TestShapes:
 
 
 class TestHardness:
-    @pytest.mark.parametrize("make", [*HARDNESS_LOSSES, SymmMiner])
+    @pytest.mark.parametrize("make", [*FOUR, SymmMiner])
     @pytest.mark.parametrize("hardness", ["hard", 0, -2, 1.5, True, None])
     def test_unknown(self, make, hardness):
         with pytest.raises(ValueError, match=rf"hardness must be .* got {hardness!r}"):
             make(hardness=hardness)
 
-    @pytest.mark.parametrize("make", [*HARDNESS_LOSSES, SymmMiner])
+    @pytest.mark.parametrize("make", [*FOUR, SymmMiner])
     def test_a_synthesizer_of_another_kind(self, make):
         with pytest.raises(
             TypeError, match="synthesizer must be a SymmSynthesizer, got str"

@@ -18,6 +18,7 @@ import pml_symm
 from pml_symm import SymmLoss, SymmMiner, SymmNPairsLoss, SymmTripletMarginLoss
 
 from . import oracle
+from .losses import FOUR
 
 CLASSES, SIZE = 4, 8
 PAGE = (Path(__file__).parents[1] / "docs" / "compatibility.md").read_text()
@@ -185,14 +186,6 @@ class TestOtherArguments:
         loss = SymmLoss(wrapped)
         assert loss.reducer is wrapped.reducer
         assert loss.distance is wrapped.distance is loss.miner.distance
-
-
-FOUR = [
-    SymmNPairsLoss,
-    SymmTripletMarginLoss,
-    pml_symm.SymmLiftedStructureLoss,
-    pml_symm.SymmAngularLoss,
-]
 
 
 def wrapped(loss=None, miner=None):

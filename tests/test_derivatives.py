@@ -2,19 +2,17 @@
 
 import pytest
 import torch
+import torch.autograd.forward_ad as forward_ad
 from lightning import LightningModule, Trainer
 from pytorch_metric_learning import losses
 from torch.testing import assert_close
 
-import pml_symm
 from pml_symm import SymmLoss, SymmMiner, SymmSynthesizer
+from pml_symm import functional as F
+from pml_symm.functional import search
 
-FOUR = [
-    pml_symm.SymmNPairsLoss,
-    pml_symm.SymmTripletMarginLoss,
-    pml_symm.SymmLiftedStructureLoss,
-    pml_symm.SymmAngularLoss,
-]
+from .losses import FOUR, FUNCTIONS, capped
+
 EVERY = {
     **{loss.__name__: loss for loss in FOUR},
     "SymmLoss": lambda: SymmLoss(losses.MultiSimilarityLoss()),
@@ -23,6 +21,7 @@ EVERY = {
 LABELS = {"pairs": [0, 1, 2, 0, 1, 2], "ragged": [0, 0, 1, 1, 2, 2, 2, 3]}
 every = pytest.mark.parametrize("make", EVERY.values(), ids=EVERY)
 four = pytest.mark.parametrize("make", FOUR)
+functions = pytest.mark.parametrize("function", [*FUNCTIONS, F.mine, F.synthesize])
 layouts = pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
 
 
@@ -89,7 +88,7 @@ class TestSecondDerivatives:
         assert torch.autograd.gradgradcheck(lambda y: loss(y, labels), x.requires_grad_())
 
 
-@pytest.mark.parametrize("hardness", [2, "semihard"])
+@pytest.mark.parametrize("hardness", [2, "semihard", capped])
 @four
 def test_hessian_of_other_hardness(make, hardness):
     x, labels = batch(LABELS["ragged"])
@@ -131,18 +130,118 @@ class TestFunc:
 
     @layouts
     @four
-    def test_jacobian_of_the_gradient(self, make, labels):
+    def test_first_derivatives(self, make, labels):
+        x, labels = batch(labels)
+        loss, direction = make(), torch.randn_like(x)
+        expected = gradient(lambda y: loss(y, labels), x)
+        slope = (expected * direction).sum()
+
+        def of(y):
+            return loss(y, labels)
+
+        value, found = torch.func.jvp(of, (x,), (direction,))
+        assert_close((value, found), (loss(x, labels), slope))
+        _, pull_back = torch.func.vjp(of, x)
+        assert_close(pull_back(torch.ones_like(value))[0], expected)
+        assert_close(torch.func.jacrev(of)(x), expected)
+        assert_close(torch.func.jacfwd(of)(x), expected)
+        with forward_ad.dual_level():
+            dual = of(forward_ad.make_dual(x, direction))
+            assert_close(forward_ad.unpack_dual(dual).tangent, slope)
+
+    @layouts
+    @four
+    def test_second_derivatives(self, make, labels):
         x, labels = batch(labels)
         loss = make()
-        found = torch.func.jacrev(torch.func.grad(lambda y: loss(y, labels)))(x)
-        assert_close(found, torch.autograd.functional.hessian(lambda y: loss(y, labels), x))
+
+        def of(y):
+            return loss(y, labels)
+
+        expected = torch.autograd.functional.hessian(of, x)
+        assert_close(torch.func.hessian(of)(x), expected)
+        assert_close(torch.func.jacrev(torch.func.grad(of))(x), expected)
+        assert_close(torch.func.jacfwd(torch.func.grad(of))(x), expected)
+
+    @functions
+    def test_vmap_is_refused(self, function):
+        x, labels = batch(LABELS["pairs"])
+        with pytest.raises(NotImplementedError, match="embeddings cannot be batched by"):
+            torch.func.vmap(lambda y: function(y, labels))(x.expand(3, -1, -1))
 
     @every
-    def test_vmap_is_refused(self, make):
+    def test_vmap_of_a_class_is_refused(self, make):
         x, labels = batch(LABELS["pairs"])
         loss = make()
         with pytest.raises(NotImplementedError, match="embeddings cannot be batched by"):
             torch.func.vmap(lambda y: loss(y, labels))(x.expand(3, -1, -1))
+
+
+@layouts
+@four
+class TestBatchedGradients:
+    """Many gradients in one backward pass, by vmap."""
+
+    def test_grads_batched(self, make, labels):
+        x, labels = batch(labels)
+        x, loss = x.requires_grad_(), make()
+        (slope,) = torch.autograd.grad(loss(x, labels), x, create_graph=True)
+        every = torch.eye(slope.numel(), dtype=x.dtype).view(-1, *slope.shape)
+        (found,) = torch.autograd.grad(slope, x, every, is_grads_batched=True)
+        expected = torch.autograd.functional.hessian(lambda y: loss(y, labels), x)
+        assert_close(found.view_as(expected), expected)
+
+    def test_vectorized(self, make, labels):
+        x, labels = batch(labels)
+        loss = make()
+
+        def of(y):
+            return loss(y, labels)
+
+        plain, vectorized = (
+            (
+                torch.autograd.functional.jacobian(of, x, vectorize=vectorize),
+                torch.autograd.functional.hessian(of, x, vectorize=vectorize),
+            )
+            for vectorize in (False, True)
+        )
+        assert_close(vectorized, plain)
+
+
+@pytest.mark.parametrize("hardness", ["hardest", 2, "semihard"])
+@four
+class TestComputedAgain:
+    """Winners that are computed again in the backward pass, as in large batches."""
+
+    def test_derivatives(self, make, hardness, monkeypatch):
+        x, labels = batch(LABELS["ragged"])
+        loss = make(hardness=hardness)
+
+        def of(y):
+            return loss(y, labels)
+
+        def derivatives():
+            return (
+                gradient(of, x),
+                torch.autograd.functional.hessian(of, x),
+                torch.func.jvp(of, (x,), (torch.ones_like(x),))[1],
+            )
+
+        expected = derivatives()
+        monkeypatch.setattr(search, "_MOST_KEPT", 1)
+        assert_close(derivatives(), expected)
+
+    def test_func(self, make, hardness, monkeypatch):
+        x, labels = batch(LABELS["ragged"])
+        loss = make(hardness=hardness)
+
+        def derivatives():
+            slope = torch.func.grad(lambda y: loss(y, labels))
+            return slope(x), torch.func.jacrev(slope)(x)
+
+        expected = derivatives()
+        monkeypatch.setattr(search, "_MOST_KEPT", 1)
+        assert_close(derivatives(), expected)
 
 
 class TestInferenceMode:

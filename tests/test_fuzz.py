@@ -16,10 +16,10 @@ from pml_symm import (
     SymmLiftedStructureLoss,
     SymmLoss,
     SymmMiner,
-    SymmNPairsLoss,
     SymmSynthesizer,
-    SymmTripletMarginLoss,
 )
+
+from .losses import LOSSES, capped
 
 DISTANCES = {
     "Euclidean": LpDistance,
@@ -28,13 +28,6 @@ DISTANCES = {
     "city block": lambda: LpDistance(p=1),
     "cosine": CosineSimilarity,
     "dot product": lambda: DotProductSimilarity(normalize_embeddings=False),
-}
-# Name -> the Symm loss, and PML's own.
-PAIRS = {
-    "n-pairs": (SymmNPairsLoss, losses.NPairsLoss),
-    "triplet": (SymmTripletMarginLoss, losses.TripletMarginLoss),
-    "lifted": (SymmLiftedStructureLoss, losses.LiftedStructureLoss),
-    "angular": (SymmAngularLoss, losses.AngularLoss),
 }
 WRAPPED = {
     "contrastive": losses.ContrastiveLoss,
@@ -98,13 +91,13 @@ def batches(draw):
 @st.composite
 def loss_functions(draw):
     """A Symm loss, and PML's own."""
-    hardness = draw(st.sampled_from(["hardest", "hardest", "semihard", 2, 5]))
+    hardness = draw(st.sampled_from(["hardest", "hardest", "semihard", 2, 5, capped]))
     synthesizer = SymmSynthesizer(
         draw(st.sampled_from([2.0, 2.0, 1.5, 2.5])),
         draw(st.sampled_from([1.0, 1.0, 0.5, 1.5])),
         draw(st.sampled_from(["all", "ring", "none"])),
     )
-    name = draw(st.sampled_from([*PAIRS, *WRAPPED]))
+    name = draw(st.sampled_from([*LOSSES, *WRAPPED]))
     if name in WRAPPED:
         distances = DISTANCES if name != "NT-Xent" else ("cosine", "dot product")
     else:
@@ -115,7 +108,7 @@ def loss_functions(draw):
         make = WRAPPED[name]
         miner = SymmMiner(hardness, synthesizer, "pool", distance=distance())
         return SymmLoss(make(distance=distance()), miner), make(distance=distance())
-    symm, make = PAIRS[name]
+    symm, make = LOSSES[name].symm, LOSSES[name].pml
     ours = symm(hardness=hardness, synthesizer=synthesizer, distance=distance())
     if name == "angular":
         return ours, make()  # PML's takes only its default distance

@@ -5,8 +5,6 @@ import torch
 from pytorch_metric_learning import losses
 
 from pml_symm import (
-    SymmAngularLoss,
-    SymmLiftedStructureLoss,
     SymmLoss,
     SymmMiner,
     SymmNPairsLoss,
@@ -14,15 +12,14 @@ from pml_symm import (
     SymmTripletMarginLoss,
 )
 
+from .losses import FOUR
+
 DTYPES = (
     *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
     *(torch.int8, torch.int16, torch.int32, torch.float16, torch.float64),
 )
 LOSSES = (
-    SymmNPairsLoss,
-    SymmTripletMarginLoss,
-    SymmLiftedStructureLoss,
-    SymmAngularLoss,
+    *FOUR,
     lambda: SymmLoss(losses.MultiSimilarityLoss()),
 )
 LABELS = torch.tensor([5, 5, 2, 2, 2, 7, 0, 0])

@@ -4,16 +4,10 @@ import pytest
 import torch
 from pytorch_metric_learning import losses
 
-from pml_symm import (
-    SymmAngularLoss,
-    SymmLiftedStructureLoss,
-    SymmLoss,
-    SymmMiner,
-    SymmNPairsLoss,
-    SymmTripletMarginLoss,
-)
+from pml_symm import SymmLoss, SymmMiner
 
-FOUR = [SymmNPairsLoss, SymmTripletMarginLoss, SymmLiftedStructureLoss, SymmAngularLoss]
+from .losses import FOUR
+
 HALF = [torch.float16, torch.bfloat16]
 SEEDS = range(10)
 

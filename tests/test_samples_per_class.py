@@ -8,12 +8,8 @@ import pml_symm
 from pml_symm.functional import points
 from pml_symm.functional.class_groups import class_groups
 
-LOSSES = [
-    pml_symm.SymmNPairsLoss,
-    pml_symm.SymmTripletMarginLoss,
-    pml_symm.SymmLiftedStructureLoss,
-    pml_symm.SymmAngularLoss,
-]
+from .losses import FOUR
+
 # Operators that make the host wait for a GPU, because a shape or a number depends on it.
 WAITS = {
     "aten::_local_scalar_dense",
@@ -55,17 +51,20 @@ def value_and_gradient(loss_func, embeddings, labels):
     return loss, *torch.autograd.grad(loss, embeddings)
 
 
+@pytest.mark.parametrize("hardness", ["hardest", "semihard"])
 @pytest.mark.parametrize("m", [2, 3, 4])
-@pytest.mark.parametrize("make", LOSSES)
-def test_same_loss(make, m):
+@pytest.mark.parametrize("make", FOUR)
+def test_same_loss(make, m, hardness):
     embeddings, labels = batch(m)
     torch.testing.assert_close(
-        value_and_gradient(make(samples_per_class=m), embeddings, labels),
-        value_and_gradient(make(), embeddings, labels),
+        value_and_gradient(
+            make(samples_per_class=m, hardness=hardness), embeddings, labels
+        ),
+        value_and_gradient(make(hardness=hardness), embeddings, labels),
     )
 
 
-@pytest.mark.parametrize("make", LOSSES)
+@pytest.mark.parametrize("make", FOUR)
 def test_the_loss_never_waits(make, monkeypatch):
     embeddings, labels = batch(2)
     loss_func = make(samples_per_class=2)
@@ -79,7 +78,7 @@ def test_the_loss_never_waits(make, monkeypatch):
 
 @compiles
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
-@pytest.mark.parametrize("make", LOSSES)
+@pytest.mark.parametrize("make", FOUR)
 def test_compiles_as_one_graph(make):
     embeddings, labels = batch(2)
     loss_func = make(samples_per_class=2)
@@ -102,7 +101,7 @@ def test_compiled_code_gives_nan_for_a_broken_promise():
     assert compiled(embeddings, labels).isnan()
 
 
-@pytest.mark.parametrize("make", LOSSES)
+@pytest.mark.parametrize("make", FOUR)
 def test_broken_promises_are_errors(make):
     embeddings, labels = batch(3)
     with pytest.raises(ValueError, match="samples_per_class=5 times, got 12 labels"):

@@ -19,15 +19,7 @@ from pml_symm import (
 )
 
 from . import oracle
-
-FOUR = [SymmNPairsLoss, SymmTripletMarginLoss, SymmLiftedStructureLoss, SymmAngularLoss]
-BASES = [
-    losses.NPairsLoss,
-    losses.TripletMarginLoss,
-    losses.LiftedStructureLoss,
-    losses.AngularLoss,
-]
-four = pytest.mark.parametrize("symm_loss", FOUR)
+from .losses import FOUR, LOSSES, WITH_REFERENCE, four
 
 
 def batch(classes=4, m=2, size=5, dtype=torch.float64, seed=0):
@@ -37,8 +29,9 @@ def batch(classes=4, m=2, size=5, dtype=torch.float64, seed=0):
 
 
 class TestIsAPmlLoss:
-    @pytest.mark.parametrize(("symm_loss", "base"), list(zip(FOUR, BASES, strict=True)))
-    def test_extends_the_loss_of_its_name(self, symm_loss, base):
+    @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+    def test_extends_the_loss_of_its_name(self, loss):
+        symm_loss, base = loss.symm, loss.pml
         assert isinstance(symm_loss(), base)
         assert type(symm_loss().reducer) is type(base().reducer)
         assert type(symm_loss().distance) is type(base().distance)
@@ -90,6 +83,22 @@ class TestIsAPmlLoss:
         reducer = reducers.MultipleReducers({"loss": reducers.MeanReducer()})
         loss = symm_loss(reducer=reducer)(x, labels)
         assert_close(loss, symm_loss(reducer=reducers.MeanReducer())(x, labels))
+
+    @four
+    def test_multiple_reducers_without_one_for_the_loss(self, symm_loss):
+        """Then PML's loss has its default reducer."""
+        x, labels = batch()
+        penalty = regularizers.LpRegularizer(power=2)
+        reducer = reducers.MultipleReducers({"embedding_reg_loss": reducers.MeanReducer()})
+        found = symm_loss(reducer=reducer, embedding_regularizer=penalty)
+        given = reducers.MultipleReducers(
+            {
+                "embedding_reg_loss": reducers.MeanReducer(),
+                "loss": reducers.MultipleReducers({}).default_reducer,
+            }
+        )
+        expected = symm_loss(reducer=given, embedding_regularizer=penalty)
+        assert_close(found(x, labels), expected(x, labels))
 
     def test_indices_of_triplets_are_positive_pair_and_other_class(self):
         x, labels = batch(classes=3, m=3)
@@ -161,6 +170,7 @@ class TestDistances:
             distances.SNRDistance(),
             distances.LpDistance(p=1),
             distances.LpDistance(power=2),
+            distances.DotProductSimilarity(power=2),
         ):
             with pytest.raises(
                 ValueError, match=f"distance must be .* {type(bad).__name__}"
@@ -263,15 +273,52 @@ class TestGradients:
         x, labels = batch(classes=3, seed=5)
         assert torch.autograd.gradcheck(lambda y: loss(y, labels), (x,))
 
-    @four
+    @pytest.mark.parametrize("symm_loss", WITH_REFERENCE)
     def test_gradcheck_with_reference(self, symm_loss):
-        if symm_loss is SymmNPairsLoss:
-            pytest.skip("refuses ref_emb, as PML's does")
         x, labels = batch(classes=3)
         ref, ref_labels = batch(classes=4, seed=1)
         assert torch.autograd.gradcheck(
             lambda y, z: symm_loss()(y, labels, ref_emb=z, ref_labels=ref_labels), (x, ref)
         )
+
+
+class TestIdentity:
+    """Nothing hangs on which objects are given."""
+
+    @pytest.mark.parametrize("hardness", ["hardest", 3, "semihard"])
+    @four
+    def test_a_clone_is_the_same(self, symm_loss, hardness):
+        x, labels = batch(classes=3, m=3)
+        loss = symm_loss(hardness=hardness)
+        expected = loss(x, labels)
+        for other in (loss(x.clone(), labels), loss(x, labels.clone())):
+            assert torch.equal(other, expected)
+            assert torch.equal(
+                *(
+                    torch.autograd.grad(y, x, retain_graph=True)[0]
+                    for y in (other, expected)
+                )
+            )
+
+    @pytest.mark.parametrize("hardness", ["hardest", 3, "semihard"])
+    @pytest.mark.parametrize("symm_loss", WITH_REFERENCE)
+    def test_a_clone_of_the_reference_is_the_same(self, symm_loss, hardness):
+        x, labels = batch(classes=3, m=3)
+        ref, ref_labels = batch(classes=4, m=2, seed=1)
+        loss = symm_loss(hardness=hardness)
+        expected = loss(x, labels, None, ref, ref_labels)
+        assert loss(x, labels, None, ref.clone(), ref_labels.clone()) == expected
+        # Labels of the batch for another set of points.
+        other = batch(classes=3, m=3, seed=2)[0]
+        assert loss(x, labels, None, other, labels) == (
+            loss(x, labels, None, other, labels.clone())
+        )
+
+    def test_a_clone_of_the_batch_in_symm_loss(self):
+        x, labels = batch(classes=3, m=3)
+        loss = SymmLoss(losses.MultiSimilarityLoss())
+        expected = loss(x, labels)
+        assert loss(x.clone(), labels) == loss(x, labels.clone()) == expected
 
 
 class TestPrecision:

@@ -158,6 +158,19 @@ def test_half_precision_and_autocast(dtype):
         assert matrix[anchor, negative] == matrix[anchor, of_class].min()
 
 
+@pytest.mark.parametrize("hardness", ["hardest", 2, "semihard"])
+@pytest.mark.parametrize("space", ["batch", "pool"])
+def test_a_clone_is_the_same(space, hardness):
+    embeddings, labels = batch(m=3)
+    reference, ref_labels = batch(m=2)
+    miner = SymmMiner(hardness, index_space=space)
+    for others in ((), (reference, ref_labels)):
+        expected = miner(embeddings, labels, *others)
+        cloned = miner(embeddings.clone(), labels.clone(), *(x.clone() for x in others))
+        for one, other in zip(cloned, expected, strict=True):
+            assert torch.equal(one, other)
+
+
 def test_mining_needs_no_gradient():
     embeddings, labels = batch()
     with_gradient = SymmMiner()(embeddings.requires_grad_(), labels)

@@ -9,6 +9,8 @@ from torch.testing import assert_close
 import pml_symm
 from pml_symm import SymmMiner, SymmSynthesizer
 
+from .losses import FOUR, four
+
 ZEROS = {
     "all": [0, 1, 2, 3, 4, 5, 6, 7],
     "a class": [2, 3],
@@ -44,14 +46,7 @@ def test_four_zero_rows_give_the_margin_as_pml_does():
 
 @zeros
 @pytest.mark.parametrize("distance", DISTANCES, ids=str)
-@pytest.mark.parametrize(
-    "make",
-    [
-        pml_symm.SymmNPairsLoss,
-        pml_symm.SymmTripletMarginLoss,
-        pml_symm.SymmLiftedStructureLoss,
-    ],
-)
+@pytest.mark.parametrize("make", FOUR[:3])
 @pytest.mark.parametrize("hardness", ["hardest", 2])
 def test_losses_are_those_of_made_points(make, distance, rows, hardness):
     x, labels = batch(rows)
@@ -83,6 +78,18 @@ def test_with_a_reference(rows):
     assert_close(found, expected, rtol=1e-6, atol=1e-7)
     found.backward()
     assert x.grad.isfinite().all() and reference.grad.isfinite().all()
+
+
+@zeros
+@pytest.mark.parametrize("alpha", [1.5, 2.5])
+@pytest.mark.parametrize("hardness", [2, 3, 7, "semihard"])
+@four
+def test_gradients_where_lengths_change(symm_loss, hardness, alpha, rows):
+    """Mirror images of a zero vector may win, and are normalized."""
+    x, labels = batch(rows)
+    loss = symm_loss(synthesizer=SymmSynthesizer(alpha), hardness=hardness)
+    loss(x, labels).backward()
+    assert x.grad.isfinite().all()
 
 
 def test_a_zero_point_is_nearer_than_one_on_the_other_side():
