@@ -61,9 +61,7 @@ def test_symm_npair(case):
 
 def test_symm_npair_argmax(case):
     kinds = four_points(case.anchor, case.positive, case.synthesizer.reflect)
-    candidates = n_pairs(
-        kinds, DotProductSimilarity(normalize_embeddings=False)
-    ).candidates
+    candidates = n_pairs(kinds, DotProductSimilarity(normalize_embeddings=False)).candidates
     best, second = candidates.topk(2, dim=-1).values.unbind(-1)
     clear = (best - second).abs() > 1e-5 * best.abs()
     expected = torch.from_numpy(GOLDEN[f"{case.name}/symm_npair/argmax"]).long()

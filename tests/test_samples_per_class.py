@@ -118,6 +118,4 @@ def test_not_a_number_of_samples(value):
 
 def test_layouts_agree():
     _, labels = batch(3)
-    assert torch.equal(
-        class_groups(labels, 3).groups[0], class_groups(labels).groups[0]
-    )
+    assert torch.equal(class_groups(labels, 3).groups[0], class_groups(labels).groups[0])
