@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 from torch.testing import assert_close
 
 from pml_symm import functional as F
-from pml_symm.functional import Synthesis, search
+from pml_symm.functional import Synthesis, rules, search
 from pml_symm.functional.distances import DotProduct
 from pml_symm.functional.points import MadePoints, class_points
 from pml_symm.functional.search import compare_groups
@@ -193,13 +193,17 @@ def test_no_class(sizes):
     assert found.score.shape == found.row.shape == (sizes[0], 1, sizes[1])
 
 
-def test_a_limit_is_not_below_itself():
+@pytest.mark.parametrize("large", [0, 1 << 14], ids=["by a grid", "sorted"])
+@pytest.mark.parametrize("times", [1, 20])
+def test_a_limit_is_not_below_itself(times, large, monkeypatch):
+    monkeypatch.setattr(rules, "_LARGE", large)
     points = class_points(torch.tensor([[[1.0]], [[2.0]]]), Synthesis())
-    limits = torch.tensor([[2.0], [4.5]])
+    limits = torch.tensor([[2.0], [4.5]]).repeat(1, times)
     found = compare_groups(points, points, DotProduct(), "semihard", limits)
-    wins = found.row >= 0
-    assert wins.squeeze(1).tolist() == [[True, False], [True, True]]
-    assert found.score[wins].tolist() == [1.0, 2.0, 4.0]
+    for n in range(times):
+        wins = found.row[:, n] >= 0
+        assert wins.tolist() == [[True, False], [True, True]]
+        assert found.score[:, n][wins].tolist() == [1.0, 2.0, 4.0]
 
 
 @pytest.mark.parametrize("m", [5, 17])
