@@ -314,3 +314,52 @@ def test_an_asymmetric_distance_is_asked_in_both_orders():
         hardest = matrix[own][:, other].min()
         assert value == pytest.approx(float(matrix[anchor, positive] - hardest + 10))
     assert len(terms.losses) == 4
+
+
+class Manhattan(F.Distance):
+    larger_is_nearer, normalize = False, False
+
+    def matrix(self, x, y):
+        return torch.cdist(x, y, p=1)
+
+    def rows(self, x, y):
+        return torch.linalg.vector_norm(x - y, ord=1, dim=-1)
+
+
+class Halfway(F.Synthesis):
+    """Mirror images, halfway back to their sources."""
+
+    def pool(self, embeddings, labels):
+        pool = super().pool(embeddings, labels)
+        halfway = (pool.synthetic + embeddings[pool.source]) / 2
+        return pool._replace(embeddings=torch.cat([embeddings, halfway]))
+
+
+def test_a_distance_of_ones_own():
+    x, labels = torch.randn(8, 5, dtype=torch.float64), torch.arange(4).repeat(2)
+    expected = F.ByFunction(lambda x, y: torch.cdist(x, y, p=1))
+    torch.testing.assert_close(
+        F.triplet_margin_loss(x, labels, distance=Manhattan()),
+        F.triplet_margin_loss(x, labels, distance=expected),
+    )
+
+
+def test_points_of_ones_own():
+    """A subclass of Synthesis may make any points, whatever the distance."""
+    x, labels = torch.randn(8, 5, dtype=torch.float64), torch.arange(4).repeat(2)
+    raw = F.DotProduct(normalize=False)
+    found, pairs, _ = F.n_pairs_loss(
+        x, labels, distance=raw, synthesis=Halfway(), reduction="none"
+    )
+    assert pairs[0].tolist() == [0, 1, 2, 3]
+    pool = Halfway().pool(x, labels)
+    scores = pool.embeddings @ pool.embeddings.t()
+    for u in range(4):
+        logits = [
+            scores[pool.labels == u][:, pool.labels == v].max()
+            if u != v
+            else x[u] @ x[u + 4]
+            for v in range(4)
+        ]
+        expected = torch.stack(logits).logsumexp(0) - logits[u]
+        torch.testing.assert_close(found[u], expected)

@@ -8,7 +8,7 @@ import pml_symm
 from pml_symm.functional import points
 from pml_symm.functional.class_groups import class_groups
 
-from .losses import FOUR
+from .losses import FOUR, FUNCTIONS
 
 # Operators that make the host wait for a GPU, because a shape or a number depends on it.
 WAITS = {
@@ -82,6 +82,22 @@ def test_the_loss_never_waits(make, monkeypatch):
 def test_compiles_as_one_graph(make):
     embeddings, labels = batch(2)
     loss_func = make(samples_per_class=2)
+    torch.compiler.reset()
+    compiled = torch.compile(loss_func, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(
+        value_and_gradient(compiled, embeddings, labels),
+        value_and_gradient(loss_func, embeddings, labels),
+    )
+
+
+@compiles
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_compiles_as_one_graph(function):
+    embeddings, labels = batch(2)
+
+    def loss_func(x, y):
+        return function(x, y, samples_per_class=2)
+
     torch.compiler.reset()
     compiled = torch.compile(loss_func, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(
