@@ -12,7 +12,7 @@ LEFT, CENTRE, RIGHT = 1.15, 3.65, 6.15
 WIDTH, HEIGHT = 2.1, 0.6
 SMALL = {"va": "center", "fontsize": 8.5}
 JOIN = {"solid_capstyle": "projecting"}
-DATA, SCORES, MADE, PML = "white", "#dbe8f6", "#fbe5d0", "#e6e6e6"
+DATA, BOTH, WEIGHTS, MADE = "white", "#ececec", "#dbe8f6", "#fbe5d0"
 
 
 class Box(NamedTuple):
@@ -26,38 +26,36 @@ class Box(NamedTuple):
 
 
 BOXES = {
-    "labels": Box(LEFT, 9.1, "labels", "or those of ref_emb", DATA),
+    "labels": Box(LEFT, 9.1, "labels", "or those of the reference", DATA),
     "embeddings": Box(CENTRE, 9.1, "embeddings", "in float32 or better", DATA),
-    "groups": Box(LEFT, 8.05, "class_groups", "classes of one size together", SCORES),
-    "supports": Box(CENTRE, 8.05, "Scores.supports", "are dot products enough?", DATA),
-    "pairs": Box(LEFT, 7, "positive_pairs", "all, or indices_tuple's", SCORES),
-    "prepare": Box(CENTRE, 7, "Scores.prepare", "normalized, or rescaled", SCORES),
-    "pool": Box(RIGHT, 7, "SymmSynthesizer", "makes the points", MADE),
-    "values": Box(LEFT, 5.95, "Scores.pairwise", "$d(i, j)$ of positive pairs", SCORES),
-    "points": Box(CENTRE, 5.95, "class_points", "points as rows of weights", SCORES),
-    "matrix": Box(RIGHT, 5.95, "distance(pool)", "the matrix of all points", MADE),
-    "search": Box(CENTRE, 4.9, "hardest_pair", "group against group, by select", SCORES),
-    "choose": Box(RIGHT, 4.9, "class_pair_hardness", "hardest entry of the matrix", MADE),
-    "found": Box(CENTRE, 3.85, "H(u, v)", "and the points selected", DATA),
-    "back": Box(CENTRE, 2.8, "Scores.values", "the distance's values", SCORES),
-    "miner": Box(RIGHT, 2.8, "SymmMiner", "a synthetic point as its axis", SCORES),
-    "loss": Box(CENTRE, 1.75, "compute_loss", "the loss's formula", SCORES),
-    "tuple": Box(RIGHT, 1.75, "indices_tuple", "for a loss of PML's", PML),
-    "reducer": Box(CENTRE, 0.7, "reducer", "one number", PML),
+    "groups": Box(LEFT, 8.05, "class_groups", "classes of one size together", BOTH),
+    "which": Box(CENTRE, 8.05, "makes_points", "are weights not enough?", BOTH),
+    "pairs": Box(LEFT, 7, "PositivePairs", "all, or the given ones", BOTH),
+    "points": Box(CENTRE, 7, "class_points", "points as rows of weights", WEIGHTS),
+    "pool": Box(RIGHT, 7, "pool", "points as tensors", MADE),
+    "values": Box(LEFT, 5.95, "Scores.of_pairs", "$d(i, j)$ of positive pairs", BOTH),
+    "products": Box(CENTRE, 5.95, "ProductTable", "sums of dot products", WEIGHTS),
+    "matrix": Box(RIGHT, 5.95, "MatrixTable", "blocks of distance(pool)", MADE),
+    "search": Box(CENTRE, 4.9, "compare_groups", "a rule finds places, in blocks", BOTH),
+    "winners": Box(CENTRE, 3.85, "Table.winners", "scored again, with autograd", BOTH),
+    "back": Box(CENTRE, 2.8, "Scores.values", "$H(u, v)$ of the distance", BOTH),
+    "miner": Box(RIGHT, 2.8, "mine_points", "places as rows of the pool", BOTH),
+    "loss": Box(CENTRE, 1.75, "..._terms", "the loss's formula", BOTH),
+    "tuple": Box(RIGHT, 1.75, "indices", "of pairs or triplets", DATA),
+    "reducer": Box(CENTRE, 0.7, "mean", "or PML's reducer", DATA),
 }
 DOWN = (
     ("labels", "groups"),
-    ("embeddings", "supports"),
+    ("embeddings", "which"),
     ("groups", "pairs"),
     ("pairs", "values"),
-    ("prepare", "points"),
-    ("points", "search"),
-    ("search", "found"),
-    ("found", "back"),
+    ("points", "products"),
+    ("products", "search"),
+    ("search", "winners"),
+    ("winners", "back"),
     ("back", "loss"),
     ("loss", "reducer"),
     ("pool", "matrix"),
-    ("matrix", "choose"),
     ("miner", "tuple"),
 )
 
@@ -89,7 +87,7 @@ def draw_arrow(axes: Axes, *corners: tuple[float, float]) -> None:
 
 
 def draw_data_flow() -> None:
-    """Draw the steps from labels and embeddings to the loss and to the miner's tuple."""
+    """Draw the steps from labels and embeddings to the loss and to the miner's indices."""
     figure = Figure(figsize=(7.3, 9.2), dpi=150)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(0, 7.3)
@@ -103,22 +101,22 @@ def draw_data_flow() -> None:
         draw_arrow(axes, (first.x, first.y - half), (second.x, second.y + half))
     y = {name: box.y for name, box in BOXES.items()}
     left, right, lane = CENTRE - side, CENTRE + side, (LEFT + CENTRE) / 2
-    joins, leaves, enters = y["found"] + 0.12, y["found"] - 0.12, y["points"] + 0.12
+    enters, joins, leaves = y["points"] + 0.12, y["search"] + 0.12, y["search"] - 0.12
     for corners in (
-        [(CENTRE, y["supports"] - half), (CENTRE, y["prepare"] + half)],
-        [(right, y["supports"]), (RIGHT, y["supports"]), (RIGHT, y["pool"] + half)],
+        [(CENTRE, y["which"] - half), (CENTRE, y["points"] + half)],
+        [(right, y["which"]), (RIGHT, y["which"]), (RIGHT, y["pool"] + half)],
         [(LEFT + side, y["groups"]), (lane, y["groups"]), (lane, enters), (left, enters)],
         [(LEFT, y["values"] - half), (LEFT, y["loss"]), (left, y["loss"])],
-        [(RIGHT, y["choose"] - half), (RIGHT, joins), (right, joins)],
+        [(RIGHT, y["matrix"] - half), (RIGHT, joins), (right, joins)],
         [(right, leaves), (RIGHT, leaves), (RIGHT, y["miner"] + half)],
     ):
         draw_arrow(axes, *corners)
-    axes.text(CENTRE + 0.08, (y["supports"] + y["prepare"]) / 2, "yes", **SMALL)
-    axes.text(lane + CENTRE - LEFT - 0.15, y["supports"] + 0.13, "no", **SMALL)
+    axes.text(CENTRE + 0.08, (y["which"] + y["points"]) / 2, "no", **SMALL)
+    axes.text(lane + CENTRE - LEFT - 0.15, y["which"] + 0.13, "yes", **SMALL)
     for height, colour, text in (
-        (1.0, SCORES, "pml_symm, points as weights"),
-        (0.7, MADE, "pml_symm, points made"),
-        (0.4, PML, "PML"),
+        (1.15, WEIGHTS, "points as weights"),
+        (0.85, MADE, "points made as tensors"),
+        (0.55, BOTH, "both"),
     ):
         axes.plot(0.25, height, "s", color=colour, markeredgecolor="0.35", markersize=9)
         axes.text(0.45, height, text, **SMALL)

@@ -47,6 +47,20 @@ def test_the_blocks_of_a_page_run_from_top_to_bottom(page):
         assert 0 <= names["accuracy"]["recall_at_1"] <= 1
 
 
+def test_plain_torch_runs_without_pml():
+    blocks = code_blocks(ROOT / "docs" / "plain-torch.md")
+    plain = [block for block in blocks if "pytorch_metric_learning" not in block]
+    assert len(plain) > 2
+    program = "import sys; sys.modules['pytorch_metric_learning'] = None\n"
+    found = subprocess.run(
+        [sys.executable, "-c", program + "".join(plain)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0, found.stderr
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_is_short_and_trains(path):
     assert len(path.read_text().splitlines()) < 40
