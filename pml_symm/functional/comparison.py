@@ -331,7 +331,7 @@ class Limits(NamedTuple):
 
     Attributes:
         of_rows: for each group of row classes, shape (R, n).
-        row: shape (P,), int64, the row of each pair among all U = R n; None for itself.
+        row: shape (P,), int64, the row of each pair among all U; None for itself.
         row_class: shape (U,), int64, the row class of each row; None for itself.
     """
 
@@ -350,19 +350,23 @@ def limits_of(scores: Tensor, row_class: Tensor | None, sizes: Sequence[int]) ->
     """
     if row_class is None:
         return Limits([scores.unsqueeze(1)], None, None)
-    num_classes = sum(sizes)
-    counts = torch.bincount(row_class, minlength=num_classes)
-    n = max(1, int(counts.max()) if num_classes else 1)
+    counts = torch.bincount(row_class, minlength=sum(sizes))
+    most = [int(x.max()) if len(x) else 0 for x in counts.split(list(sizes))]
+    # A group has n rows for each class, as many as its class with the most pairs needs.
+    n = counts.new_tensor(most).repeat_interleave(counts.new_tensor(sizes))
     order = row_class.argsort(stable=True)
     place = torch.arange(len(order), device=order.device)
     place = place - (counts.cumsum(0) - counts)[row_class[order]]
     row = torch.empty_like(order)
-    row[order] = row_class[order] * n + place
+    row[order] = (n.cumsum(0) - n)[row_class[order]] + place
     # Rows without a pair get some limit, and their winners are not used.
-    table = scores.new_zeros(num_classes * n)
+    table = scores.new_zeros(int(n.sum()))
     table[row] = scores
-    classes = torch.arange(num_classes, device=row.device).repeat_interleave(n)
-    return Limits(table.view(num_classes, n).split(list(sizes)), row, classes)
+    shapes = list(zip(sizes, most, strict=True))
+    of_groups = table.split([x * y for x, y in shapes])
+    of_rows = [x.view(shape) for x, shape in zip(of_groups, shapes, strict=True)]
+    classes = torch.arange(len(n), device=row.device).repeat_interleave(n)
+    return Limits(of_rows, row, classes)
 
 
 class Compared(NamedTuple):

@@ -75,11 +75,11 @@ def compare_groups(
         with_score: whether scores are wanted; else they are meaningless.
     """
     (R, _), (C, _), device = rows.shape, columns.shape, rows.synthetic.device
-    if 0 in (R, C):
-        place = torch.zeros(R, 1, C, dtype=torch.int64, device=device)
+    n = 1 if limits is None else limits.shape[1]
+    if 0 in (R, n, C):
+        place = torch.zeros(R, n, C, dtype=torch.int64, device=device)
         return Winners(place.float(), place, place)
-    kept = rows.num_members * columns.num_members * C
-    kept *= 1 if limits is None else limits.shape[1]
+    kept = rows.num_members * columns.num_members * n * C
     step = max(1, min(R, _MOST_KEPT // max(1, kept)))
     # (torch.func does not take what checkpoint does.)
     recompute = step < R and with_score and torch.is_grad_enabled()
