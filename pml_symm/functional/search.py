@@ -8,6 +8,7 @@ of every two classes, is then scored once more with autograd on:
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -81,9 +82,7 @@ def compare_groups(
         return Winners(place.float(), place, place)
     kept = rows.num_members * columns.num_members * n * C
     step = max(1, min(R, _MOST_KEPT // max(1, kept)))
-    # (torch.func does not take what checkpoint does.)
-    recompute = step < R and with_score and torch.is_grad_enabled()
-    recompute = recompute and torch._C._functorch.maybe_current_level() is None
+    recompute = step < R and with_score and _may_recompute()
     if same and device.type in _HALVED:
         step = min(step, max(_HALVED[device.type], -(-R // _BLOCKS)))
     if step >= R:
@@ -114,7 +113,30 @@ def _compare(
     if not with_score:
         return Winners(row, row, column)
     some = row if limits is None else row.clamp_min(0)
-    return Winners(table.winners(some, column), row, column)
+    return Winners(_winners(table, some, column), row, column)
+
+
+def _winners(table: Table, row: Tensor, column: Tensor) -> Tensor:
+    """The winners' scores, shape (R, n, C); of some limits at a time if they are many."""
+    (R, n, C), kept = row.shape, table.rows.num_members * table.columns.num_members
+    some = max(1, _MOST_KEPT // (kept * R * C))
+    if n <= some:
+        return table.winners(row, column)
+    compute = table.winners
+    if _may_recompute():
+        compute = partial(_again, table.winners)
+    parts = zip(row.split(some, dim=1), column.split(some, dim=1), strict=True)
+    return torch.cat([compute(*part) for part in parts], dim=1)
+
+
+# Computed again in the backward pass, instead of being kept.
+_again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+
+
+def _may_recompute() -> bool:
+    # torch.func does not take what checkpoint does.
+    is_func = torch._C._functorch.maybe_current_level() is not None
+    return torch.is_grad_enabled() and not is_func
 
 
 def _recomputed(
@@ -132,9 +154,9 @@ def _recomputed(
         table = rows.table(columns, distance)
         if found is None:
             found = _search(table, hardness, limits)
-        return table.winners(found[0].clamp_min(0), found[1])
+        return _winners(table, found[0].clamp_min(0), found[1])
 
-    scores = checkpoint(score, use_reentrant=False, preserve_rng_state=False)
+    scores = _again(score)
     assert found is not None
     return Winners(scores, *found)
 
