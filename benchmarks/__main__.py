@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
 import signal
 import sqlite3
 import sys
+from argparse import ArgumentParser
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Union
 
 import tyro
 
-from .commands import COMMANDS
+from .commands import COMMANDS, DESCRIPTIONS
 from .data.files import check_name
 from .experiments.command import Command
 from .experiments.configured import Configured
+from .experiments.presets import PRESETS
 from .experiments.runs import Runs
 from .training import processes
 
-PRESETS = Path(__file__).parent / "presets"
-_NAME = "python -m benchmarks"
 _COLUMNS = 40  # tyro does not end where its help does not fit
-_STYLE = (tyro.conf.OmitArgPrefixes,)
 
 
 def parse(arguments: Sequence[str]) -> Command:
@@ -35,35 +31,25 @@ def parse(arguments: Sequence[str]) -> Command:
     Raises:
         SystemExit: --help, or invalid arguments.
     """
-    command = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS,
-        prog=_NAME,
+    # Found before the others, because their defaults and their help depend on it.
+    finder = ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--preset", nargs="?")
+    preset = finder.parse_known_args(arguments)[0].preset
+    kinds = []
+    for name, command in COMMANDS.items():
+        if isinstance(command, Configured) and preset in PRESETS:
+            command = command.with_preset(preset)
+        about = DESCRIPTIONS.get(name)  # None: the class's docstring
+        choice = tyro.conf.subcommand(name, default=command, description=about)
+        kinds.append(Annotated[type(command), choice])
+    any_of_them: Any = Union[tuple(kinds)]  # noqa: UP007, for a tuple
+    return tyro.cli(
+        any_of_them,
+        prog="python -m benchmarks",
         description="Benchmarks of pml_symm on PML's own trainers and testers.",
         args=arguments,
-        config=_STYLE,
+        config=(tyro.conf.OmitArgPrefixes,),
     )
-    if not isinstance(command, Configured) or command.preset is None:
-        return command
-    return tyro.cli(
-        type(command),
-        args=arguments[1:],
-        default=_with_preset(command, command.preset),
-        prog=_NAME,
-        config=_STYLE,
-    )
-
-
-def _with_preset(command: Configured, preset: str) -> Configured:
-    """A command with a preset's settings, and with those of its lists that it takes."""
-    own = json.loads((PRESETS / f"{preset}.json").read_text(encoding="utf-8"))
-    lists = {
-        name: tuple(own.pop(name)) for name in list(own) if isinstance(own[name], list)
-    }
-    changed: dict[str, Any] = {
-        name: x for name, x in lists.items() if hasattr(command, name)
-    }
-    changed["settings"] = type(command.settings)(**own)
-    return replace(command, **changed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -32,6 +33,12 @@ from .reporting.report import report
 from .speed.speed import speed
 
 
+def _all_or_default(names: str) -> str:
+    """What the help shows of default methods."""
+    is_all = len(shlex.split(names)) == len(METHODS)
+    return f"(default: {'all' if is_all else names})"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Compare(Experiment):
     """Train any methods, test them on unseen classes, and write tables and figures.
@@ -44,7 +51,7 @@ class Compare(Experiment):
     """
 
     out: Path = Path("runs/compare")
-    methods: Annotated[MethodNames, tyro.conf.arg(help_behavior_hint="(default: all)")] = (
+    methods: Annotated[MethodNames, tyro.conf.arg(help_behavior_hint=_all_or_default)] = (
         tuple(METHODS)
     )
     synthesis: Synthesis = field(default_factory=Synthesis)
@@ -56,38 +63,6 @@ class Compare(Experiment):
     def variants(self) -> Mapping[str, Variant]:
         """The methods."""
         return of_methods(self.methods)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Demo(Compare):
-    """Compare base losses with Symm on the embedded glyphs, in a few minutes."""
-
-    out: Path = Path("runs/demo")
-    methods: MethodNames = DEMO_METHODS
-
-
-@dataclass(frozen=True, kw_only=True)
-class PaperTable(Compare):
-    """Compare the methods of the paper's Tables 1 to 3 with its published numbers.
-
-    The paper's setting for photographs is --preset paper.
-    """
-
-    out: Path = Path("runs/paper-table")
-    methods: MethodNames = PAPER_METHODS
-    published: ClassVar[bool] = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class Synthetics(Compare):
-    """Measure whether synthetic points keep their class, and how often they are selected.
-
-    Over training: recall@1 with synthetic points as queries and originals as references,
-    and the share of selected negatives that are synthetic.
-    """
-
-    out: Path = Path("runs/synthetics")
-    methods: MethodNames = SYNTHETICS_METHODS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,19 +208,36 @@ class Emoji(Command):
         return emoji(self.out)
 
 
-COMMANDS: dict[str, Callable[..., Command]] = {
-    "demo": Demo,
-    "compare": Compare,
-    "paper-table": PaperTable,
-    "synthetics": Synthetics,
-    "regimes": Regimes,
-    "ablate": Ablate,
-    "reality-check": RealityCheck,
-    "visualize": Visualize,
-    "speed": Speed,
-    "soak": Soak,
-    "emoji": Emoji,
-    "features": Features,
-    "gain": Gain,
-    "report": Report,
+COMMANDS: dict[str, Command] = {
+    "demo": Compare(out=Path("runs/demo"), methods=DEMO_METHODS),
+    "compare": Compare(),
+    "paper-table": Compare(
+        out=Path("runs/paper-table"), methods=PAPER_METHODS, published=True
+    ),
+    "synthetics": Compare(out=Path("runs/synthetics"), methods=SYNTHETICS_METHODS),
+    "regimes": Regimes(),
+    "ablate": Ablate(ablation=tyro.MISSING),
+    "reality-check": RealityCheck(),
+    "visualize": Visualize(),
+    "speed": Speed(),
+    "soak": Soak(),
+    "emoji": Emoji(),
+    "features": Features(),
+    "gain": Gain(),
+    "report": Report(),
 }
+"""Name -> the command with its defaults."""
+
+DESCRIPTIONS = {
+    "demo": "Compare base losses with Symm on the embedded glyphs, in a few minutes.",
+    "paper-table": """\
+Compare the methods of the paper's Tables 1 to 3 with its published numbers.
+
+The paper's setting for photographs is --preset paper.""",
+    "synthetics": """\
+Measure whether synthetic points keep their class, and how often they are selected.
+
+Over training: recall@1 with synthetic points as queries and originals as references,
+and the share of selected negatives that are synthetic.""",
+}
+"""Name -> help of a command that is another one with other defaults."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
+
+import tyro
 
 from ..reporting import convergence, divergence, figures, tables
 from ..reporting.machine import machine
@@ -51,7 +53,7 @@ class Experiment(Runs):
     weight_decays: tuple[float, ...] = ()
     head_factors: tuple[float, ...] = ()
     search_seeds: tuple[int, ...] = (1000,)
-    published: ClassVar[bool] = False
+    published: tyro.conf.Suppress[bool] = False
 
     @abstractmethod
     def variants(self) -> Mapping[str, Variant]:

@@ -16,12 +16,25 @@ PAPER_METHODS = (
     *("Angular", "Symm + Angular", "Lifted", "Symm + Lifted"),
 )
 SYNTHETICS_METHODS = ("Symm + Triplet", "Symm + N-pairs", "Symm + Angular", "Symm + Lifted")
-SYNTHESIS_METHODS = tuple(
-    method
-    for base in ("Triplet", "N-pairs", "Lifted")
-    for method in (base, f"{base}, hardest originals", f"Symm + {base}")
-)
 DEMO_METHODS = ("N-pairs", "Symm + N-pairs", "Triplet", "Symm + Triplet")
+
+
+def _controlled(*bases: str, symm: str = "Symm + {}") -> tuple[str, ...]:
+    """Base losses, each with its control and its Symm method."""
+    return tuple(
+        name
+        for base in bases
+        for name in (base, f"{base}, hardest originals", symm.format(base))
+    )
+
+
+SYNTHESIS_METHODS = _controlled("Triplet", "N-pairs", "Lifted")
+CONTROLLED_METHODS = _controlled("N-pairs", "Triplet")
+COMPARED_METHODS = (
+    *_controlled("N-pairs", "Triplet", "Lifted", "Angular"),
+    *_controlled("Multi-similarity", "Contrastive", symm="SymmLoss({})"),
+    *("Multi-similarity, mined", "Contrastive, memory", "Proxy-anchor"),
+)
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,17 @@
 """The command line: its help, its errors, and its presets."""
 
-import json
 import os
 import subprocess
 import sys
 
 import pytest
 
-from benchmarks.__main__ import PRESETS, main, parse
+from benchmarks.__main__ import main, parse
 from benchmarks.commands import COMMANDS
+from benchmarks.experiments.presets import PRESETS
 from benchmarks.experiments.variants import DEMO_METHODS
 from benchmarks.methods.methods import METHODS
-from benchmarks.training.settings import CommonSettings, Settings
+from benchmarks.training.settings import Settings
 
 
 def refusal(arguments, capsys):
@@ -87,23 +87,39 @@ def test_numbers_and_words_for_hardness():
     assert parse(["compare", "--hardness", "hardest"]).synthesis.hardness == "hardest"
 
 
-@pytest.mark.parametrize("path", sorted(PRESETS.glob("*.json")), ids=lambda path: path.stem)
-def test_presets_can_be_chosen_and_fit(path):
-    preset = json.loads(path.read_text())
-    command = parse(["compare", "--preset", path.stem])
-    lists = {name: preset.pop(name) for name in list(preset) if type(preset[name]) is list}
-    assert command.settings == CommonSettings(**preset)
-    for name, values in lists.items():
-        assert getattr(command, name) == tuple(values)
+@pytest.mark.parametrize(("name", "preset"), PRESETS.items())
+def test_presets_can_be_chosen_and_fit(name, preset):
+    settings, *_ = preset
+    lists = {x: y for x, y in preset._asdict().items() if type(y) is tuple}
+    command = parse(["compare", "--preset", name])
+    assert command.settings == settings
+    for field, values in lists.items():
+        assert getattr(command, field) == values
+    own = vars(settings) | ({"dataset": "cub"} if name == "paper" else {})
     for method in command.methods:
-        Settings(method, 0, **{"dataset": "cub", **preset})
+        Settings(method, 0, **own)
     # Flags override a preset, and other commands use the fields that they have.
     flags = ["--seeds", "7", "--steps", "100", "--methods", "Triplet", "--learning-rates"]
-    command = parse(["compare", *flags, "--preset", path.stem])
+    command = parse(["compare", *flags, "--preset", name])
     assert (command.seeds, command.settings.steps) == ((7,), 100)
     assert (command.methods, command.learning_rates) == (("Triplet",), ())
-    command = parse(["reality-check", "--preset", path.stem])
-    assert command.methods == tuple(lists.get("methods", DEMO_METHODS))
+    command = parse(["reality-check", f"--preset={name}"])
+    assert command.methods == lists.get("methods", DEMO_METHODS)
+    assert command.settings.trunk == settings.trunk
+
+
+def test_the_help_of_a_preset_shows_its_settings(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["compare", "--preset", "handwriting", "--help"])
+    assert stop.value.code == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "(default: 'evaluation.*')" in shown
+
+
+def test_an_unknown_preset_is_named_with_the_others(capsys):
+    error = refusal(["compare", "--preset", "birds"], capsys)
+    assert "birds" in error
+    assert all(name in error for name in PRESETS)
 
 
 def test_controls_are_beside_what_they_control():
