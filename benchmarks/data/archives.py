@@ -15,9 +15,8 @@ from pathlib import Path, PurePosixPath
 import torch
 from tqdm import tqdm
 
-from .files import warn_of_cache
+from .files import default_root, warn_of_cache
 from .fingerprints import fingerprint
-from .glyphs import default_root
 
 _DAMAGES = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),

@@ -13,9 +13,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from .files import keep_in_cache
+from .files import default_root, keep_in_cache
 from .fingerprints import state_of
-from .glyphs import default_root
 from .images import UnknownRangeError, decode
 
 

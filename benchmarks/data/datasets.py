@@ -11,73 +11,42 @@ from . import folders
 from .bad_images import bad_images
 from .bad_items import describe
 from .fingerprints import fingerprint
-from .glyphs import SPLITS, WITH_PRETRAINING, Glyphs, random_affine
+from .glyphs import SHARES, Glyphs, random_affine
 from .images import Preparation
 from .photographs import PHOTOGRAPHS, boxes_of_cars
 from .photographs import find as find_photographs
 from .pictures import Files, Pictures
-from .splits import FOLDS, Splits, of_classes, split_classes
+from .splits import SplitOptions, Splits, of_classes, split_all_classes, split_classes
 
 LOGGER = logging.getLogger(__name__)
 
 
-def glyphs(
-    seed: int,
-    max_classes: int | None = None,
-    train_classes: int | None = None,
-    augment: bool = False,
-    reserve: bool = False,
-    fold: int | None = None,
-) -> Splits:
+def glyphs(options: SplitOptions, augment: bool = False) -> Splits:
     """The glyphs, which need no download.
 
     Args:
-        seed: which classes go into which split.
-        max_classes: keep at most this many classes of each split, or None for all.
-        train_classes: keep at most this many training classes, or None for all.
-        augment: move the images of the training split a little, at random.
-        reserve: reserve a third of the classes for pretrain, and split the rest.
-        fold: which of FOLDS equal parts of the training and validation classes is for
-            validation, or None for the usual splits.
+        options: how to split their classes; they have no test_classes.
+        augment: move the images of the training split a little, at random; those to
+            pre-train on are always moved.
     """
-    shares = WITH_PRETRAINING if reserve else SPLITS
-    both = "train+val"
-    train = Glyphs(
-        split="train" if fold is None else both,
-        seed=seed,
-        transform=random_affine if augment else None,
-        max_classes=min((x for x in (max_classes, train_classes) if x), default=None),
-        shares=shares,
-        part=None if fold is None else (fold, FOLDS, False),
+    drawn, moved = Glyphs(), Glyphs(transform=random_affine)
+    pretrain, train, val, test = split_all_classes(drawn.labels, SHARES, options)
+    return Splits(
+        of_classes(moved if augment else drawn, train),
+        of_classes(drawn, val),
+        of_classes(drawn, test),
+        {},
+        of_classes(moved, pretrain) if options.reserve else None,
     )
-    val = Glyphs(
-        split="val" if fold is None else both,
-        seed=seed,
-        max_classes=max_classes,
-        shares=shares,
-        part=None if fold is None else (fold, FOLDS, True),
-    )
-    test = Glyphs(split="test", seed=seed, max_classes=max_classes, shares=shares)
-    pretrain = None
-    if reserve:
-        pretrain = Glyphs(
-            split="pretrain", seed=seed, transform=random_affine, shares=shares
-        )
-    return Splits(train, val, test, {}, pretrain)
 
 
 def photographs(
     name: str,
     root: Path,
-    seed: int,
-    max_classes: int | None,
-    train_classes: int | None,
+    options: SplitOptions,
     download: bool,
     preparation: Preparation,
     skip_bad: bool = False,
-    fold: int | None = None,
-    reserve: bool = False,
-    test_classes: str | None = None,
     crop_cars: bool = False,
 ) -> Splits:
     """A dataset of pictures in files; a tenth of its training classes is for validation.
@@ -85,18 +54,12 @@ def photographs(
     Args:
         name: in PHOTOGRAPHS, or "folder".
         root: its folder; for "folder" also a tar or zip archive.
-        seed: which classes are for validation.
-        max_classes: keep at most this many classes of each split, or None for all.
-        train_classes: keep at most this many training classes, or None for all.
+        options: how to split its classes; test_classes, for names of class folders, is for
+            "folder" alone.
         download: fetch and unpack it if root is empty or does not exist.
         preparation: for the training split; the others use its evaluation.
         skip_bad: leave out pictures that are missing, cannot be read, are named twice or
             are alone in their class, instead of raising an error.
-        fold: which of FOLDS equal parts of the training classes is for validation, or
-            None for the usual tenth.
-        reserve: reserve a third of the training classes for pretrain.
-        test_classes: a pattern for the names of the class folders to test on, such as
-            "evaluation.*"; None for the second half by name.
         crop_cars: use only the bounding boxes of the photographs of cars.
 
     Raises:
@@ -104,7 +67,7 @@ def photographs(
         ValueError: root or a file that must be in it is missing or invalid, there are too
             few classes, or bad pictures; the message names all of them and what to do.
     """
-    training, testing = _find(name, root, download, test_classes)
+    training, testing = _find(name, root, download, options.test_classes)
     advice = "Mend or remove them" if name == "folder" else PHOTOGRAPHS[name].advice
     files = _joined(training, testing)
     bad = bad_images(*files)
@@ -116,9 +79,7 @@ def photographs(
     if bad:
         LOGGER.warning("%d bad images of %s are left out", len(bad), name)
     training, testing = _without(bad, training), _without(bad, testing)
-    classes = split_classes(
-        training.labels, testing.labels, seed, max_classes, train_classes, fold, reserve
-    )
+    classes = split_classes(training.labels, testing.labels, options)
     boxes = boxes_of_cars(root) if crop_cars and name == "cars" else None
     # All splits share these two.
     evaluated = Pictures(_joined(training, testing), preparation.evaluation, boxes)
@@ -130,7 +91,7 @@ def photographs(
         of_classes(evaluated, classes.val),
         of_classes(evaluated, classes.test),
         bad,
-        of_classes(trained, classes.pretrain) if reserve else None,
+        of_classes(trained, classes.pretrain) if options.reserve else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""The user's cache folder, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
+import platformdirs
+
 LOGGER = logging.getLogger(__name__)
+
+
+def default_root() -> Path:
+    """Where files are kept by default: pml-symm in the user's cache folder."""
+    return platformdirs.user_cache_path("pml-symm")
 
 
 def check_name(name: str, path: Path) -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from .files import keep_in_cache
-from .glyphs import default_root
+from .files import default_root, keep_in_cache
 
 _BLOCK = 2**20  # bytes to read at a time
 

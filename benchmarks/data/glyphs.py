@@ -13,15 +13,14 @@ import os
 import unicodedata
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import matplotlib
 import numpy as np
 import PIL
-import platformdirs
 import torch
 from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
@@ -29,7 +28,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from .files import keep_in_cache
+from .files import default_root, keep_in_cache
 
 LOGGER = logging.getLogger(__name__)
 
@@ -44,10 +43,7 @@ FACES = (
     *("DejaVuSerif" + x for x in ("", "-Bold", "-Italic", "-BoldItalic")),
     *("STIXGeneral" + x for x in ("", "Bol", "Italic", "BolIta")),
 )
-SPLITS = {"train": 0.4, "val": 0.1, "test": 0.5}
-
-# With a third of the classes for pre-training, as ImageNet serves other datasets.
-WITH_PRETRAINING = {"pretrain": 1 / 3, **{x: 2 / 3 * y for x, y in SPLITS.items()}}
+SHARES = {"train": 0.4, "val": 0.1, "test": 0.5}  # of the classes
 MAX_ROTATION, MAX_SHEAR, MAX_SCALING, MAX_SHIFT = 0.15, 0.1, 0.1, 0.1
 
 
@@ -70,78 +66,39 @@ class Drawings(NamedTuple):
 
 
 class Glyphs(Dataset):
-    """A class-disjoint split of the glyphs, with the interface of PML's datasets.
+    """All glyphs; a character's code point is its class.
 
     Args:
         root: the folder of the cache; by default pml-symm in the user's cache folder.
-        split: "train" (40 % of the classes), "val" (10 %) or "test" (50 %), or several
-            joined by "+", as in "train+val".
-        seed: which classes go into which split.
         transform: applied to an image, a float32 tensor of shape (1, 32, 32) with mean
-            near 0 and standard deviation near 1.
-        target_transform: applied to a label, the character's code point.
-        max_classes: keep at most this many classes of the split, chosen by seed.
-        shares: split -> its share of the classes, if not as above.
-        part: keep one of several equal parts of the split's classes, or all the others:
-            (which part, of how many, whether to keep it or the others).
-
-    Raises:
-        ValueError: split is unknown, max_classes is below 1, or there is no such part.
+            near 0 and standard deviation near 1, at random.
 
     Attributes:
         labels: shape (N,), int64 array, the label of each image.
+        images: shape (N, 32, 32), uint8 tensor, 0 is the background.
+        is_random: whether there is a transform.
     """
 
     def __init__(
         self,
-        root: str | os.PathLike[str] | None = None,
-        split: str = "train",
-        seed: int = 0,
-        transform: Callable[[Tensor], Any] | None = None,
-        target_transform: Callable[[int], Any] | None = None,
-        max_classes: int | None = None,
-        shares: Mapping[str, float] = SPLITS,
-        part: tuple[int, int, bool] | None = None,
+        root: Path | None = None,
+        transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        unknown = set(split.split("+")) - set(shares)
-        if unknown:
-            raise ValueError(
-                f"split must be one or more of {', '.join(shares)}, joined by '+', "
-                f"got {split!r}"
-            )
-        if max_classes is not None and max_classes < 1:
-            raise ValueError(f"max_classes must be at least 1, got {max_classes}")
-        drawings = load(default_root() if root is None else Path(root))
-        classes = np.random.default_rng(seed).permutation(np.unique(drawings.labels))
-        edges = np.cumsum([0, *shares.values()]) * len(classes)
-        wanted = [
-            classes[round(edges[i]) : round(edges[i + 1])]
-            for i, name in enumerate(shares)
-            if name in split.split("+")
-        ]
-        kept = np.concatenate(wanted)
-        if part is not None:
-            which, number, keep = part
-            if not 0 <= which < number:
-                raise ValueError(f"part must be from 0 to {number - 1}, got {which}")
-            kept = kept[(np.arange(len(kept)) % number == which) == keep]
-        chosen = np.isin(drawings.labels, kept[:max_classes])
-        self.labels = drawings.labels[chosen]
-        self.images = torch.from_numpy(drawings.images[chosen])
+        drawings = load(default_root() if root is None else root)
+        self.labels = drawings.labels
+        self.images = torch.from_numpy(drawings.images)
         self.transform = transform
-        self.target_transform = target_transform
+        self.is_random = transform is not None
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
         # About 0.1 and 0.3 are the mean and the standard deviation of all pixels.
         image = (self.images[index].unsqueeze(0).float() / 255 - 0.1) / 0.3
-        label = int(self.labels[index])
-        return (
-            image if self.transform is None else self.transform(image),
-            label if self.target_transform is None else self.target_transform(label),
-        )
+        if self.transform is not None:
+            image = self.transform(image)
+        return image, int(self.labels[index])
 
     def fingerprint(self) -> str:
         """SHA-256 of its images, labels and transform, in hexadecimal."""
@@ -173,11 +130,6 @@ def random_affine(image: Tensor) -> Tensor:
     return torch.nn.functional.grid_sample(
         image.unsqueeze(0), grid, padding_mode="border", align_corners=False
     ).squeeze(0)
-
-
-def default_root() -> Path:
-    """Where the drawings are kept by default: pml-symm in the user's cache folder."""
-    return platformdirs.user_cache_path("pml-symm")
 
 
 def load(root: Path) -> Drawings:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple, Protocol
 
@@ -12,11 +13,40 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .glyphs import Glyphs
-
 FOLDS = 4  # as in Musgrave et al., ECCV 2020
 VALIDATION_SHARE = 0.1  # of the training classes
 PRETRAINING_SHARE = 1 / 3  # of the training classes, where some are reserved
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """How the classes of a dataset are divided.
+
+    Attributes:
+        seed: which classes go into which split.
+        max_classes: keep at most this many classes of each split, or None for all.
+        train_classes: keep at most this many classes to train on, or None for all.
+        fold: which of FOLDS equal parts of the training and validation classes is for
+            validation, or None for the usual split.
+        reserve: reserve a third of these classes for pretrain.
+        test_classes: a pattern for the names of the classes to test on, such as
+            "evaluation.*"; None for the usual ones.
+    """
+
+    seed: int
+    max_classes: int | None = None
+    train_classes: int | None = None
+    fold: int | None = None
+    reserve: bool = False
+    test_classes: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_classes", "train_classes"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
+        if self.fold is not None and self.fold not in range(FOLDS):
+            raise ValueError(f"fold must be from 0 to {FOLDS - 1}, got {self.fold}")
 
 
 class Items(Protocol):
@@ -75,11 +105,11 @@ class Splits(NamedTuple):
         pretrain: to pre-train on, if some classes are reserved for that.
     """
 
-    train: Subset | Glyphs
-    val: Subset | Glyphs
-    test: Subset | Glyphs
+    train: Subset
+    val: Subset
+    test: Subset
     skipped: dict[str, str]
-    pretrain: Subset | Glyphs | None = None
+    pretrain: Subset | None = None
 
 
 def of_classes(items: Items, classes: np.ndarray) -> Subset:
@@ -128,46 +158,73 @@ class SplitClasses(NamedTuple):
 
 
 def split_classes(
-    training: np.ndarray,
-    testing: np.ndarray,
-    seed: int,
-    max_classes: int | None = None,
-    train_classes: int | None = None,
-    fold: int | None = None,
-    reserve: bool = False,
+    training: np.ndarray, testing: np.ndarray, options: SplitOptions
 ) -> SplitClasses:
     """Split the training classes at random; the test classes are fixed.
+
+    A tenth of the training classes is for validation, if there is no fold.
 
     Args:
         training: labels of the classes to train on, or of their items.
         testing: labels of the classes to test on, or of their items.
-        seed: which of the training classes are for validation.
-        max_classes: keep at most this many classes of each split, or None for all.
-        train_classes: keep at most this many classes to train on, or None for all.
-        fold: which of FOLDS equal parts of the training classes is for validation, or
-            None for a tenth of them.
-        reserve: reserve a third of the training classes for pretrain.
+        options: how to split them.
 
     Raises:
         ValueError: too few classes: training needs one, validation and test two each.
 
-    >>> split_classes(np.arange(20), np.arange(20, 40), seed=0).val
+    >>> split_classes(np.arange(20), np.arange(20, 40), SplitOptions(seed=0)).val
     array([ 4, 19])
     """
-    classes = np.random.default_rng(seed).permutation(np.unique(training))
+    classes = np.random.default_rng(options.seed).permutation(np.unique(training))
     testing = np.unique(testing)
-    needed = 3 if fold is None else 2 * FOLDS
-    if reserve:
+    needed = 3 if options.fold is None else 2 * FOLDS
+    if options.reserve:
         needed = math.ceil(needed / (1 - PRETRAINING_SHARE))
     if len(classes) < needed or len(testing) < 2:
         raise ValueError(
             f"the dataset needs at least {needed} classes to train and validate on and 2 "
             f"to test on, it has {len(classes)} and {len(testing)}"
         )
-    reserved = round(PRETRAINING_SHARE * len(classes)) if reserve else 0
+    reserved = round(PRETRAINING_SHARE * len(classes)) if options.reserve else 0
     pretrain, classes = classes[:reserved], classes[reserved:]
     validating = classes[: max(2, round(VALIDATION_SHARE * len(classes)))]
-    if fold is not None:
-        validating = np.array_split(classes, FOLDS)[fold]
-    train = classes[~np.isin(classes, validating)][:max_classes][:train_classes]
-    return SplitClasses(pretrain, train, validating[:max_classes], testing[:max_classes])
+    if options.fold is not None:
+        validating = np.array_split(classes, FOLDS)[options.fold]
+    train = classes[~np.isin(classes, validating)]
+    return _limited(SplitClasses(pretrain, train, validating, testing), options)
+
+
+def split_all_classes(
+    labels: np.ndarray, shares: Mapping[str, float], options: SplitOptions
+) -> SplitClasses:
+    """Split classes at random, those to test on, too.
+
+    Args:
+        labels: of the classes, or of their items.
+        shares: of "train", "val" and "test", which are 1 together. With options.reserve a
+            third of all classes is for pretrain, and the others have these shares.
+        options: how to split them; test_classes is not used.
+
+    >>> shares = {"train": 0.4, "val": 0.1, "test": 0.5}
+    >>> split_all_classes(np.arange(20), shares, SplitOptions(seed=0)).val
+    array([10,  8])
+    """
+    classes = np.random.default_rng(options.seed).permutation(np.unique(labels))
+    reserved = PRETRAINING_SHARE if options.reserve else 0.0
+    parts = [reserved, *((1 - reserved) * shares[x] for x in ("train", "val", "test"))]
+    edges = [round(edge) for edge in np.cumsum(parts)[:-1] * len(classes)]
+    pretrain, train, val, test = np.split(classes, edges)
+    if options.fold is not None:
+        both = np.concatenate([train, val])
+        is_val = np.arange(len(both)) % FOLDS == options.fold
+        train, val = both[~is_val], both[is_val]
+    return _limited(SplitClasses(pretrain, train, val, test), options)
+
+
+def _limited(classes: SplitClasses, options: SplitOptions) -> SplitClasses:
+    most = options.max_classes
+    return classes._replace(
+        train=classes.train[:most][: options.train_classes],
+        val=classes.val[:most],
+        test=classes.test[:most],
+    )

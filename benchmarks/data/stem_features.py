@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from .files import remove_unfinished, warn_of_cache, written_whole
-from .glyphs import Glyphs, default_root
+from .files import default_root, remove_unfinished, warn_of_cache, written_whole
 from .splits import Items, Splits, Subset
 
 LOGGER = logging.getLogger(__name__)
@@ -115,8 +114,7 @@ def keep_stem(splits: Splits, stem: nn.Sequential, **options: Any) -> Splits:
     # Splits share items. Compare by identity: a digest would read the state of every file.
     kept: dict[int, StemFeatures] = {}
 
-    def with_stem(split: Subset | Glyphs) -> Subset:
-        assert isinstance(split, Subset), "glyphs have no frozen stem"
+    def with_stem(split: Subset) -> Subset:
         key = id(split.items)
         if key not in kept:
             kept[key] = StemFeatures(split.items, stem, **options)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .bad_items import describe
-from .splits import Splits, is_test_class, of_classes, split_classes
+from .splits import SplitOptions, Splits, is_test_class, of_classes, split_classes
 from .text_files import bad_texts, read_texts
 
 LOGGER = logging.getLogger(__name__)
@@ -55,29 +55,17 @@ class Texts(Dataset):
 def texts(
     path: Path,
     tokenize: Tokenize,
-    seed: int,
-    max_classes: int | None = None,
-    train_classes: int | None = None,
-    fold: int | None = None,
-    reserve: bool = False,
+    options: SplitOptions,
     skip_bad: bool = False,
-    test_classes: str | None = None,
 ) -> Splits:
     """A file of texts; a tenth of its training classes is for validation.
 
     Args:
         path: of the file, in a format of read_texts.
         tokenize: the tokenizer of the trunk.
-        seed: which classes are for validation.
-        max_classes: keep at most this many classes of each split, or None for all.
-        train_classes: keep at most this many training classes, or None for all.
-        fold: which of FOLDS equal parts of the training classes is for validation, or
-            None for the usual tenth.
-        reserve: reserve a third of the training classes for pretrain.
+        options: how to split its classes, by default to test on the second half by name.
         skip_bad: leave out texts that are empty, repeated, in several classes or alone
             in their class, instead of raising an error.
-        test_classes: a pattern for the names of the classes to test on, such as
-            "test_*"; None for the second half by name.
 
     Raises:
         OSError: the file cannot be read.
@@ -98,16 +86,8 @@ def texts(
         raise ValueError(f"{path} has no text to use")
     names, labels = np.unique([one.label for one in good], return_inverse=True)
     labels = labels.astype(np.int64)
-    is_test = is_test_class(names.tolist(), test_classes)
-    classes = split_classes(
-        np.flatnonzero(~is_test),
-        np.flatnonzero(is_test),
-        seed,
-        max_classes,
-        train_classes,
-        fold,
-        reserve,
-    )
+    is_test = is_test_class(names.tolist(), options.test_classes)
+    classes = split_classes(np.flatnonzero(~is_test), np.flatnonzero(is_test), options)
     items = Texts(tokenize([one.text for one in good]), labels)
     pretrain, train, val, test = (of_classes(items, part) for part in classes)
-    return Splits(train, val, test, bad, pretrain if reserve else None)
+    return Splits(train, val, test, bad, pretrain if options.reserve else None)

@@ -18,7 +18,8 @@ from sklearn.manifold import TSNE
 
 from pml_symm import SymmSynthesizer
 
-from ..data.glyphs import Glyphs
+from ..data.datasets import glyphs
+from ..data.splits import SplitOptions
 from ..methods.methods import METHODS, Synthesis
 from ..models.trunks import make_trunk
 from ..training.trainers import make_trainer
@@ -85,7 +86,7 @@ class Visualize(Command):
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.classes < 2:
             raise ValueError(f"classes must be at least 2, got {self.classes}")
-        available = len(np.unique(Glyphs(split="train", seed=self.seed).labels))
+        available = len(np.unique(glyphs(SplitOptions(self.seed)).train.labels))
         if self.classes > available:
             raise ValueError(f"classes must be at most {available}, got {self.classes}")
         for name in ("frames", "maps"):
@@ -111,7 +112,7 @@ def _train(
     """Snapshots at evenly spaced steps of the training, its start and end included."""
     torch.manual_seed(seed)
     np.random.seed(seed)
-    dataset = Glyphs(split="train", seed=seed, max_classes=classes)
+    dataset = glyphs(SplitOptions(seed, max_classes=classes)).train
     images = torch.stack([dataset[row][0] for row in range(len(dataset))])
     labels = torch.from_numpy(dataset.labels)
     trunk, features, *_ = make_trunk("convnet", _WIDTH)

@@ -13,8 +13,7 @@ import torch
 from pytorch_metric_learning import losses
 from pytorch_metric_learning.trainers import TrainWithClassifier
 
-from ..data.files import keep_in_cache
-from ..data.glyphs import Glyphs, default_root
+from ..data.files import default_root, keep_in_cache
 from ..data.splits import Subset
 from .trunks import make_trunk
 
@@ -26,7 +25,7 @@ LEARNING_RATE = 1e-3
 
 
 def pretrained_trunk(
-    dataset: Subset | Glyphs,
+    dataset: Subset,
     width: int,
     seed: int,
     steps: int = STEPS,
@@ -58,9 +57,7 @@ def pretrained_trunk(
     return state
 
 
-def _train(
-    dataset: Subset | Glyphs, width: int, seed: int, steps: int
-) -> dict[str, torch.Tensor]:
+def _train(dataset: Subset, width: int, seed: int, steps: int) -> dict[str, torch.Tensor]:
     torch.manual_seed(seed)
     trunk = make_trunk("convnet", width)
     classifier = torch.nn.Linear(trunk.features, len(np.unique(dataset.labels)))

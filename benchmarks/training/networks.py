@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..data.glyphs import Glyphs
 from ..data.splits import Subset
 from ..models import trunks
 from ..models.pretrain import pretrained_trunk
@@ -22,9 +21,7 @@ def make_trunk(settings: Settings) -> Trunk:
     )
 
 
-def start_from_softmax(
-    trunk: Trunk, settings: Settings, dataset: Subset | Glyphs | None
-) -> None:
+def start_from_softmax(trunk: Trunk, settings: Settings, dataset: Subset | None) -> None:
     """Load weights that were pre-trained on the reserved classes into a convnet."""
     assert dataset is not None, "settings check that there is a reserve"
     state = processes.from_first(

@@ -13,7 +13,7 @@ from ..data.fingerprints import fingerprint
 from ..data.glyphs import SIZE
 from ..data.images import Augmentation, Preparation
 from ..data.photographs import PHOTOGRAPHS
-from ..data.splits import FOLDS, Splits
+from ..data.splits import SplitOptions, Splits
 from ..data.texts import texts
 from ..methods.methods import METHODS, Synthesis
 from ..models import trunks
@@ -158,8 +158,7 @@ class Settings(Synthesis, CommonSettings):
         for name in ("max_classes", "train_classes"):
             if getattr(self, name) is not None:
                 self.check_num_classes(name, getattr(self, name))
-        if self.fold is not None and self.fold not in range(FOLDS):
-            raise ValueError(f"fold must be from 0 to {FOLDS - 1}, got {self.fold}")
+        _ = self.split  # for its errors
 
     def _check_method(self) -> None:
         method = METHODS[self.method]
@@ -232,6 +231,12 @@ class Settings(Synthesis, CommonSettings):
                 "freeze_until needs a trunk that is pre-trained, got "
                 f"{self.freeze_until} with one that is not"
             )
+
+    @property
+    def split(self) -> SplitOptions:
+        """How to split the classes."""
+        names = [field.name for field in fields(SplitOptions)]
+        return SplitOptions(**{name: getattr(self, name) for name in names})
 
     @property
     def _trunk_fits(self) -> bool:
@@ -337,36 +342,19 @@ class Source:
         """
         self.check(settings)
         if settings.dataset == "glyphs":
-            return datasets.glyphs(
-                settings.seed,
-                settings.max_classes,
-                settings.train_classes,
-                settings.augment,
-                settings.reserve,
-                settings.fold,
-            )
+            return datasets.glyphs(settings.split, settings.augment)
         assert self.data_root is not None
-        shared: dict[str, Any] = {
-            "seed": settings.seed,
-            "max_classes": settings.max_classes,
-            "train_classes": settings.train_classes,
-            "fold": settings.fold,
-            "reserve": settings.reserve,
-            "skip_bad": self.skip_bad,
-            "test_classes": settings.test_classes,
-        }
         if settings.dataset == "texts":
             assert trunk.tokenize is not None
-            return texts(self.data_root, trunk.tokenize, **shared)
+            return texts(self.data_root, trunk.tokenize, settings.split, self.skip_bad)
         assert trunk.pixels is not None
         size, mean, deviation = trunk.pixels
         return datasets.photographs(
             settings.dataset,
             self.data_root,
-            download=self.download,
-            preparation=Preparation(
-                size, mean, deviation, len(mean), settings.augmentation
-            ),
-            crop_cars=settings.crop_cars,
-            **shared,
+            settings.split,
+            self.download,
+            Preparation(size, mean, deviation, len(mean), settings.augmentation),
+            self.skip_bad,
+            settings.crop_cars,
         )

@@ -1,6 +1,6 @@
 """Datasets of pictures: their splits, and their bad images."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +11,7 @@ from PIL import Image
 from benchmarks.__main__ import main, parse
 from benchmarks.data import bad_images, bad_items, datasets, files
 from benchmarks.data.images import Preparation
-from benchmarks.data.splits import FOLDS
+from benchmarks.data.splits import FOLDS, SplitOptions
 from benchmarks.training.settings import Settings, Source
 
 from .layouts import MAKERS, make_cars, make_cub, make_folder
@@ -34,14 +34,11 @@ def _own_cache(tmp_path_factory, monkeypatch):
 
 
 def load(name, root, **options):
-    settings = {
-        "seed": 0,
-        "max_classes": None,
-        "train_classes": None,
-        "download": False,
-        "preparation": PREPARATION,
-    }
-    return datasets.photographs(name, root, **settings | options)
+    split = {x.name: options.pop(x.name) for x in fields(SplitOptions) if x.name in options}
+    settings = {"download": False, "preparation": PREPARATION}
+    return datasets.photographs(
+        name, root, SplitOptions(**{"seed": 0} | split), **settings | options
+    )
 
 
 def paths_of(split):

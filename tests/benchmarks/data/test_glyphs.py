@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from benchmarks.data import files, glyphs
+from benchmarks.data import datasets, files, glyphs
 from benchmarks.data.glyphs import Drawings, Glyphs
+from benchmarks.data.splits import SplitOptions
 
 
 @pytest.fixture(scope="module")
 def drawings():
-    return glyphs.load(glyphs.default_root())
+    return glyphs.load(files.default_root())
 
 
 def test_about_thirty_five_thousand_images_of_about_three_thousand_classes(drawings):
@@ -33,6 +34,13 @@ def test_no_drawing_is_empty_and_none_belongs_to_two_classes(drawings):
     owners = {}
     for image, label in zip(drawings.images, drawings.labels, strict=True):
         assert owners.setdefault(image.tobytes(), label) == label
+
+
+def splits(root, seed=0, **options):
+    """The usual three splits of the drawings in a cache folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(glyphs, "default_root", lambda: root)
+        return datasets.glyphs(SplitOptions(seed, **options))[:3]
 
 
 @pytest.fixture
@@ -55,21 +63,20 @@ def small(monkeypatch):
 
 @pytest.mark.usefixtures("small")
 def test_splits_share_no_class_and_cover_all(tmp_path):
-    found = [set(Glyphs(tmp_path, split, seed=3).labels) for split in glyphs.SPLITS]
+    found = [set(split.labels) for split in splits(tmp_path, seed=3)]
     assert [len(x) for x in found] == [8, 2, 10]
     assert set.union(*found) == set(range(20))
-    assert set(Glyphs(tmp_path, "train+val", seed=3).labels) == found[0] | found[1]
 
 
 @pytest.mark.usefixtures("small")
 def test_the_seed_chooses_the_split(tmp_path):
-    first, again, other = (set(Glyphs(tmp_path, seed=x).labels) for x in (0, 0, 1))
+    first, again, other = (set(splits(tmp_path, seed=seed)[0].labels) for seed in (0, 0, 1))
     assert first == again != other
 
 
 @pytest.mark.usefixtures("small")
 def test_max_classes_keeps_whole_classes_of_the_split(tmp_path):
-    few, all_of_them = Glyphs(tmp_path, max_classes=3), Glyphs(tmp_path)
+    (few, *_), (all_of_them, *_) = splits(tmp_path, max_classes=3), splits(tmp_path)
     classes, sizes = np.unique(few.labels, return_counts=True)
     assert set(classes) < set(all_of_them.labels)
     assert sizes.tolist() == [3, 3, 3]
@@ -85,10 +92,10 @@ def test_images_and_labels_come_in_batches(tmp_path):
 
 @pytest.mark.usefixtures("small")
 def test_transforms_are_applied(tmp_path):
-    dataset = Glyphs(tmp_path, transform=torch.flatten, target_transform=lambda x: -x)
+    dataset = Glyphs(tmp_path, transform=torch.flatten)
     image, label = dataset[0]
     assert image.shape == (1024,)
-    assert label == -dataset.labels[0]
+    assert label == dataset.labels[0]
 
 
 def test_the_cache_is_used_again(small, tmp_path):
@@ -137,17 +144,11 @@ def test_without_a_cache_one_warning_names_it(small, tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
     files.warn_of_cache.cache_clear()
     for _ in range(2):
-        assert len(Glyphs(tmp_path / "file" / "cache")) == 24
+        assert len(Glyphs(tmp_path / "file" / "cache")) == 60
     assert len(small) == 2
     assert caplog.text.count(str(tmp_path / "file" / "cache")) == 1
 
 
-@pytest.mark.parametrize("split", ["", "training", "train,val", "train+"])
-def test_an_unknown_split_is_refused(split, tmp_path):
-    with pytest.raises(ValueError, match="split must be one or more of train, val, test"):
-        Glyphs(tmp_path, split)
-
-
-def test_max_classes_below_one_is_refused(tmp_path):
+def test_max_classes_below_one_is_refused():
     with pytest.raises(ValueError, match="max_classes must be at least 1, got 0"):
-        Glyphs(tmp_path, max_classes=0)
+        SplitOptions(seed=0, max_classes=0)

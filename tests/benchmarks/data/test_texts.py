@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.data.splits import FOLDS
-from benchmarks.data.texts import texts
+from benchmarks.data import texts as module
+from benchmarks.data.splits import FOLDS, SplitOptions
 
 CLASSES = [f"class {number:02d}" for number in range(20)]
+
+
+def texts(path, tokenize, skip_bad=False, **options):
+    return module.texts(path, tokenize, SplitOptions(**options), skip_bad)
 
 
 def tokenize(some):

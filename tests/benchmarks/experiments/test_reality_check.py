@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.data import datasets
-from benchmarks.data.splits import FOLDS
+from benchmarks.data.splits import FOLDS, SplitOptions
 from benchmarks.experiments import runs
 from benchmarks.training.records import read
 from benchmarks.training.settings import Settings
@@ -15,9 +15,9 @@ TINY = ["--steps", "2", "--test-interval", "2", "--batch-size", "8", "--width", 
 
 
 def test_folds_share_nothing_and_leave_the_test_alone():
-    usual = datasets.glyphs(seed=1)
+    usual = datasets.glyphs(SplitOptions(seed=1))
     both = set(usual.train.labels) | set(usual.val.labels)
-    folds = [datasets.glyphs(seed=1, fold=fold) for fold in range(FOLDS)]
+    folds = [datasets.glyphs(SplitOptions(seed=1, fold=fold)) for fold in range(FOLDS)]
     for fold in folds:
         assert not set(fold.train.labels) & set(fold.val.labels)
         assert set(fold.train.labels) | set(fold.val.labels) == both
@@ -28,8 +28,8 @@ def test_folds_share_nothing_and_leave_the_test_alone():
 
 
 def test_a_fold_that_is_not_there():
-    with pytest.raises(ValueError, match="part must be from 0 to 3, got 4"):
-        datasets.glyphs(seed=0, fold=4)
+    with pytest.raises(ValueError, match="fold must be from 0 to 3, got 4"):
+        SplitOptions(seed=0, fold=4)
     with pytest.raises(ValueError, match="fold must be from 0 to 3, got 4"):
         Settings("N-pairs", 0, fold=4)
 
