@@ -11,7 +11,7 @@ from .functional.comparison import Comparison
 from .functional.distances import Distance
 from .functional.reflect import reflect
 from .functional.rules import Rule
-from .functional.synthesis import Synthesis
+from .functional.synthesis import Synthesis, make_pool
 from .functional.synthetic_batch import SyntheticBatch
 from .pml import IndicesTuple, ModuleWithRecords, pairs_of_tuple
 from .validation import (
@@ -88,12 +88,8 @@ class SymmSynthesizer(ModuleWithRecords):
         check_embeddings(embeddings)
         check_labels(labels, embeddings)
         labels, _ = whole_labels(labels, device=embeddings.device)
-        source, axis = self.source_and_axis(labels, indices_tuple)
-        # Autocast would change dtypes, and cannot concatenate float16 on CPU.
-        with torch.autocast(embeddings.device.type, enabled=False):
-            synthetic = self.reflect(embeddings[source], embeddings[axis])
-            points = torch.cat([embeddings, synthetic])
-        return SyntheticBatch(points, torch.cat([labels, labels[source]]), source, axis)
+        ends = self.source_and_axis(labels, indices_tuple)
+        return make_pool(embeddings, labels, *ends, self.reflect)
 
     def source_and_axis(
         self, labels: Tensor, indices_tuple: IndicesTuple | None = None

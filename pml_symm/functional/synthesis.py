@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -51,12 +53,23 @@ class Synthesis:
 
     def pool(self, embeddings: Tensor, labels: Tensor) -> SyntheticBatch:
         """The batch's originals and synthetic points, sorted by source, then by axis."""
-        source, axis = class_groups(labels).source_and_axis(self.pairing)
-        # Autocast would change dtypes, and cannot concatenate float16 on CPU.
-        with torch.autocast(embeddings.device.type, enabled=False):
-            synthetic = reflect(embeddings[source], embeddings[axis], self.alpha, self.beta)
-            points = torch.cat([embeddings, synthetic])
-        return SyntheticBatch(points, torch.cat([labels, labels[source]]), source, axis)
+        mirror = partial(reflect, alpha=self.alpha, beta=self.beta)
+        ends = class_groups(labels).source_and_axis(self.pairing)
+        return make_pool(embeddings, labels, *ends, mirror)
+
+
+def make_pool(
+    embeddings: Tensor,
+    labels: Tensor,
+    source: Tensor,
+    axis: Tensor,
+    mirror: Callable[[Tensor, Tensor], Tensor],
+) -> SyntheticBatch:
+    """A batch's originals, and the mirror images of sources about axes, its rows."""
+    # Autocast would change dtypes, and cannot concatenate float16 on CPU.
+    with torch.autocast(embeddings.device.type, enabled=False):
+        points = torch.cat([embeddings, mirror(embeddings[source], embeddings[axis])])
+    return SyntheticBatch(points, torch.cat([labels, labels[source]]), source, axis)
 
 
 def synthesize(
