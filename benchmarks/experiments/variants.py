@@ -88,6 +88,7 @@ ABLATIONS: dict[str, dict[str, Variant]] = {
     "norm": _one_setting("Symm + N-pairs", "beta", (0.5, 1.0, 1.5)),
     "hardness": _one_setting("Symm + N-pairs", "hardness", ("hardest", 2, 4, 8, 16)),
     "candidates": _one_setting("Symm + N-pairs", "candidates", ("all", "official")),
+    "start": _one_setting("Symm + N-pairs", "base_steps", (0, 50, 100)),
     "pairing": _pairings(),
     "synthesis": of_methods(SYNTHESIS_METHODS),
 }

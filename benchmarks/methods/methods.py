@@ -22,6 +22,7 @@ from pml_symm import (
     SymmTripletMarginLoss,
 )
 
+from .base_loss_first import BaseLossFirst
 from .cross_batch_memory import CrossBatchMemory
 
 TRIPLET_MARGIN = 0.1
@@ -62,6 +63,7 @@ class Synthesis:
         pairing: of SymmSynthesizer.
         hardness: "hardest", or k for the k-th hardest candidate.
         candidates: of SymmNPairsLoss and SymmAngularLoss.
+        base_steps: train on the base loss for so many steps first.
     """
 
     alpha: float = 2.0
@@ -69,6 +71,7 @@ class Synthesis:
     pairing: Literal["all", "ring", "none"] = "all"
     hardness: int | str = "hardest"
     candidates: Literal["all", "official"] = "all"
+    base_steps: int = 0
 
     def loss_arguments(self) -> dict[str, Any]:
         """Arguments of a Symm loss; candidates only if they are not the default."""
@@ -128,12 +131,24 @@ class Method:
         Args:
             synthesis: what a Symm method looks at.
             sizes: num_classes, embedding_size and batch_size, for methods that name them.
+
+        Raises:
+            ValueError: base_steps is given, and the method or its base has a miner.
         """
         arguments = synthesis.loss_arguments() if self.is_symm else {}
         arguments |= {name: sizes[name] for name in self.sizes}
+        base_steps = synthesis.base_steps if self.is_symm else 0
         if self.miner is None:
-            return self.loss(**arguments), None
-        return self.loss(), self.miner(**arguments)
+            loss: nn.Module = self.loss(**arguments)
+            if base_steps == 0:
+                return loss, None
+            assert self.base is not None
+            base, miner = METHODS[self.base].make(synthesis, **sizes)
+            if miner is None:
+                return BaseLossFirst(base, loss, base_steps), None
+        elif base_steps == 0:
+            return self.loss(), self.miner(**arguments)
+        raise ValueError(f"base_steps does not fit methods with miners, got {base_steps}")
 
 
 def _dot_products() -> dict[str, Any]:

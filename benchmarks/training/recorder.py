@@ -12,6 +12,7 @@ from pytorch_metric_learning.utils import logging_presets
 from pytorch_metric_learning.utils.distributed import DistributedLossWrapper
 from torch import nn
 
+from ..methods.base_loss_first import BaseLossFirst
 from . import processes, records
 
 _SYNTHETIC_QUERIES = "synthetic_queries_val"
@@ -103,6 +104,9 @@ class Recorder:
         group = "metric_loss" if miner is None else "tuple_miner"
         if miner is None and processes.world_size() > 1:
             group += f"_{DistributedLossWrapper.__name__}__modules_loss"
+        if isinstance(source, BaseLossFirst):
+            group += f"_{BaseLossFirst.__name__}__modules_symm"
+            source = source.symm
         rows = self._rows(f"{group}_{type(source).__name__}")
         if "synthetic_ratio" not in rows:
             return {"step": [], "ratio": []}

@@ -155,6 +155,8 @@ class Settings(Synthesis, CommonSettings):
             raise ValueError(
                 f"weight_decay must be a finite number >= 0, got {self.weight_decay}"
             )
+        if self.base_steps < 0:
+            raise ValueError(f"base_steps must be at least 0, got {self.base_steps}")
         for name in ("max_classes", "train_classes"):
             if getattr(self, name) is not None:
                 self.check_num_classes(name, getattr(self, name))
