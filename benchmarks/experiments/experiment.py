@@ -9,8 +9,8 @@ from typing import Any
 
 import tyro
 
-from ..reporting import convergence, divergence, figures, tables
-from ..reporting.machine import machine
+from ..reporting import convergence, figures, tables
+from ..reporting.convergence import Results
 from ..training import processes
 from ..training.settings import Settings
 from .runs import PlannedRun, Runs
@@ -90,13 +90,13 @@ class Experiment(Runs):
             results[planned.label].append(result)
         if not processes.is_first():
             return ""
-        diverged = divergence.sentence(
+        diverged = convergence.diverged(
             [
                 *named_runs(trials),
                 *((label, run) for label, runs in results.items() for run in runs),
             ]
         )
-        finite = divergence.without(results)
+        finite = convergence.without_diverged(results)
         if not finite:
             raise ValueError(diverged)
         return self._write(finite, trials, plan[0].settings, diverged, clock())
@@ -144,7 +144,7 @@ class Experiment(Runs):
 
     def _write(
         self,
-        results: tables.Results,
+        results: Results,
         trials: Trials,
         settings: Settings,
         diverged: str,
@@ -152,7 +152,7 @@ class Experiment(Runs):
     ) -> str:
         out = self.destination
         bases = {label: variant.bases for label, variant in self.variants().items()}
-        tables.write_csv(results, out / "table.csv")
+        tables.write_csv(out / "table.csv", tables.run_rows(results))
         if trials:
             write_trials(trials, bases, out)
         text = self._report(results, trials, bases, settings, diverged, duration)
@@ -161,12 +161,12 @@ class Experiment(Runs):
             text = f"{text}\nBeside the paper's Tables 1 to 3:\n\n{table}\n"
         (out / "table.md").write_text(text, encoding="utf-8")
         for curve in figures.CURVES:
-            figures.curves(results, bases, curve, out / f"{curve.file}.png")
+            figures.draw_curve(results, bases, curve, out / f"{curve.file}.png")
         return text
 
     def _report(
         self,
-        results: tables.Results,
+        results: Results,
         trials: Trials,
         bases: tables.Bases,
         settings: Settings,
@@ -181,7 +181,7 @@ class Experiment(Runs):
             f"({first['test_images']:,} items) of {dataset} after "
             f"{settings.steps} steps of batch {settings.batch_size}; mean ± standard "
             f"deviation over {seeds} seed{'s' * (seeds > 1)}.",
-            convergence.sentence(results),
+            convergence.not_converged(results),
             tables.markdown(tables.accuracy_rows(results)),
             diverged,
         ]
@@ -206,5 +206,5 @@ class Experiment(Runs):
                 at_the_edge(trials),
             ]
         at_a_time = f", {self.jobs} runs at a time" if self.jobs > 1 else ""
-        parts.append(f"Machine: {machine()}{at_a_time}.{duration}")
-        return "\n\n".join(part for part in parts if part) + "\n"
+        parts.append(f"Machine: {tables.machine()}{at_a_time}.{duration}")
+        return tables.document(*parts)

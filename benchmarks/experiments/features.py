@@ -12,7 +12,6 @@ from torch import nn
 from ..data.stem_features import keep_stem
 from ..models.frozen import freeze_until
 from ..reporting import tables
-from ..reporting.machine import machine
 from ..training.evaluator import CLUSTERING, RETRIEVAL, accuracy_calculator
 from ..training.networks import make_trunk
 from .configured import Configured
@@ -59,15 +58,13 @@ class Features(Configured):
             nn.functional.normalize(features), test.labels
         )
         percent = [f"{100 * found[metric]:.1f}" for metric in tables.COLUMNS]
-        text = "\n\n".join(
-            [
-                f"Percent on {len(np.unique(test.labels)):,} unseen classes "
-                f"({len(test):,} items) of {settings.data or settings.dataset}: features "
-                f"of {settings.trunk} before any training, normalized.",
-                tables.markdown([[*tables.COLUMNS.values()], percent]),
-                f"Machine: {machine()}.",
-            ]
+        text = tables.document(
+            f"Percent on {len(np.unique(test.labels)):,} unseen classes "
+            f"({len(test):,} items) of {settings.data or settings.dataset}: features "
+            f"of {settings.trunk} before any training, normalized.",
+            tables.markdown([[*tables.COLUMNS.values()], percent]),
+            f"Machine: {tables.machine()}.",
         )
         self.out.mkdir(parents=True, exist_ok=True)
-        (self.out / "table.md").write_text(text + "\n", encoding="utf-8")
-        return text + "\n"
+        (self.out / "table.md").write_text(text, encoding="utf-8")
+        return text

@@ -8,8 +8,8 @@ from pathlib import Path
 import tyro
 
 from ..data.splits import FOLDS
-from ..reporting import convergence, divergence, tables
-from ..reporting.machine import machine
+from ..reporting import convergence, tables
+from ..reporting.convergence import Results
 from ..training import processes
 from ..training.settings import CommonSettings
 from .command import MethodNames
@@ -100,27 +100,26 @@ class RealityCheck(Runs):
         every = {method: [next(found) for _ in folds] for method in self.methods}
         if not processes.is_first():
             return ""
-        diverged = divergence.sentence(
+        diverged = convergence.diverged(
             [*named_runs(trials), *((x, run) for x, runs in every.items() for run in runs)]
         )
-        tested = divergence.without(every)
+        tested = convergence.without_diverged(every)
         if not tested:
             raise ValueError(diverged)
         bases = {method: variant.bases for method, variant in variants.items()}
         differences = tables.difference_rows(tested, bases, METRICS)
-        parts = [
+        text = tables.document(
             f"{FOLDS} folds of {self.settings.steps} steps, percent; test: mean of the "
             f"{FOLDS} models [95 %].",
-            convergence.sentence(tested),
+            convergence.not_converged(tested),
             tables.markdown(_rows(trials, tested)),
             diverged,
             at_the_edge(trials),
             "Paired by fold:",
             tables.markdown(differences),
             tables.note(differences),
-            f"Machine: {machine()}.{clock()}",
-        ]
-        text = "\n\n".join(part for part in parts if part) + "\n"
+            f"Machine: {tables.machine()}.{clock()}",
+        )
         (self.out / "table.md").write_text(text, encoding="utf-8")
         runs = [*searched, *(run for runs in tested.values() for run in runs)]
         write_csv(
@@ -132,7 +131,7 @@ class RealityCheck(Runs):
         return text
 
 
-def _rows(trials: Trials, tested: tables.Results) -> list[list[str]]:
+def _rows(trials: Trials, tested: Results) -> list[list[str]]:
     header, *chosen = choice_rows(trials)
     rows = [row for row in chosen if row[0] in tested]
     return [
@@ -144,7 +143,7 @@ def _rows(trials: Trials, tested: tables.Results) -> list[list[str]]:
                     tables.mean_and_interval(tables.percentages(runs, metric))
                     for metric in METRICS
                 ),
-                convergence.cell(runs),
+                tables.mean_rise(runs),
             ]
             for row, runs in zip(rows, tested.values(), strict=True)
         ),

@@ -120,8 +120,7 @@ class Runs(Configured):
             is_new = left == planned.settings.steps
             state = "to train" if is_new else "to train on" if left else "finished"
             rows.append([str(planned.folder), state, str(left or planned.settings.steps)])
-        parts = [tables.markdown(rows), str(self._time_left(plan))]
-        return "\n\n".join(part for part in parts if part) + "\n"
+        return tables.document(tables.markdown(rows), str(self._time_left(plan)))
 
     def _check_jobs(self) -> None:
         if self.jobs < 1:

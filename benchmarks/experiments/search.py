@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from ..methods.methods import METHODS
 from ..reporting import convergence, figures, tables
@@ -187,12 +188,12 @@ def draw(trials: Trials, bases: tables.Bases, out: Path) -> None:
 
     Each at the best of the other values.
     """
-    figures.by_learning_rate(
-        best_by_rate(trials),
-        bases,
-        "MAP@R on validation classes (%)",
-        out / "validation.png",
-    )
+    lines = {
+        label: (sorted(by_rate), 100 * np.array([by_rate[x] for x in sorted(by_rate)]).T)
+        for label, by_rate in best_by_rate(trials).items()
+    }
+    titles = ("learning rate", "MAP@R on validation classes (%)")
+    figures.draw_lines(lines, bases, titles, ("log", "linear"), out / "validation.png")
 
 
 def write_csv(
@@ -216,19 +217,18 @@ def write_csv(
         f"validation_{_CRITERION}",
         "rise",
     ]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([*header, *metrics])
-        for label, run in runs:
-            settings = run["settings"]
-            # Earlier versions had no weight decay.
-            choice = [settings.get(name, 0.0) for name in _SHARED]
-            choice.append("; ".join(_options(settings)))
-            split = [settings["fold"], settings["seed"]]
-            tested = [run["test"].get(metric, "") for metric in metrics]
-            last = "diverged" if "diverged" in run else last_map(run)
-            validated = [last, convergence.rise(run)]
-            writer.writerow([label, *choice, *split, *validated, *tested])
+    rows: list[list[object]] = [[*header, *metrics]]
+    for label, run in runs:
+        settings = run["settings"]
+        # Earlier versions had no weight decay.
+        choice = [settings.get(name, 0.0) for name in _SHARED]
+        choice.append("; ".join(_options(settings)))
+        split = [settings["fold"], settings["seed"]]
+        tested = [run["test"].get(metric, "") for metric in metrics]
+        last = "diverged" if "diverged" in run else last_map(run)
+        validated = [last, convergence.rise(run)]
+        rows.append([label, *choice, *split, *validated, *tested])
+    tables.write_csv(path, rows)
 
 
 def named_runs(trials: Trials) -> list[tuple[str, Mapping[str, Any]]]:

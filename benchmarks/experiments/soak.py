@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from ..reporting import tables
-from ..reporting.machine import machine
 from ..training.run import run
 from ..training.settings import Settings
 from .command import Command, MethodName
@@ -86,8 +84,7 @@ class Soak(Command):
             self.force,
             after_epoch=lambda: found.append(usage((len(found) + 1) * self.test_interval)),
         )
-        with (self.out / "table.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([Usage._fields, *found])
+        tables.write_csv(self.out / "table.csv", [Usage._fields, *found])
         text = _report(settings, found)
         (self.out / "table.md").write_text(text, encoding="utf-8")
         return text
@@ -102,12 +99,11 @@ def _report(settings: Settings, found: list[Usage]) -> str:
         [f"{x.step:,}", f"{x.memory:,.0f}", str(x.files), str(x.threads)] for x in shown
     ]
     growth = 100 * (last.memory / first.memory - 1)
-    parts = [
+    return tables.document(
         f"{settings.method}, {settings.steps:,} steps of batch {settings.batch_size} in "
         "one process.",
         tables.markdown(rows),
         f"From step {first.step:,} on memory grew by {growth:+.2f} %, open files by "
         f"{last.files - first.files:+d}, threads by {last.threads - first.threads:+d}.",
-        f"Machine: {machine()}.",
-    ]
-    return "\n\n".join(parts) + "\n"
+        f"Machine: {tables.machine()}.",
+    )

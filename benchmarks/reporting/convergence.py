@@ -1,10 +1,16 @@
-"""Whether runs had converged: how much their validation still rose at their end."""
+"""What a table says of runs that diverged, or that had not converged at their end."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+Result = Mapping[str, Any]
+"""What training.run returned."""
+
+Results = Mapping[str, Sequence[Result]]
+"""Variant -> the results of its runs, one for each seed."""
 
 VALIDATIONS = 4  # with fewer, the last quarter of the steps has no start
 MUCH, LITTLE = 0.5, 0.1  # points
@@ -12,11 +18,33 @@ MARK = "†"
 NOTE = f"{MARK} At least one of the two was still rising."
 
 
-def rise(run: Mapping[str, Any]) -> float | None:
-    """How much MAP@R on the validation classes rose in the last quarter of the steps.
+def diverged(runs: Iterable[tuple[str, Result]]) -> str:
+    """A sentence that names the diverged ones of named runs; empty without any.
 
-    Args:
-        run: what training.run returned.
+    >>> run = {"settings": {"seed": 0}, "diverged": {"step": 3, "what": "the loss"}}
+    >>> diverged([("N-pairs", run)])
+    'Diverged: N-pairs, seed 0, at step 3 (the loss is not finite).'
+    """
+    names = [
+        f"{label}, seed {run['settings']['seed']}, at step {run['diverged']['step']} "
+        f"({run['diverged']['what']} is not finite)"
+        for label, run in runs
+        if "diverged" in run
+    ]
+    return f"Diverged: {'; '.join(names)}." if names else ""
+
+
+def without_diverged(results: Results) -> dict[str, list[Result]]:
+    """The runs with numbers, of each variant that has such a run."""
+    finite = {
+        label: [run for run in runs if "diverged" not in run]
+        for label, runs in results.items()
+    }
+    return {label: runs for label, runs in finite.items() if runs}
+
+
+def rise(run: Result) -> float | None:
+    """How much MAP@R on the validation classes rose in the last quarter of the steps.
 
     Returns:
         Points; None for a run that was validated fewer than VALIDATIONS times.
@@ -34,14 +62,14 @@ def rise(run: Mapping[str, Any]) -> float | None:
     return 100 * (values[-1] - values[before])
 
 
-def rises(runs: Sequence[Mapping[str, Any]]) -> list[float]:
-    """The rises of the runs of a row; empty if it cannot be told for all of them."""
+def rises(runs: Sequence[Result]) -> list[float]:
+    """The rises of a variant's runs; empty if it cannot be told for all of them."""
     found = [x for x in map(rise, runs) if x is not None]
     return found if len(found) == len(runs) else []
 
 
-def is_rising(runs: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a row was still rising at its end.
+def is_rising(runs: Sequence[Result]) -> bool:
+    """Whether a variant was still rising at its end.
 
     It was if its mean rise is more than MUCH, or more than both LITTLE and its own standard
     deviation over the seeds: a small rise counts if it is the same for all seeds.
@@ -50,26 +78,11 @@ def is_rising(runs: Sequence[Mapping[str, Any]]) -> bool:
     if not values:
         return False
     mean = statistics.mean(values)
-    if len(values) == 1:
-        return mean > MUCH
-    return mean > MUCH or mean > max(LITTLE, statistics.stdev(values))
+    return mean > MUCH or (len(values) > 1 and mean > max(LITTLE, statistics.stdev(values)))
 
 
-def cell(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Mean rise ± standard deviation, in points; empty if it cannot be told."""
-    values = rises(runs)
-    if not values:
-        return ""
-    mean = f"{statistics.mean(values):+.1f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.1f}"
-
-
-def sentence(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """What a table says above itself, if rows of it had not converged, or may not have.
-
-    Args:
-        results: row -> its runs.
-    """
+def not_converged(results: Results) -> str:
+    """A sentence if variants had not converged, or may not have; empty otherwise."""
     if not all(map(rises, results.values())):
         return (
             f"Converged or not: unknown, with fewer than {VALIDATIONS} validations. Train "

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from .tables import Bases, Results, Runs
+from .convergence import Result, Results
+from .tables import Bases
 
 _INSIDE = 6  # the most lines whose legend leaves room for them inside the axes
 
@@ -33,7 +34,7 @@ class Curve(NamedTuple):
     unit: str
     file: str
 
-    def steps(self, runs: Runs) -> Sequence[int]:
+    def steps(self, runs: Sequence[Result]) -> Sequence[int]:
         """The steps with values, the same for all runs.
 
         Empty if a run lacks it, or some of it, as those of earlier versions.
@@ -46,7 +47,7 @@ class Curve(NamedTuple):
         """Title and unit."""
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
-    def of(self, runs: Runs) -> np.ndarray:
+    def of(self, runs: Sequence[Result]) -> np.ndarray:
         """Its values in the figure's unit, of shape (runs, steps)."""
         # float turns None, record-keeper's value for a step without a record, into NaN.
         values = np.array([run[self.series][self.values] for run in runs], dtype=float)
@@ -68,56 +69,32 @@ CURVES = (
 )
 
 
-def curves(results: Results, bases: Bases, curve: Curve, path: Path) -> None:
-    """Draw mean and standard deviation over the seeds, a line for each variant.
-
-    Args:
-        results: the runs.
-        bases: which variants to compare; a variant has the colour of its base loss.
-        curve: which curve. Variants without it have no line.
-        path: the PNG to write.
-    """
+def draw_curve(results: Results, bases: Bases, curve: Curve, path: Path) -> None:
+    """Draw a curve of each variant that has it, as draw_lines does."""
     lines = {
         label: (steps, curve.of(runs))
         for label, runs in results.items()
         if (steps := curve.steps(runs))
     }
     scales = ("linear", "linear") if curve.unit else ("symlog", "log")
-    _draw(lines, bases, "training step", curve.label, path, scales)
+    draw_lines(lines, bases, ("training step", curve.label), scales, path)
 
 
-def by_learning_rate(
-    values: Mapping[str, Mapping[float, Sequence[float]]],
-    bases: Bases,
-    axis_label: str,
-    path: Path,
-) -> None:
-    """Draw mean and standard deviation over the folds, a line for each method.
-
-    Args:
-        values: method -> learning rate -> fractions of 1, one for each fold.
-        bases: as for curves.
-        axis_label: of the vertical axis, which is in percent.
-        path: the PNG to write.
-    """
-    lines = {
-        method: (sorted(folds), 100 * np.array([folds[rate] for rate in sorted(folds)]).T)
-        for method, folds in values.items()
-    }
-    _draw(lines, bases, "learning rate", axis_label, path, ("log", "linear"))
-
-
-def _draw(
+def draw_lines(
     lines: Mapping[str, tuple[Sequence[float], np.ndarray]],
     bases: Bases,
-    x_label: str,
-    y_label: str,
-    path: Path,
+    labels: tuple[str, str],
     scales: tuple[str, str],
+    path: Path,
 ) -> None:
-    """Draw lines: label -> n horizontal positions, and values of shape (runs, n).
+    """Draw mean and standard deviation, a line for each variant.
 
-    The scales are those of x and y, by matplotlib's names.
+    Args:
+        lines: variant -> n horizontal positions, and values of shape (runs, n).
+        bases: which variants to compare; a variant has the colour of its base loss.
+        labels: of x and y.
+        scales: of x and y, by matplotlib's names.
+        path: the PNG to write.
     """
     figure = Figure(figsize=(6.4, 4), layout="constrained", dpi=150)
     axes = figure.subplots()
@@ -132,10 +109,7 @@ def _draw(
         axes.fill_between(
             places, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0
         )
-    axes.set_xscale(scales[0])
-    axes.set_yscale(scales[1])
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
+    axes.set(xscale=scales[0], yscale=scales[1], xlabel=labels[0], ylabel=labels[1])
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if len(lines) > _INSIDE:

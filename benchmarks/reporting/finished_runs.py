@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ..methods.methods import METHODS, Synthesis
 from ..training import embedding_map, records
 from ..training.settings import complete
-from . import divergence
+from . import convergence
 
 # Only Symm methods use these fields: they make no difference to a base.
 _SYNTHESIS = {field.name for field in fields(Synthesis)}
@@ -56,27 +56,30 @@ def read(folder: Path) -> FinishedRuns:
         name: {**result, "settings": complete(result["settings"])}
         for name, result in records.read_all(folder / records.DATABASE).items()
     }
-    found = {name: result for name, result in finished.items() if result["test"]}
-    every = [result["settings"] for result in found.values()]
+    tested = {name: result for name, result in finished.items() if result["test"]}
+    every = [result["settings"] for result in tested.values()]
     varying = [
         name
         for name in (every[0] if every else {})
-        if name not in _NOT_IN_LABELS and len(_values(every, name)) > 1
+        if name not in _NOT_IN_LABELS and _varies(name, every)
     ]
     variants: dict[str, list[dict[str, Any]]] = {}
     maps: dict[str, Path] = {}
-    for name, result in found.items():
+    for name, result in tested.items():
         label = _label(result["settings"], varying)
         variants.setdefault(label, []).append(result)
         if (folder / name / embedding_map.NAME).exists():
             maps.setdefault(label, folder / name)
-    for results in variants.values():
+    bases = {}
+    for label, results in variants.items():
         results.sort(key=lambda x: x["settings"]["seed"])
-    bases = {
-        label: _bases(results[0]["settings"], varying, variants)
-        for label, results in variants.items()
-    }
-    diverged = divergence.sentence(
+        settings = results[0]["settings"]
+        named = [
+            _label({**settings, "method": method}, varying)
+            for method in METHODS[settings["method"]].bases
+        ]
+        bases[label] = tuple(base for base in named if base in variants)
+    diverged = convergence.diverged(
         (result["settings"]["method"], result)
         for result in finished.values()
         if result["settings"]["touch_test"]
@@ -85,11 +88,12 @@ def read(folder: Path) -> FinishedRuns:
     return FinishedRuns(folder.resolve().name, variants, bases, maps, diverged)
 
 
-def _values(every: Iterable[Mapping[str, Any]], name: str) -> set[str]:
-    """The different values of a setting, in JSON."""
+def _varies(name: str, every: Iterable[Mapping[str, Any]]) -> bool:
     values = {json.dumps(settings[name]) for settings in every}
-    # Earlier versions did not store it: it is not known, rather than another one.
-    return values - {"null"} if name == "fingerprint" else values
+    if name == "fingerprint":
+        # Earlier versions did not store it: it is not known, rather than another one.
+        values.discard("null")
+    return len(values) > 1
 
 
 def _label(settings: Mapping[str, Any], varying: Iterable[str]) -> str:
@@ -100,13 +104,3 @@ def _label(settings: Mapping[str, Any], varying: Iterable[str]) -> str:
         if settings.get(name) is not None and (is_symm or name not in _SYNTHESIS)
     ]
     return ", ".join([settings["method"], *parts])
-
-
-def _bases(
-    settings: Mapping[str, Any], varying: Iterable[str], labels: Iterable[str]
-) -> tuple[str, ...]:
-    bases = [
-        _label({**settings, "method": method}, varying)
-        for method in METHODS[settings["method"]].bases
-    ]
-    return tuple(label for label in bases if label in labels)

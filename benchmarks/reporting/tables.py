@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import csv
 import math
+import platform
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import pytorch_metric_learning
+import torch
 from scipy.stats import ttest_1samp, ttest_rel
 
 from . import convergence
-
-Runs = Sequence[Mapping[str, Any]]
-"""What training.run returned, one for each seed."""
-
-Results = Mapping[str, Runs]
-"""Variant -> its runs."""
+from .convergence import Result, Results
 
 Bases = Mapping[str, Sequence[str]]
 """Variant -> the variants that it is compared with, its base loss first."""
@@ -32,8 +30,10 @@ COLUMNS = {
     "NMI": "NMI",
     "F1": "F1",
 }
+COMPARED = {x: COLUMNS[x] for x in ("recall_at_1", "mean_average_precision_at_r")}
+RISE = "rise, last quarter"
 
-
+PAPER_DATASETS = {"cub": "CUB", "cars": "CARS", "sop": "SOP"}
 PUBLISHED = {
     "Triplet": (35.9, 45.1, 53.9),
     "Triplet, semi-hard": (40.6, 53.2, 57.8),
@@ -53,41 +53,22 @@ PUBLISHED = {
 """Method -> recall@1 in percent on CUB-200-2011, CARS196 and Stanford Online Products,
 from Tables 1 to 3 of Gu & Ko, AAAI 2020."""
 
-PAPER_DATASETS = {"cub": "CUB", "cars": "CARS", "sop": "SOP"}
+
+def percentages(runs: Sequence[Result], metric: str) -> list[float]:
+    """A metric on the test classes, in percent, of each run."""
+    return [100 * run["test"][metric] for run in runs]
 
 
-RISE = "rise, last quarter"
-
-
-COMPARED = {x: COLUMNS[x] for x in ("recall_at_1", "mean_average_precision_at_r")}
-
-
-def mean_and_spread(values: Sequence[float], digits: int = 1) -> str:
+def mean_and_spread(values: Sequence[float], digits: int = 1, sign: str = "") -> str:
     """Mean ± standard deviation; the mean alone for a single value.
 
     >>> mean_and_spread([80.0, 81.0, 82.0])
     '81.0 ± 1.0'
     """
-    mean = f"{np.mean(values):.{digits}f}"
+    mean = f"{np.mean(values):{sign}.{digits}f}"
     if len(values) == 1:
         return mean
     return f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
-
-
-def percentages(runs: Runs, metric: str) -> list[float]:
-    """A metric on the test classes, in percent, of each run."""
-    return [100 * run["test"][metric] for run in runs]
-
-
-def paired(runs: Runs, base: Runs) -> tuple[Runs, Runs]:
-    """The runs of both that have a partner of the same seed and fold, in the same order."""
-
-    def by_split(runs: Runs) -> dict[tuple[int, int | None], Mapping[str, Any]]:
-        return {(x["settings"]["seed"], x["settings"].get("fold")): x for x in runs}
-
-    first, second = by_split(runs), by_split(base)
-    both = [split for split in first if split in second]
-    return [first[x] for x in both], [second[x] for x in both]
 
 
 def mean_and_interval(values: Sequence[float]) -> str:
@@ -102,55 +83,66 @@ def mean_and_interval(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.1f} [{low:.1f}, {high:.1f}]"
 
 
+def mean_rise(runs: Sequence[Result]) -> str:
+    """Mean ± standard deviation of the rises, in points; empty if it cannot be told."""
+    values = convergence.rises(runs)
+    return mean_and_spread(values, sign="+") if values else ""
+
+
+def paired(
+    runs: Sequence[Result], base: Sequence[Result]
+) -> tuple[list[Result], list[Result]]:
+    """The runs of both that have a partner of the same seed and fold, in the same order."""
+    by_split, by_split_of_base = (
+        {(x["settings"]["seed"], x["settings"].get("fold")): x for x in own}
+        for own in (runs, base)
+    )
+    both = [split for split in by_split if split in by_split_of_base]
+    return [by_split[x] for x in both], [by_split_of_base[x] for x in both]
+
+
 class Difference(NamedTuple):
-    """A mean difference and its 95 % interval, which is nan for a single pair."""
+    """A mean difference in points and its 95 % interval, which is nan for a single pair.
+
+    >>> str(Difference(-0.5, -19.56, 18.56))
+    '-0.50 [-19.56, +18.56] (ties)'
+    """
 
     mean: float
     low: float
     high: float
 
+    def __str__(self) -> str:
+        if math.isnan(self.low):
+            return f"{self.mean:+.2f} (one seed: no interval)"
+        verdict = "wins" if self.low > 0 else "loses" if self.high < 0 else "ties"
+        return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}] ({verdict})"
 
-def difference(values: Sequence[float], base: Sequence[float]) -> Difference:
-    """The difference of values minus base, paired.
 
-    >>> difference([81.0, 79.0], [80.0, 81.0]).mean
-    -0.5
-    """
+def difference(
+    runs: Sequence[Result], paired_with: Sequence[Result], metric: str
+) -> Difference:
+    """The difference of runs minus those that they are paired with."""
+    values, base = percentages(runs, metric), percentages(paired_with, metric)
     mean = statistics.mean(values) - statistics.mean(base)
     if len(values) == 1:
         return Difference(mean, math.nan, math.nan)
     return Difference(mean, *ttest_rel(values, base).confidence_interval())
 
 
-def paired_difference(values: Sequence[float], base: Sequence[float]) -> str:
-    """Mean of values minus base, with its 95 % interval and the verdict.
-
-    >>> paired_difference([81.0, 82.1, 83.0], [80.0, 81.0, 82.0])
-    '+1.03 [+0.89, +1.18] (wins)'
-    >>> paired_difference([81.0, 79.0], [80.0, 81.0])
-    '-0.50 [-19.56, +18.56] (ties)'
-    """
-    mean, low, high = difference(values, base)
-    if len(values) == 1:
-        return f"{mean:+.2f} (one seed: no interval)"
-    verdict = "wins" if low > 0 else "loses" if high < 0 else "ties"
-    return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] ({verdict})"
-
-
 def accuracy_rows(results: Results) -> list[list[str]]:
-    """A header, and a row for each method.
+    """A header, and a row for each variant.
 
     Percentages, how much MAP@R on the validation classes rose in the last quarter of the
     steps, and milliseconds per step.
     """
     rows = [["method", *COLUMNS.values(), RISE, "ms/step"]]
-    for method, runs in results.items():
+    for label, runs in results.items():
         cells = [mean_and_spread(percentages(runs, metric)) for metric in COLUMNS]
-        milliseconds = [1000 * run["seconds_per_step"] for run in runs]
-        rise = convergence.cell(runs)
-        pace = mean_and_spread(milliseconds, 0)
+        pace = mean_and_spread([1000 * run["seconds_per_step"] for run in runs], 0)
         # The first step of an epoch has no time.
-        rows.append([method, *cells, rise, "no time" if "nan" in pace else pace])
+        pace = "no time" if "nan" in pace else pace
+        rows.append([label, *cells, mean_rise(runs), pace])
     return rows
 
 
@@ -159,7 +151,7 @@ def difference_rows(
 ) -> list[list[str]]:
     """A header, and a row for each variant and base that share seeds.
 
-    Comparisons with a row that was still rising have convergence.MARK.
+    Comparisons with a variant that was still rising have convergence.MARK.
 
     Args:
         results: the runs.
@@ -171,30 +163,10 @@ def difference_rows(
         for base in bases.get(label, ()):
             own, others = paired(runs, results.get(base, ()))
             if own:
-                rising = any(map(convergence.is_rising, (runs, results[base])))
-                mark = f" {convergence.MARK}" * rising
-                cells = [
-                    paired_difference(percentages(own, metric), percentages(others, metric))
-                    + mark
-                    for metric in metrics
-                ]
+                is_rising = any(map(convergence.is_rising, (runs, results[base])))
+                mark = f" {convergence.MARK}" * is_rising
+                cells = [f"{difference(own, others, x)}{mark}" for x in metrics]
                 rows.append([label, base, *cells])
-    return rows
-
-
-def published_rows(results: Results, dataset: str) -> list[list[str]]:
-    """A header, and a row for each method: measured and published recall@1.
-
-    For a dataset that is not in the paper, the published values of all three datasets.
-    """
-    places = [i for i, name in enumerate(PAPER_DATASETS) if name == dataset]
-    places = places or list(range(len(PAPER_DATASETS)))
-    titles = list(PAPER_DATASETS.values())
-    rows = [["R@1", f"here, {dataset}", *(f"paper, {titles[i]}" for i in places)]]
-    for label, runs in results.items():
-        if label in PUBLISHED:
-            here = mean_and_spread(percentages(runs, "recall_at_1"))
-            rows.append([label, here, *(f"{PUBLISHED[label][i]:.1f}" for i in places)])
     return rows
 
 
@@ -202,6 +174,46 @@ def note(rows: Sequence[Sequence[str]]) -> str:
     """What the mark in rows of differences means; empty without a mark."""
     marked = any(convergence.MARK in cell for row in rows for cell in row)
     return convergence.NOTE * marked
+
+
+def published_rows(results: Results, dataset: str) -> list[list[str]]:
+    """A header, and a row for each method: measured and published recall@1.
+
+    For a dataset that is not in the paper, the published values of all three datasets.
+    """
+    names = list(PAPER_DATASETS)
+    places = [names.index(dataset)] if dataset in names else range(len(names))
+    titles = [f"paper, {PAPER_DATASETS[names[i]]}" for i in places]
+    rows = [["R@1", f"here, {dataset}", *titles]]
+    for label, runs in results.items():
+        if label in PUBLISHED:
+            here = mean_and_spread(percentages(runs, "recall_at_1"))
+            rows.append([label, here, *(f"{PUBLISHED[label][i]:.1f}" for i in places)])
+    return rows
+
+
+def run_rows(results: Results) -> list[list[object]]:
+    """A header, and a row for each run, unrounded; its rise is in points."""
+    return [
+        ["method", "seed", *COLUMNS, "rise", "seconds_per_step"],
+        *(
+            [
+                label,
+                run["settings"]["seed"],
+                *(run["test"][metric] for metric in COLUMNS),
+                convergence.rise(run),
+                run["seconds_per_step"],
+            ]
+            for label, runs in results.items()
+            for run in runs
+        ),
+    ]
+
+
+def write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
+    """Write rows; the first is the header."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
@@ -217,13 +229,16 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def write_csv(results: Results, path: Path) -> None:
-    """Write a line for each run, unrounded; its rise is in points."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["method", "seed", *COLUMNS, "rise", "seconds_per_step"])
-        for method, runs in results.items():
-            for run in runs:
-                values = [run["test"][metric] for metric in COLUMNS]
-                values += [convergence.rise(run), run["seconds_per_step"]]
-                writer.writerow([method, run["settings"]["seed"], *values])
+def document(*parts: str) -> str:
+    """Tables and sentences, one below the other, without the empty ones."""
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def machine() -> str:
+    """The machine and the versions that results were computed with."""
+    return (
+        f"{torch.get_num_threads()} threads, {platform.machine()}, "
+        f"{platform.system()}, Python {platform.python_version()}, torch "
+        f"{torch.__version__}, pytorch-metric-learning "
+        f"{pytorch_metric_learning.__version__}"
+    )

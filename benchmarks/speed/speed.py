@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
-from functools import partial
+import platform
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-from unittest import mock
 
 import torch
-from pytorch_metric_learning import losses
+from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
 import pml_symm
-from pml_symm.functional import search
 
-from ..models.trunks import small_convnet
-from .contestants import CONTESTANTS, LOSSES, both_ways, contestants_of, load
-from .measuring import count_kernels, measure
-from .tables import KERNELS, draw, report
+from ..reporting.tables import document, machine, markdown, write_csv
+from . import measuring
+from .measuring import CONTESTANTS, KERNELS, LOSSES
+
+BOUNDS = {
+    "losses / baseline, batch 128": 1.0,
+    "losses / baseline, batch 512": 1.25,
+    "losses / baseline, batch 2048": 2.0,
+    "losses / baseline, batch 8192": 2.0,
+    "miner / baseline": 1.1,
+    "semi-hard / hardest": 5.0,
+    KERNELS: 180,
+}
+"""The most that something may cost, in units of what is named after the slash; and the most
+kernels that N-pairs may start, forward and backward."""
 
 KERNEL_BATCHES = (128, 2048)
 
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 
 
 def _at_random(size: int, weights: Tensor) -> Tensor:
@@ -55,16 +64,9 @@ def speed(
     device: str,
     baseline: Path | None = None,
 ) -> str:
-    """Measure every loss and the miner at every batch size, and write the results.
+    """Measure every loss and the miner, and write speed.csv, speed.md and speed.png.
 
-    Args:
-        out: the folder to write to: speed.csv, speed.md and speed.png.
-        batches: batch sizes, multiples of four; with two samples of a class, and at 512
-            also with four.
-        embedding_size: D.
-        seconds: how long to repeat a comparison; at least three rounds.
-        device: "cpu" or "cuda".
-        baseline: a checkout with another version of pml_symm, to measure as well.
+    Batches have two samples of a class, at 512 also four.
 
     Returns:
         The contents of speed.md.
@@ -79,82 +81,153 @@ def speed(
         raise ValueError("device is cuda, but torch finds no CUDA device")
     versions = {"Symm": pml_symm}
     if baseline is not None:
-        versions["baseline"] = load(baseline)
+        versions["baseline"] = measuring.load(baseline)
     out.mkdir(parents=True, exist_ok=True)
     torch.ones(_LARGE_TENSOR_BYTES, dtype=torch.uint8)
-    names = [*LOSSES, "miner"]
+    equal = [(size, 2) for size in batches] + [(512, 4)] * (512 in batches)
+    plan = [
+        *((f"batch {size}, m = {m}", torch.arange(size) // m, m) for size, m in equal),
+        *((title, labels, None) for title, labels in MANY_SAMPLES.items()),
+    ]
     rows: list[Row] = []
     many: list[Row] = []
-    plan = [(size, 2) for size in batches] + [(512, 4)] * (512 in batches)
-    with tqdm(total=(len(plan) + len(MANY_SAMPLES)) * len(names), unit="comparison") as bar:
-        for size, m in plan:
-            labels = torch.arange(size // m, device=device).repeat_interleave(m)
-            for name in names:
-                bar.set_description(f"{name}, batch {size}, m = {m}")
-                found = contestants_of(name, labels, embedding_size, versions, m)
-                row = {"loss": name, "batch": size, "m": m}
-                rows.append(row | measure(found, seconds, device))
-                bar.update()
-        for title, labels in MANY_SAMPLES.items():
-            for name in names:
-                bar.set_description(f"{name}, {title}")
-                found = contestants_of(
-                    name, labels.to(device), embedding_size, {"Symm": pml_symm}
-                )
-                row = {"batch of": title, "loss": name}
-                many.append(row | measure(found, seconds, device))
-                bar.update()
-    kernels = [_kernels(size, embedding_size, versions, device) for size in KERNEL_BATCHES]
-    steps = _whole_steps(embedding_size, seconds, device)
+    bar = tqdm([*product(plan, [*LOSSES, "miner"])], unit="comparison")
+    for (title, labels, m), name in bar:
+        bar.set_description(f"{name}, {title}")
+        compared = {"Symm": pml_symm} if m is None else versions
+        labels = labels.to(device)
+        found = measuring.contestants_of(name, labels, embedding_size, compared, m)
+        measured = measuring.measure(found, seconds, device)
+        if m is None:
+            many.append({"batch of": title, "loss": name, **measured})
+        else:
+            rows.append({"loss": name, "batch": len(labels), "m": m, **measured})
+    kernels = [
+        measuring.kernels(size, embedding_size, versions, device) for size in KERNEL_BATCHES
+    ]
+    steps = measuring.whole_steps(embedding_size, seconds, device)
     columns = [f"{x} {unit}" for x in CONTESTANTS for unit in ("ms", "spread", "MiB")]
-    with (out / "speed.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=["loss", "batch", "m", *columns])
-        writer.writeheader()
-        writer.writerows(rows)
-    draw(rows, out / "speed.png")
-    text = report(rows, many, kernels, steps, embedding_size, device)
+    header = ["loss", "batch", "m", *columns]
+    write_csv(out / "speed.csv", [header, *([row.get(x) for x in header] for row in rows)])
+    _draw(rows, out / "speed.png")
+    text = _report(rows, many, kernels, steps, embedding_size, device)
     (out / "speed.md").write_text(text, encoding="utf-8")
     return text
 
 
-def _kernels(
-    size: int, embedding_size: int, versions: dict[str, ModuleType], device: str
-) -> Row:
-    """How many kernels N-pairs starts, with a promised batch and a GPU's blocks."""
-    labels = torch.arange(size // 2, device=device).repeat_interleave(2)
-    embeddings = torch.randn(size, embedding_size, device=device, requires_grad=True)
-    loss_funcs = {"PML": losses.NPairsLoss()} | {
-        version: package.SymmNPairsLoss(samples_per_class=2)
-        for version, package in versions.items()
+def _report(
+    rows: Sequence[Row],
+    many: Sequence[Row],
+    kernels: Sequence[Row],
+    steps: Sequence[Row],
+    embedding_size: int,
+    device: str,
+) -> str:
+    """All tables, and on which machine they were measured."""
+    return document(
+        _table(
+            rows,
+            *("loss", "batch", "m", "PML, ms", "baseline, ms", "Symm, ms"),
+            *("Symm / PML", "Symm / baseline", "Symm / floor", "materialized / Symm"),
+            *("Symm, MiB", "baseline, MiB", "materialized, MiB"),
+        ),
+        markdown(_bound_rows(rows, many, kernels)),
+        _table(
+            many,
+            *("batch of", "loss", "PML, ms", "Symm, ms", "semi-hard, ms"),
+            *("semi-hard / Symm", "PML, MiB", "Symm, MiB", "semi-hard, MiB"),
+        ),
+        _table(kernels, KERNELS, "PML", "baseline", "Symm"),
+        _table(steps, "whole step, batch 128", "PML, ms", "Symm, ms", "Symm / PML"),
+        f"D = {embedding_size}, float32, {_processor(device)}, {machine()}.",
+    )
+
+
+def _table(rows: Sequence[Row], *columns: str) -> str:
+    return markdown([columns, *([_cell(row, x) for x in columns] for row in rows)])
+
+
+def _cell(row: Row, column: str) -> str:
+    """A time, a memory, a ratio of times, or what the row has by the column's name."""
+    if " / " in column:
+        above, below = (row.get(f"{x} ms") for x in column.split(" / "))
+        return f"{above / below:.2f}" if above and below else ""
+    name, _, unit = column.partition(", ")
+    value = row.get(f"{name} {unit}" if unit in ("ms", "MiB") else column, "")
+    if unit == "ms" and value:
+        return f"{value:.2f} ± {row[f'{name} spread'] / 2:.2f}"
+    return f"{value:.1f}" if unit == "MiB" and value != "" else str(value)
+
+
+def _bound_rows(
+    rows: Sequence[Row], many: Sequence[Row], kernels: Sequence[Row]
+) -> list[list[str]]:
+    """A header, and for each bound how many values are within it, and which are not."""
+    found = list(_bounded(rows, many, kernels))
+    table = [["bound", "at most", "rows", "within", "missed"]]
+    for bound, most in BOUNDS.items():
+        own = [(name, value) for title, name, value in found if title == bound]
+        missed = [f"{name}: {value:.4g}" for name, value in own if value > most]
+        if own:
+            numbers = (most, len(own), len(own) - len(missed))
+            table.append([bound, *map(str, numbers), "; ".join(missed)])
+    return table
+
+
+def _bounded(
+    rows: Sequence[Row], many: Sequence[Row], kernels: Sequence[Row]
+) -> Iterator[tuple[str, str, float]]:
+    """The bound, the name of a value, and the value."""
+    for row in rows:
+        if "baseline ms" in row:
+            loss, batch, m = row["loss"], row["batch"], row["m"]
+            ratio = row["Symm ms"] / row["baseline ms"]
+            if loss == "miner":
+                yield "miner / baseline", f"batch {batch}, m = {m}", ratio
+            else:
+                yield f"losses / baseline, batch {batch}", f"{loss}, m = {m}", ratio
+    for row in many:
+        ratio = row["semi-hard ms"] / row["Symm ms"]
+        yield "semi-hard / hardest", f"{row['loss']}, {row['batch of']}", ratio
+    for row in kernels:
+        yield KERNELS, f"batch {row[KERNELS]}", row["Symm"]
+
+
+def _processor(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
+    model = re.search(r"model name\s*: (.*)", text)
+    return model[1] if model else platform.processor()
+
+
+def _draw(rows: Sequence[Row], path: Path) -> None:
+    """Draw the time of every loss with two samples per class against the batch size."""
+    figure = Figure(figsize=(9.6, 3.4), layout="constrained", dpi=150)
+    panels = figure.subplots(1, len(LOSSES), sharey=True)
+    styles = {
+        "PML": "C0--o",
+        "baseline": "C3-.o",
+        "Symm": "C1-o",
+        "materialized": "C2:o",
+        "floor": "k-",
     }
-    row: Row = {KERNELS: size}
-    with mock.patch.multiple(search, _CANDIDATES={}, _HALVED={}):
-        for name, loss_func in loss_funcs.items():
-            row[name] = count_kernels(partial(both_ways, loss_func, embeddings, labels))
-    return row
-
-
-def _whole_steps(embedding_size: int, seconds: float, device: str) -> list[Row]:
-    """Milliseconds of a training step of the demo's trunk at the paper's batch size."""
-    torch.manual_seed(0)
-    images = torch.randn(128, 1, 32, 32, device=device)
-    labels = torch.arange(64, device=device).repeat_interleave(2)
-    model = torch.nn.Sequential(
-        small_convnet(), torch.nn.Linear(64 * 32, embedding_size)
-    ).to(device)
-    optimizer = torch.optim.Adam(model.parameters())
-
-    def step(loss_func: torch.nn.Module) -> None:
-        optimizer.zero_grad()
-        loss_func(model(images), labels).backward()
-        optimizer.step()
-
-    rows = []
-    for name, (class_name, _) in LOSSES.items():
-        found = {
-            "PML": partial(step, getattr(losses, class_name)()),
-            "Symm": partial(step, getattr(pml_symm, f"Symm{class_name}")()),
-        }
-        row = {"whole step, batch 128": name}
-        rows.append(row | measure(found, seconds, device))
-    return rows
+    for panel, name in zip(panels, LOSSES, strict=True):
+        for contestant, style in styles.items():
+            points = [
+                (row["batch"], row[f"{contestant} ms"])
+                for row in rows
+                if row["loss"] == name and row["m"] == 2 and f"{contestant} ms" in row
+            ]
+            if points:
+                panel.loglog(*zip(*points, strict=True), style, ms=3, label=contestant)
+        panel.set_title(name)
+        panel.set_xlabel("batch")
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("forward + backward, ms")
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(
+        handles, names, loc="outside lower center", ncols=len(names), frameon=False
+    )
+    figure.savefig(path)

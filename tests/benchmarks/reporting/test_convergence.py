@@ -60,11 +60,11 @@ def test_what_is_still_rising(rises, expected):
 
 def test_the_sentence_names_rows_and_the_flag():
     results = {"a": runs_of(2.0), "b": runs_of(0.0), "c": runs_of(0.2, 0.21)}
-    text = convergence.sentence(results)
+    text = convergence.not_converged(results)
     assert text.startswith("Not converged: a; c. ")
     assert "--steps 80" in text
-    assert convergence.sentence({"b": results["b"]}) == ""
-    text = convergence.sentence({"b": results["b"], "short": [run_of([1, 2, 3])]})
+    assert convergence.not_converged({"b": results["b"]}) == ""
+    text = convergence.not_converged({"b": results["b"], "short": [run_of([1, 2, 3])]})
     assert "unknown, with fewer than 4 validations" in text
 
 

@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.reporting import finished_runs, gain
+from benchmarks.reporting import finished_runs, gain, tables
 from benchmarks.reporting.finished_runs import FinishedRuns
 
 TINY = shlex.split("--steps 2 --test-interval 2 --batch-size 8 --width 2 --max-classes 6")
@@ -32,17 +32,20 @@ def test_against_base_and_control_at_the_angle_of_the_control(tmp_path, monkeypa
     }
     bases = {base: (), control: (base,), "Symm + N-pairs": (base, control)}
     (found,) = gain.gains_of(FinishedRuns("some", variants, bases, {}))
-    assert (found.experiment, found.variant) == ("some", "Symm + N-pairs")
-    assert found.angle == 20.5
-    own, others = found.points("hardest originals", "recall_at_1")
-    assert (own, others) == (pytest.approx([56, 66]), pytest.approx([55, 63]))
+    assert {x[:3] for x in found} == {("some", "Symm + N-pairs", 20.5)}
+    (over_control,) = (
+        x for x in found if (x.against, x.metric) == ("hardest originals", "recall_at_1")
+    )
+    assert over_control.seeds == 2
+    own = variants["Symm + N-pairs"][:2]
+    expected = tables.difference(own, variants[control], "recall_at_1")
+    assert over_control.difference == pytest.approx(expected)
     # Without a control, the angle is the base's.
     del variants[control]
     (found,) = gain.gains_of(
         FinishedRuns("some", variants, {"Symm + N-pairs": (base,)}, {})
     )
-    assert found.angle == 10.5
-    assert found.points("hardest originals", "recall_at_1") is None
+    assert {(x.angle, x.against) for x in found} == {(10.5, "base loss")}
 
 
 def test_runs_without_an_angle_are_not_compared():

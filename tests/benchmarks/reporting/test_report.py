@@ -16,7 +16,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.reporting import tables
 from benchmarks.reporting.finished_runs import FinishedRuns, read
-from benchmarks.reporting.plots import difference_plot
+from benchmarks.reporting.report import difference_plot
 from benchmarks.training import embedding_map
 from benchmarks.training.run import run
 from benchmarks.training.settings import Settings
@@ -189,7 +189,7 @@ def test_differences_and_their_intervals():
     for line in difference_plot(runs).figure["data"]:
         # Plotly interprets tags in labels as HTML.
         assert line["y"] == [f"{html.escape(MARKUP)} minus base"]
-        # As in the doctest of paired_difference: +1.03 [+0.89, +1.18].
+        # As in the test of tables.difference: +1.03 [+0.89, +1.18].
         assert numbers(line["x"]) == pytest.approx([1.03], abs=0.01)
         assert numbers(line["error_x"]["array"]) == pytest.approx([0.145], abs=0.01)
 

@@ -63,10 +63,26 @@ def test_intervals_of_means():
         assert f"| {' | '.join(cells)} |" in text, method
 
 
+def runs_of(*percentages):
+    return [{"test": {"F1": x / 100}} for x in percentages]
+
+
+def difference(runs, base):
+    return str(tables.difference(runs, base, "F1"))
+
+
 def test_runs_that_are_all_alike_tie():
-    values = [80.0, 81.0, 82.5]
-    assert tables.paired_difference(values, values) == "+0.00 [+0.00, +0.00] (ties)"
-    assert tables.paired_difference([80.0], [79.0]) == "+1.00 (one seed: no interval)"
+    alike = runs_of(80.0, 81.0, 82.5)
+    assert difference(alike, alike) == "+0.00 [+0.00, +0.00] (ties)"
+
+
+def test_differences_and_verdicts():
+    found = difference(runs_of(81.0, 82.1, 83.0), runs_of(80.0, 81.0, 82.0))
+    assert found == "+1.03 [+0.89, +1.18] (wins)"
+    found = difference(runs_of(81.0, 79.0), runs_of(80.0, 81.0))
+    assert found == "-0.50 [-19.56, +18.56] (ties)"
+    assert tables.difference(runs_of(81.0, 79.0), runs_of(80.0, 81.0), "F1").mean == -0.5
+    assert difference(runs_of(80.0), runs_of(79.0)) == "+1.00 (one seed: no interval)"
 
 
 def test_runs_are_paired_by_seed_not_by_order():

@@ -9,7 +9,7 @@ from pytorch_metric_learning.distances import LpDistance
 
 import pml_symm
 from benchmarks.__main__ import main
-from benchmarks.speed.contestants import Materialized
+from benchmarks.speed.measuring import Materialized
 
 ROOT = Path(__file__).parents[3]
 
