@@ -8,17 +8,15 @@ import json
 import re
 import shutil
 import subprocess
-import tempfile
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from PIL import Image
 from tqdm import tqdm
 
-from .archives import unpack
+from .files import partial_folder, unpack
+from .pictures import opaque
 
 SETS = {
     "twemoji": "1.2.5",
@@ -71,7 +69,7 @@ def emoji(out: Path) -> str:
         f"{len({path.parent for path in pictures}):,} emoji in {len(SETS)} sets, "
         f"{len(pictures):,} pictures, "
     )
-    if (out / _RECORD).read_text(encoding="utf-8").strip() == DIGEST:
+    if _recorded(out) == DIGEST:
         return f"{text}the same as the documentation's to the last pixel."
     return (
         f"{text}with another digest than the documentation's, {DIGEST}: another version of "
@@ -80,44 +78,27 @@ def emoji(out: Path) -> str:
 
 
 def classes(sets: Mapping[str, Icons]) -> dict[str, list[str]]:
-    """Which sets have which emoji, of those in at least five sets.
+    """Class -> sets that have it, both by name, for emoji that are in at least five sets.
 
     A class is a name, which is the same in all sets except for a few older names. Names
     that a set has withdrawn (hidden) or duplicates (aliases) do not count.
-
-    Args:
-        sets: name of a set -> its icons.
-
-    Returns:
-        Class -> names of sets, both sorted.
 
     >>> shown = {"icons": {"cat": {}, "cat-light-skin-tone": {}, "old": {"hidden": True}}}
     >>> classes({name: shown for name in "abcde"})
     {'cat': ['a', 'b', 'c', 'd', 'e']}
     """
-    names = {
-        name: {
-            icon
-            for icon, drawing in icons["icons"].items()
-            if not drawing.get("hidden") and not _LEFT_OUT.search(icon)
-        }
-        for name, icons in sets.items()
-    }
-    number = Counter(icon for found in names.values() for icon in found)
+    found: dict[str, list[str]] = {}
+    for name, icons in sorted(sets.items()):
+        for icon, drawing in icons["icons"].items():
+            if not drawing.get("hidden") and not _LEFT_OUT.search(icon):
+                found.setdefault(icon, []).append(name)
     return {
-        icon: sorted(name for name, found in names.items() if icon in found)
-        for icon, count in sorted(number.items())
-        if count >= MIN_DRAWINGS
+        icon: names for icon, names in sorted(found.items()) if len(names) >= MIN_DRAWINGS
     }
 
 
 def svg(icons: Icons, name: str) -> str:
-    """An icon as an SVG document of 96 x 96 pixels; one that is not square is centred.
-
-    Args:
-        icons: of a set.
-        name: of the icon.
-    """
+    """An icon of a set, as an SVG document of 96 x 96 pixels, centred if not square."""
     # An icon's own values, else its set's, else Iconify's defaults.
     box = {"left": 0, "top": 0, "width": 16, "height": 16, **icons, **icons["icons"][name]}
     return (
@@ -130,11 +111,7 @@ def svg(icons: Icons, name: str) -> str:
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 of the names and pixels of a dataset, in hexadecimal.
-
-    Args:
-        folder: of class folders of PNG files.
-    """
+    """SHA-256 of the names and pixels of a dataset, in hexadecimal."""
     sha = hashlib.sha256()
     for path in sorted(folder.glob("*/*.png")):
         with Image.open(path) as image:
@@ -143,9 +120,13 @@ def digest(folder: Path) -> str:
     return sha.hexdigest()
 
 
+def _recorded(out: Path) -> str:
+    return (out / _RECORD).read_text(encoding="utf-8").strip()
+
+
 def _check(out: Path) -> None:
     try:
-        intact = digest(out) == (out / _RECORD).read_text(encoding="utf-8").strip()
+        intact = digest(out) == _recorded(out)
     except OSError:
         intact = False
     if not intact:
@@ -156,41 +137,42 @@ def _check(out: Path) -> None:
 
 
 def _make(out: Path) -> None:
-    npm, resvg = _npm(), _resvg()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f"{out.name}.partial-", dir=out.parent
-    ) as temporary:
-        packages = {
-            name: _fetch(npm, name, Path(temporary, name))
-            for name in tqdm(SETS, desc="fetching sets", unit="set")
-        }
-        drawn = Path(temporary, "drawn")
-        drawn.mkdir()
-        _draw_all(packages, drawn, resvg)
-        (drawn / _LICENCES).write_text(_licences(packages), encoding="utf-8")
-        (drawn / _RECORD).write_text(f"{digest(drawn)}\n", encoding="utf-8")
-        drawn.rename(out)
-
-
-def _npm() -> str:
     npm = shutil.which("npm")
     if npm is None:
         raise FileNotFoundError(
             "the emoji are fetched by npm, which is not there; install it, on Debian by: "
             "apt install npm"
         )
-    return npm
-
-
-def _resvg() -> ModuleType:
     try:
         import resvg_py
     except ImportError as error:
         raise ImportError(
             f"emoji are drawn by resvg-py: pip install 'pml-symm[emoji]' ({error})"
         ) from error
-    return resvg_py
+    with partial_folder(out) as partial:
+        packages = {
+            name: _fetch(npm, name, Path(partial, name))
+            for name in tqdm(SETS, desc="fetching sets", unit="set")
+        }
+        sets = {name: _read(package / "icons.json") for name, package in packages.items()}
+        drawn = Path(partial, "drawn")
+        drawn.mkdir()
+        for icon, names in tqdm(classes(sets).items(), desc="drawing emoji", unit="emoji"):
+            (drawn / icon).mkdir()
+            for name in names:
+                # No icon has text, and looking for fonts takes longer than drawing.
+                document = svg(sets[name], icon)
+                png = resvg_py.svg_to_bytes(svg_string=document, skip_system_fonts=True)
+                picture = opaque(Image.open(io.BytesIO(png)))
+                picture.save(drawn / icon / f"{name}.png")
+        infos = {name: _read(package / "info.json") for name, package in packages.items()}
+        (drawn / _LICENCES).write_text(_licences(infos), encoding="utf-8")
+        (drawn / _RECORD).write_text(f"{digest(drawn)}\n", encoding="utf-8")
+        drawn.rename(out)
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _fetch(npm: str, name: str, folder: Path) -> Path:
@@ -212,41 +194,16 @@ def _fetch(npm: str, name: str, folder: Path) -> Path:
     return folder / "package"
 
 
-def _draw_all(packages: Mapping[str, Path], folder: Path, resvg: ModuleType) -> None:
-    sets = {
-        name: json.loads((package / "icons.json").read_text(encoding="utf-8"))
-        for name, package in packages.items()
-    }
-    for icon, names in tqdm(classes(sets).items(), desc="drawing emoji", unit="emoji"):
-        (folder / icon).mkdir()
-        for name in names:
-            picture = _draw(svg(sets[name], icon), resvg)
-            picture.save(folder / icon / f"{name}.png")
-
-
-def _draw(document: str, resvg: ModuleType) -> Image.Image:
-    # No icon has text, and looking for fonts takes longer than drawing.
-    png = resvg.svg_to_bytes(svg_string=document, skip_system_fonts=True)
-    drawing = Image.open(io.BytesIO(png)).convert("RGBA")
-    white = Image.new("RGBA", drawing.size, "white")
-    return Image.alpha_composite(white, drawing).convert("RGB")
-
-
-def _licences(packages: Mapping[str, Path]) -> str:
-    lines = [
-        "# Licences",
-        "",
-        f"The pictures are icons of these sets, drawn at {SIZE} x {SIZE} pixels on white.",
-        "",
-        "| picture | set | author | licence | package |",
-        "| --- | --- | --- | --- | --- |",
+def _licences(infos: Mapping[str, Any]) -> str:
+    rows = [
+        f"| {name}.png | {info['name']} | {info['author']['name']}, "
+        f"<{info['author']['url']}> | {info['license']['title']}, "
+        f"<{info['license']['url']}> | @iconify-json/{name} {SETS[name]} |\n"
+        for name, info in infos.items()
     ]
-    for name, package in packages.items():
-        info = json.loads((package / "info.json").read_text(encoding="utf-8"))
-        author, licence = info["author"], info["license"]
-        lines.append(
-            f"| {name}.png | {info['name']} | {author['name']}, <{author['url']}> | "
-            f"{licence['title']}, <{licence['url']}> | "
-            f"@iconify-json/{name} {SETS[name]} |"
-        )
-    return "\n".join([*lines, ""])
+    return (
+        "# Licences\n\nThe pictures are icons of these sets, drawn at "
+        f"{SIZE} x {SIZE} pixels on white.\n\n"
+        "| picture | set | author | licence | package |\n"
+        f"| --- | --- | --- | --- | --- |\n{''.join(rows)}"
+    )

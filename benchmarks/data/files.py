@@ -1,24 +1,36 @@
-"""The user's cache folder, and files that are written whole or not at all."""
+"""Files: the user's cache, what is written whole, archives, locks, and fingerprints."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import lzma
 import os
+import re
+import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import platformdirs
+import torch
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 LOGGER = logging.getLogger(__name__)
-
-
-def default_root() -> Path:
-    """Where files are kept by default: pml-symm in the user's cache folder."""
-    return platformdirs.user_cache_path("pml-symm")
+_BLOCK = 2**20  # bytes to read at a time
+_DAMAGES = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    EOFError,
+    RuntimeError,  # a zip archive with a password
+)
+T = TypeVar("T")
 
 
 def check_name(name: str, path: Path) -> None:
@@ -34,10 +46,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which gets its name when it is completely on the disk.
 
     Neither a full disk nor a second process that writes the same file can leave half a
-    file under that name.
-
-    Args:
-        path: of the file, which is replaced; its folder is created if it does not exist.
+    file under that name. Its folder is created if it does not exist.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
@@ -55,18 +64,57 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def keep_in_cache(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a complete file, or warn, once for a folder, that it cannot be kept there.
+def remove_unfinished(folder: Path) -> None:
+    """Remove temporary files of written_whole that a killed process left in a folder."""
+    for path in folder.glob(f"{tempfile.gettempprefix()}*"):
+        path.unlink()
+
+
+def partial_folder(folder: Path) -> tempfile.TemporaryDirectory[str]:
+    """A temporary folder beside another one, to fill before it gets that name."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(prefix=f"{folder.name}.partial-", dir=folder.parent)
+
+
+@contextmanager
+def locked(path: Path, wait: str, check: Callable[[], object]) -> Iterator[None]:
+    """Hold a lock, which is free again if its process is killed.
 
     Args:
-        path: of the file.
-        write: called with the open file.
+        path: of the lock's file; its folder is created if it does not exist.
+        wait: a warning, if another process holds it.
+        check: called every second of waiting; may raise an error to stop.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    with suppress(Timeout):
+        lock.acquire(timeout=0)
+    if not lock.is_locked:
+        LOGGER.warning(wait)
+    while not lock.is_locked:
+        check()
+        with suppress(Timeout):
+            lock.acquire(timeout=1)
     try:
-        with written_whole(path) as file:
-            write(file)
+        yield
+    finally:
+        lock.release()
+
+
+def default_root() -> Path:
+    """The cache folder: pml-symm in the user's one."""
+    return platformdirs.user_cache_path("pml-symm")
+
+
+def can_write(folder: Path) -> bool:
+    """Whether a folder, made if it does not exist, can be written; warns once if not."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        warn_of_cache(path.parent, error.strerror)
+        warn_of_cache(folder, error.strerror)
+        return False
+    return True
 
 
 @lru_cache
@@ -80,7 +128,177 @@ def warn_of_cache(folder: Path, reason: str | None) -> None:
     )
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove temporary files of written_whole that a killed process left in a folder."""
-    for path in folder.glob(f"{tempfile.gettempprefix()}*"):
-        path.unlink()
+def kept(
+    name: str,
+    made: str,
+    read: Callable[[Path], T],
+    make: Callable[[], T],
+    write: Callable[[T, BinaryIO], object],
+) -> T:
+    """What a file of the cache holds; made and written if it is missing or damaged.
+
+    Args:
+        name: of the file.
+        made: how the contents are made, for a warning: "drawn".
+        read: reads the contents, with any error if the file is damaged.
+        make: makes the contents.
+        write: writes the contents to the open file.
+    """
+    path = default_root() / name
+    if os.path.exists(path):  # also False without permission to read
+        try:
+            return read(path)
+        except Exception as error:
+            LOGGER.warning("%s is damaged and is %s again: %s", path, made, error)
+    contents = make()
+    try:
+        with written_whole(path) as file:
+            write(contents, file)
+    except OSError as error:
+        warn_of_cache(path.parent, error.strerror)
+    return contents
+
+
+def fingerprint(paths: Sequence[str], root: Path) -> str:
+    """The number and the size of files, and a digest of their names and contents.
+
+    Reading takes a while: it is kept in the cache, for as long as paths, sizes and times of
+    the files stay the same.
+
+    Args:
+        paths: of the files. Those that are missing are left out.
+        root: the names are relative to it, so that a dataset can be moved.
+    """
+    paths = [path for path in dict.fromkeys(paths) if os.path.isfile(path)]
+    key = hashlib.sha256(os.fsencode(os.path.abspath(root)) + states_of(paths)).hexdigest()
+
+    def make() -> str:
+        whole = hashlib.sha256()
+        contents = thread_map(_digest, paths, desc="fingerprint", unit="file", leave=False)
+        for path, content in sorted(zip(paths, contents, strict=True)):
+            name = Path(os.path.relpath(path, root)).as_posix()
+            whole.update(repr((name, content)).encode())
+        size = sum(os.path.getsize(path) for path in paths)
+        return (
+            f"{len(paths):,} file{'s' * (len(paths) != 1)} of {size:,} bytes, SHA-256 "
+            f"{whole.hexdigest()[:32]}"
+        )
+
+    return kept(
+        f"files-{key[:32]}.txt",
+        "made",
+        lambda path: path.read_text(encoding="utf-8"),
+        make,
+        lambda text, file: file.write(text.encode()),
+    )
+
+
+def states_of(paths: Iterable[str]) -> bytes:
+    """The files' paths, sizes, numbers and times, to detect changes.
+
+    Programs that copy files can set the time of the last change of their contents, but not
+    the other one.
+
+    Raises:
+        OSError: one does not exist.
+    """
+    states = ((os.path.abspath(path), os.stat(path)) for path in paths)
+    return b"".join(
+        repr((path, x.st_size, x.st_ino, x.st_mtime_ns, x.st_ctime_ns)).encode()
+        for path, x in states
+    )
+
+
+def _digest(path: str) -> str:
+    """SHA-256 of a file's contents; empty if it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except OSError:
+        return ""
+    return digest.hexdigest()
+
+
+def download_and_unpack(url: str, folder: Path) -> None:
+    """Fetch an archive, unpack it, and move its contents into a folder.
+
+    It is fetched and unpacked in a temporary folder beside, which is removed at the end.
+
+    Raises:
+        OSError: it cannot be fetched or written.
+        ValueError: as unpack.
+    """
+    with partial_folder(folder) as partial:
+        archive, contents = Path(partial, "archive"), Path(partial, "contents")
+        torch.hub.download_url_to_file(url, str(archive))
+        unpack(archive, contents)
+        folder.mkdir(exist_ok=True)
+        for path in contents.iterdir():
+            path.rename(folder / path.name)
+
+
+def unpacked(archive: Path) -> Path:
+    """The folder of an archive's contents in the cache, unpacked once.
+
+    An archive of the same name with other contents gets another folder. If the cache
+    cannot be written, the folder is a temporary one.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: as unpack.
+    """
+    name = f"{archive.name}-{fingerprint([str(archive)], archive.parent)[-32:]}"
+    root = default_root()
+    # isdir is also False without permission to read.
+    if not os.path.isdir(root / name) and not can_write(root):
+        root = Path(_temporary_root().name)
+    folder = root / name
+    if not folder.is_dir():
+        with partial_folder(folder) as partial:
+            whole = Path(partial, "contents")
+            unpack(archive, whole)
+            try:
+                whole.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was first
+                    raise
+    return folder
+
+
+@lru_cache
+def _temporary_root() -> tempfile.TemporaryDirectory[str]:
+    """In the place of a cache that cannot be written; removed when the process ends."""
+    return tempfile.TemporaryDirectory(prefix="pml-symm-")
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a tar or zip archive, no member of which may be outside the folder.
+
+    Raises:
+        ValueError: it is no such archive, is damaged, or a member would be outside.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    progress = f"unpacking {archive.name}"
+    try:
+        if tarfile.is_tarfile(archive):
+            with tarfile.open(archive) as tar:
+                members = tqdm(tar, progress, unit="file")
+                tar.extractall(folder, members, filter="data")
+        elif zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as file:
+                outside = [x for x in file.namelist() if ".." in re.split(r"[/\\]", x)]
+                if outside:
+                    raise ValueError(f"{archive} has members outside: {', '.join(outside)}")
+                for member in tqdm(file.infolist(), progress, unit="file"):
+                    # Some programs for Windows write what the format does not allow.
+                    member.filename = member.filename.replace("\\", "/")
+                    file.extract(member, folder)
+        else:
+            with archive.open("rb") as start:
+                if start.read(4) == b"PK\3\4":
+                    raise zipfile.BadZipFile("the zip archive is cut off")
+            raise ValueError(f"{archive} is neither a tar nor a zip archive")
+    except _DAMAGES as error:
+        raise ValueError(f"{archive} cannot be unpacked: {error}") from error

@@ -7,16 +7,13 @@ its images show it in up to sixteen fonts. They are drawn once and cached.
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
-import os
 import unicodedata
-import zipfile
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -28,9 +25,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from .files import default_root, keep_in_cache
-
-LOGGER = logging.getLogger(__name__)
+from .files import kept
+from .splits import SplitOptions, Splits, make_splits, split_all_classes
 
 SIZE = 32  # pixels, both ways
 FONT_SIZE = 22  # pixels; larger ones are cut off at the edge
@@ -43,8 +39,21 @@ FACES = (
     *("DejaVuSerif" + x for x in ("", "-Bold", "-Italic", "-BoldItalic")),
     *("STIXGeneral" + x for x in ("", "Bol", "Italic", "BolIta")),
 )
-SHARES = {"train": 0.4, "val": 0.1, "test": 0.5}  # of the classes
+SHARES = (0.4, 0.1, 0.5)  # of the classes, to train, validate and test on
 MAX_ROTATION, MAX_SHEAR, MAX_SCALING, MAX_SHIFT = 0.15, 0.1, 0.1, 0.1
+
+
+def glyphs(options: SplitOptions, augment: bool = False) -> Splits:
+    """The glyphs, which need no download.
+
+    Args:
+        options: how to split their classes; they have no test_classes.
+        augment: move the images of the training split a little, at random; those to
+            pre-train on are always moved.
+    """
+    drawn, moved = Glyphs(), Glyphs(transform=random_affine)
+    classes = split_all_classes(drawn.labels, SHARES, options)
+    return make_splits(classes, options, drawn, moved if augment else drawn, moved, {})
 
 
 class Drawings(NamedTuple):
@@ -60,31 +69,19 @@ class Drawings(NamedTuple):
 
     def digest(self) -> str:
         """SHA-256 of the contents, in hexadecimal."""
-        digest = hashlib.sha256(self.images.tobytes())
-        digest.update(self.labels.tobytes())
-        return digest.hexdigest()
+        return hashlib.sha256(self.images.tobytes() + self.labels.tobytes()).hexdigest()
 
 
 class Glyphs(Dataset):
     """All glyphs; a character's code point is its class.
 
     Args:
-        root: the folder of the cache; by default pml-symm in the user's cache folder.
         transform: applied to an image, a float32 tensor of shape (1, 32, 32) with mean
             near 0 and standard deviation near 1, at random.
-
-    Attributes:
-        labels: shape (N,), int64 array, the label of each image.
-        images: shape (N, 32, 32), uint8 tensor, 0 is the background.
-        is_random: whether there is a transform.
     """
 
-    def __init__(
-        self,
-        root: Path | None = None,
-        transform: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
-        drawings = load(default_root() if root is None else root)
+    def __init__(self, transform: Callable[[Tensor], Tensor] | None = None) -> None:
+        drawings = load()
         self.labels = drawings.labels
         self.images = torch.from_numpy(drawings.images)
         self.transform = transform
@@ -102,10 +99,9 @@ class Glyphs(Dataset):
 
     def fingerprint(self) -> str:
         """SHA-256 of its images, labels and transform, in hexadecimal."""
-        digest = hashlib.sha256(repr(getattr(self.transform, "__name__", None)).encode())
+        transform = repr(getattr(self.transform, "__name__", None))
         drawings = Drawings(self.images.numpy(), self.labels)
-        digest.update(drawings.digest().encode())
-        return digest.hexdigest()
+        return hashlib.sha256((transform + drawings.digest()).encode()).hexdigest()
 
 
 def random_affine(image: Tensor) -> Tensor:
@@ -132,24 +128,20 @@ def random_affine(image: Tensor) -> Tensor:
     ).squeeze(0)
 
 
-def load(root: Path) -> Drawings:
-    """The drawings, from the cache in root; drawn if that is missing or damaged."""
+def load() -> Drawings:
+    """The drawings, from the cache; drawn if they are missing there or damaged."""
     recipe = (SIZE, FONT_SIZE, BASELINE, MIN_FACES, CATEGORIES, FACES)
     versions = (matplotlib.__version__, PIL.__version__, unicodedata.unidata_version)
     key = hashlib.sha256(repr((recipe, versions)).encode()).hexdigest()[:12]
-    path = root / f"glyphs-{key}.npz"
-    if os.path.exists(path):  # also False without permission to read
-        try:
-            return _read(path)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            LOGGER.warning("%s is damaged and is drawn again: %s", path, error)
-    drawings = draw()
-
-    def write(file: BinaryIO) -> None:
-        np.savez_compressed(file, **drawings._asdict(), digest=drawings.digest())
-
-    keep_in_cache(path, write)
-    return drawings
+    return kept(
+        f"glyphs-{key}.npz",
+        "drawn",
+        _read,
+        draw,
+        lambda made, file: np.savez_compressed(
+            file, **made._asdict(), digest=made.digest()
+        ),
+    )
 
 
 def _read(path: Path) -> Drawings:
@@ -177,24 +169,19 @@ def draw() -> Drawings:
         if faces >= MIN_FACES and unicodedata.category(chr(code))[0] in CATEGORIES
     ]
     owner: dict[bytes, int] = {bytes(SIZE * SIZE): -1}  # nobody owns the empty drawing
-    images, labels, dropped = [], [], set()
+    images, labels, dropped = [], [], []
     for code in tqdm(codes, desc="drawing glyphs", unit="char"):
         for font, repertoire in zip(fonts, repertoires, strict=True):
             if code in repertoire:
-                image = _draw_one(chr(code), font)
+                drawing = Image.new("L", (SIZE, SIZE))
+                ImageDraw.Draw(drawing).text(
+                    (SIZE // 2, BASELINE), chr(code), font=font, fill=255, anchor="ms"
+                )
                 # Drop characters that look like an earlier one, such as Greek Alpha and
                 # Latin A: they would be label noise.
-                if owner.setdefault(image.tobytes(), code) != code:
-                    dropped.add(code)
-                images.append(image)
+                if owner.setdefault(drawing.tobytes(), code) != code:
+                    dropped.append(code)
+                images.append(np.asarray(drawing))
                 labels.append(code)
-    kept = ~np.isin(labels, list(dropped))
-    return Drawings(np.stack(images)[kept], np.array(labels, dtype=np.int64)[kept])
-
-
-def _draw_one(character: str, font: ImageFont.FreeTypeFont) -> np.ndarray:
-    image = Image.new("L", (SIZE, SIZE))
-    ImageDraw.Draw(image).text(
-        (SIZE // 2, BASELINE), character, font=font, fill=255, anchor="ms"
-    )
-    return np.asarray(image)
+    is_kept = ~np.isin(labels, dropped)
+    return Drawings(np.stack(images)[is_kept], np.array(labels, dtype=np.int64)[is_kept])

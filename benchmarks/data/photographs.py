@@ -1,48 +1,47 @@
-"""PML's datasets of photographs, with checks of their annotations."""
+"""Datasets of picture files: PML's, of photographs, and folders of class folders."""
 
 from __future__ import annotations
 
-import csv
+import logging
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from pytorch_metric_learning import datasets as pml_datasets
 from pytorch_metric_learning.datasets.base_dataset import BaseDataset
 
-from .archives import download_and_unpack
-from .bad_items import describe
-from .images import Box
-from .pictures import Files
+from .files import download_and_unpack, fingerprint, unpacked
+from .pictures import Box, Files, Pictures, Preparation, bad_images
+from .splits import (
+    SplitOptions,
+    Splits,
+    check_bad,
+    describe,
+    is_test_class,
+    make_splits,
+    split_classes,
+)
+
+LOGGER = logging.getLogger(__name__)
+
+ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
 
-@dataclass(frozen=True)
-class Rows:
-    """What the rows of an annotation file look like.
-
-    Attributes:
-        pattern: of a row, without the line's end.
-        header: how many lines come before them.
-    """
-
-    pattern: str
-    header: int = 0
-
-
-@dataclass(frozen=True)
-class Photographs:
-    """A dataset of photographs.
+class Photographs(NamedTuple):
+    """One of PML's datasets of photographs.
 
     Attributes:
         kind: PML's class.
-        annotations: annotation files, relative to the dataset's root -> their rows.
+        annotations: annotation files, relative to the dataset's root -> what a line is.
         archive: what to unpack in the root.
     """
 
     kind: type[BaseDataset]
-    annotations: Mapping[str, Rows]
+    annotations: Mapping[str, str]
     archive: str
 
     @property
@@ -51,20 +50,20 @@ class Photographs:
         return f"unpack {self.archive} there again, or use --download with an empty folder"
 
 
-_CAR = Rows(r"[^,]+(,\d+){4},(\d|[1-9]\d|1[0-8]\d|19[0-6])")  # the last: 1 to 196
-_PRODUCT = Rows(r"\d+ \d+ \d+ \S+", header=1)
+_CAR = r"[^,]+(,\d+){4},(\d|[1-9]\d|1[0-8]\d|19[0-6])"  # the last: 1 to 196
+_PRODUCT = r"\d+ \d+ \d+ \S+|image_id class_id .*"
 PHOTOGRAPHS = {
     "cub": Photographs(
         pml_datasets.CUB,
         {
-            "CUB_200_2011/images.txt": Rows(r"\d+ \S+"),
-            "CUB_200_2011/image_class_labels.txt": Rows(r"\d+ \d+"),
+            "CUB_200_2011/images.txt": r"\d+ \S+",
+            "CUB_200_2011/image_class_labels.txt": r"\d+ \d+",
         },
         "CUB_200_2011.tgz",
     ),
     "cars": Photographs(
         pml_datasets.Cars196,
-        {"names.csv": Rows(".+"), "anno_train.csv": _CAR, "anno_test.csv": _CAR},
+        {"names.csv": ".+", "anno_train.csv": _CAR, "anno_test.csv": _CAR},
         "stanford-car-dataset-by-classes-folder",
     ),
     "sop": Photographs(
@@ -79,20 +78,79 @@ PHOTOGRAPHS = {
 """Name -> dataset of photographs."""
 
 
-def find(name: str, root: Path, download: bool = False) -> tuple[Files, Files]:
-    """The photographs to train on and to test on, as PML splits them.
+def photographs(
+    name: str,
+    root: Path,
+    options: SplitOptions,
+    download: bool,
+    preparation: Preparation,
+    skip_bad: bool = False,
+    crop_cars: bool = False,
+) -> Splits:
+    """A dataset of pictures in files; a tenth of its training classes is for validation.
 
     Args:
-        name: in PHOTOGRAPHS.
-        root: its folder.
-        download: fetch and unpack it if root is empty or does not exist; afterwards
-            either all of it is there, or nothing.
+        name: in PHOTOGRAPHS, or "folder".
+        root: its folder; for "folder" also a tar or zip archive.
+        options: how to split its classes; test_classes is for "folder" alone.
+        download: fetch and unpack it if root is empty or does not exist.
+        preparation: for the training split; the others use its evaluation.
+        skip_bad: leave out bad pictures instead of raising an error.
+        crop_cars: use only the bounding boxes of the photographs of cars.
 
     Raises:
-        OSError: it cannot be fetched or written.
-        ValueError: root or an annotation file is missing, or rows of an annotation are
-            invalid; the message names all of them and says what to do.
+        OSError: root cannot be read or downloaded.
+        ValueError: root or a file that must be in it is missing or invalid, there are too
+            few classes, or bad pictures; the message names all of them and what to do.
     """
+    files = find(name, root, download, options.test_classes)
+    bad = bad_images(files)
+    advice = "Mend or remove them" if name == "folder" else PHOTOGRAPHS[name].advice
+    check_bad(bad, len(files.paths), f"images of {name}", advice, skip_bad)
+    files = files.where(np.array([path not in bad for path in files.paths], dtype=bool))
+    classes = split_classes(files.labels, files.is_test, options)
+    boxes = boxes_of_cars(root) if crop_cars and name == "cars" else None
+    # All splits share these two.
+    trained = evaluated = Pictures(files, preparation.evaluation, boxes)
+    if preparation.is_random:
+        trained = Pictures(files.where(~files.is_test), preparation, boxes)
+    return make_splits(classes, options, evaluated, trained, trained, bad)
+
+
+def photographs_fingerprint(
+    name: str, root: Path, download: bool, test_classes: str | None
+) -> str:
+    """The fingerprint of all files that photographs reads; the arguments are the same.
+
+    Raises:
+        OSError, ValueError: as photographs, but bad pictures are no error.
+    """
+    paths = find(name, root, download, test_classes).paths
+    if root.is_file():
+        return fingerprint([str(root)], root.parent)
+    others = [] if name == "folder" else PHOTOGRAPHS[name].annotations
+    return fingerprint([*(str(root / other) for other in others), *paths], root)
+
+
+def find(
+    name: str, root: Path, download: bool = False, test_classes: str | None = None
+) -> Files:
+    """The files of a dataset; arguments and errors are those of photographs.
+
+    PML's datasets are split as PML does. The classes of a folder are numbered by name, and
+    the second half is to test on if there are no test_classes; if it has a single folder,
+    the class folders are in that one. Names that begin with a dot, and __MACOSX, are
+    ignored. After a download either all of a dataset is there, or nothing.
+    """
+    if name == "folder":
+        if download:
+            raise ValueError("--download cannot fetch the dataset folder")
+        return _find_in_folders(root, test_classes)
+    if test_classes is not None:
+        raise ValueError(
+            f"test_classes is for the dataset folder; that of {name} are PML's, got "
+            f"{test_classes!r}"
+        )
     dataset = PHOTOGRAPHS[name]
     if download and not (root.is_dir() and any(root.iterdir())):
         # PML's own download leaves a partial dataset when it is stopped.
@@ -110,38 +168,10 @@ def find(name: str, root: Path, download: bool = False) -> tuple[Files, Files]:
             raise ValueError(
                 f"{name} in {root} names no images to {split.split}; {dataset.advice}"
             )
-    training, testing = (Files(x.paths, np.array(x.labels, dtype=np.int64)) for x in splits)
-    return training, testing
-
-
-def boxes_of_cars(root: Path) -> dict[str, Box]:
-    """Path -> the car's bounding box, of all photographs of cars.
-
-    Args:
-        root: its folder, which find has checked.
-
-    Raises:
-        ValueError: a box is empty; the message names all of these.
-    """
-    paths = PHOTOGRAPHS["cars"].kind(root=str(root), split="train+test").paths
-    places, boxes = [], []
-    for name in ("anno_train.csv", "anno_test.csv"):  # in PML's order
-        with (root / name).open(newline="", encoding="utf-8") as file:
-            for number, (_, left, top, right, bottom, _) in enumerate(csv.reader(file), 1):
-                places.append(f"{root / name}, line {number}: {left, top, right, bottom}")
-                # The annotations count from 1, and include the last pixel.
-                boxes.append((int(left) - 1, int(top) - 1, int(right), int(bottom)))
-    empty = {
-        place: "is no box"
-        for place, (left, top, right, bottom) in zip(places, boxes, strict=True)
-        if not (0 <= left < right and 0 <= top < bottom)
-    }
-    if empty:
-        raise ValueError(
-            f"boxes of cars cannot be used:\n{describe(empty)}\n"
-            f"{PHOTOGRAPHS['cars'].advice}, or do not crop to them: --no-crop-cars"
-        )
-    return dict(zip(paths, boxes, strict=True))
+    training, testing = splits
+    paths, labels = training.paths + testing.paths, training.labels + testing.labels
+    is_test = np.arange(len(paths)) >= len(training.paths)
+    return Files(paths, np.array(labels, dtype=np.int64), is_test)
 
 
 def _check_annotations(name: str, dataset: Photographs, root: Path) -> None:
@@ -152,14 +182,104 @@ def _check_annotations(name: str, dataset: Photographs, root: Path) -> None:
         raise ValueError(
             f"{name} is not complete: {', '.join(missing)} is missing; {dataset.advice}"
         )
-    wrong = {}
-    for file, rows in dataset.annotations.items():
-        lines = (root / file).read_text(encoding="utf-8", errors="replace").splitlines()
-        for number, line in enumerate(lines[rows.header :], start=rows.header + 1):
-            if not re.fullmatch(rows.pattern, line):
-                wrong[f"{root / file}, line {number}: {line[:80]!r}"] = "is wrong"
+    wrong = {
+        f"{root / file}, line {number}: {line[:80]!r}": "is wrong"
+        for file, pattern in dataset.annotations.items()
+        for number, line in _lines(root / file)
+        if not re.fullmatch(pattern, line)
+    }
     if wrong:
         raise ValueError(
             f"annotations of {name} cannot be understood:\n{describe(wrong)}\n"
             f"{dataset.advice}"
         )
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbers and lines of an annotation file."""
+    return enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1)
+
+
+def boxes_of_cars(root: Path) -> dict[str, Box]:
+    """Path -> the car's bounding box, of all photographs of cars in a folder.
+
+    Raises:
+        ValueError: a box is empty; the message names all of these.
+    """
+    dataset = PHOTOGRAPHS["cars"]
+    boxes, empty = [], {}
+    for name in ("anno_train.csv", "anno_test.csv"):  # in PML's order
+        for number, line in _lines(root / name):
+            written = tuple(line.split(",")[1:5])
+            left, top, right, bottom = map(int, written)
+            # The annotations count from 1, and include the last pixel.
+            boxes.append((left - 1, top - 1, right, bottom))
+            if not (1 <= left <= right and 1 <= top <= bottom):
+                empty[f"{root / name}, line {number}: {written}"] = "is no box"
+    if empty:
+        raise ValueError(
+            f"boxes of cars cannot be used:\n{describe(empty)}\n{dataset.advice}, or do "
+            "not crop to them: --no-crop-cars"
+        )
+    paths = dataset.kind(root=str(root), split="train+test").paths
+    return dict(zip(paths, boxes, strict=True))
+
+
+def _find_in_folders(root: Path, test_classes: str | None) -> Files:
+    if not root.exists():
+        raise ValueError(
+            f"the folder or archive of pictures, {root}, is not there; it must have a "
+            "folder of pictures for each class"
+        )
+    folders = _folders(unpacked(root) if root.is_file() else root)
+    if len(folders) == 1:
+        folders = _folders(folders[0])
+    if not folders:
+        raise ValueError(
+            f"{root} must have a folder of pictures for each class, it has none"
+        )
+    unread: Counter[str] = Counter()
+    pictures = [_pictures(folder, unread) for folder in folders]
+    empty = [str(x) for x, paths in zip(folders, pictures, strict=True) if not paths]
+    if empty:
+        raise ValueError(f"class folders have no pictures: {', '.join(empty)}")
+    if unread:
+        kinds = ", ".join(f"{number:,} {kind}" for kind, number in sorted(unread.items()))
+        _warn(f"{unread.total():,} files in class folders of {root} are not read: {kinds}")
+    is_test = is_test_class([folder.name for folder in folders], test_classes)
+    labels = np.repeat(np.arange(len(folders)), [len(paths) for paths in pictures])
+    files = Files([x for paths in pictures for x in paths], labels, is_test[labels])
+    return files.where(np.argsort(files.is_test, kind="stable"))
+
+
+def _folders(root: Path) -> list[Path]:
+    return [path for path in _visible(root) if path.is_dir()]
+
+
+def _pictures(folder: Path, unread: Counter[str]) -> list[str]:
+    """The pictures of a class folder; its other files are counted by their kind."""
+    pictures = []
+    for path in _visible(folder):
+        ending = path.suffix.lower()
+        if path.is_dir():
+            deeper = [x for x in _visible(path) if not x.is_dir()]
+            unread.update(["in a deeper folder"] * len(deeper))
+        elif ending in ENDINGS:
+            pictures.append(str(path))
+        else:
+            unread[ending or "without an ending"] += 1
+    return pictures
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if not path.name.startswith(".") and path.name != "__MACOSX"
+    )
+
+
+@lru_cache
+def _warn(message: str) -> None:
+    """Warn once."""
+    LOGGER.warning(message)

@@ -1,8 +1,9 @@
-"""Class-disjoint splits of a dataset, and the interface of its items."""
+"""Class-disjoint splits of a dataset, the interface of its items, and what is left out."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,12 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
+LOGGER = logging.getLogger(__name__)
+
 FOLDS = 4  # as in Musgrave et al., ECCV 2020
 VALIDATION_SHARE = 0.1  # of the training classes
 PRETRAINING_SHARE = 1 / 3  # of the training classes, where some are reserved
+_SHOWN = 100  # the most bad items to list for each reason
 
 
 @dataclass(frozen=True)
@@ -69,15 +73,7 @@ class Items(Protocol):
 
 
 class Subset(Dataset):
-    """Some rows of items.
-
-    Args:
-        items: all of them.
-        rows: shape (M,), int64, which of them.
-
-    Attributes:
-        labels: shape (M,), int64.
-    """
+    """Some rows of items, an int64 array, with their labels."""
 
     def __init__(self, items: Items, rows: np.ndarray) -> None:
         self.items, self.rows = items, rows
@@ -97,7 +93,7 @@ class Subset(Dataset):
 
 
 class Splits(NamedTuple):
-    """Datasets whose ``labels`` is an int64 array; no class is in two of them.
+    """Datasets without a class in common.
 
     Attributes:
         train, val, test: the datasets.
@@ -117,13 +113,32 @@ def of_classes(items: Items, classes: np.ndarray) -> Subset:
     return Subset(items, np.flatnonzero(np.isin(items.labels, classes)))
 
 
-def is_test_class(names: Sequence[str], pattern: str | None = None) -> np.ndarray:
-    """Which classes to test on: shape (C,), bool.
+def make_splits(
+    classes: Sequence[np.ndarray],
+    options: SplitOptions,
+    items: Items,
+    trained: Items,
+    pretrained: Items,
+    skipped: dict[str, str],
+) -> Splits:
+    """Items of the classes that split_classes or split_all_classes gave.
 
-    Args:
-        names: of the classes, in order.
-        pattern: for the names of the classes to test on, such as "evaluation.*"; None for
-            the second half of the classes.
+    There are items to validate and test on, those to train on, and those to pre-train on;
+    skipped says what was left out, and why.
+    """
+    pretrain, train, val, test = classes
+    most = options.max_classes
+    return Splits(
+        of_classes(trained, train[:most][: options.train_classes]),
+        of_classes(items, val[:most]),
+        of_classes(items, test[:most]),
+        skipped,
+        of_classes(pretrained, pretrain) if options.reserve else None,
+    )
+
+
+def is_test_class(names: Sequence[str], pattern: str | None = None) -> np.ndarray:
+    """Which classes to test on: those that fit a pattern, or else the second half.
 
     Raises:
         ValueError: the pattern matches no class, or all.
@@ -143,88 +158,97 @@ def is_test_class(names: Sequence[str], pattern: str | None = None) -> np.ndarra
     return is_test
 
 
-class SplitClasses(NamedTuple):
-    """Which classes are in which split; no class is in two.
-
-    Attributes:
-        pretrain: to pre-train on; may be empty.
-        train, val, test: the usual splits. Each is an int64 array of labels.
-    """
-
-    pretrain: np.ndarray
-    train: np.ndarray
-    val: np.ndarray
-    test: np.ndarray
-
-
 def split_classes(
-    training: np.ndarray, testing: np.ndarray, options: SplitOptions
-) -> SplitClasses:
-    """Split the training classes at random; the test classes are fixed.
+    labels: np.ndarray, is_test: np.ndarray, options: SplitOptions
+) -> list[np.ndarray]:
+    """Classes to pre-train, train, validate and test on; the last are fixed.
 
-    A tenth of the training classes is for validation, if there is no fold.
+    The others are split at random, a tenth to validate on, if there is no fold.
 
     Args:
-        training: labels of the classes to train on, or of their items.
-        testing: labels of the classes to test on, or of their items.
-        options: how to split them.
+        labels: of the classes, or of their items.
+        is_test: which of them are to test on.
+        options: how to split the others.
 
     Raises:
         ValueError: too few classes: training needs one, validation and test two each.
 
-    >>> split_classes(np.arange(20), np.arange(20, 40), SplitOptions(seed=0)).val
+    >>> split_classes(np.arange(40), np.arange(40) >= 20, SplitOptions(seed=0))[2]
     array([ 4, 19])
     """
-    classes = np.random.default_rng(options.seed).permutation(np.unique(training))
-    testing = np.unique(testing)
+    classes = np.random.default_rng(options.seed).permutation(np.unique(labels[~is_test]))
+    test = np.unique(labels[is_test])
     needed = 3 if options.fold is None else 2 * FOLDS
     if options.reserve:
         needed = math.ceil(needed / (1 - PRETRAINING_SHARE))
-    if len(classes) < needed or len(testing) < 2:
+    if len(classes) < needed or len(test) < 2:
         raise ValueError(
             f"the dataset needs at least {needed} classes to train and validate on and 2 "
-            f"to test on, it has {len(classes)} and {len(testing)}"
+            f"to test on, it has {len(classes)} and {len(test)}"
         )
     reserved = round(PRETRAINING_SHARE * len(classes)) if options.reserve else 0
     pretrain, classes = classes[:reserved], classes[reserved:]
-    validating = classes[: max(2, round(VALIDATION_SHARE * len(classes)))]
+    val = classes[: max(2, round(VALIDATION_SHARE * len(classes)))]
     if options.fold is not None:
-        validating = np.array_split(classes, FOLDS)[options.fold]
-    train = classes[~np.isin(classes, validating)]
-    return _limited(SplitClasses(pretrain, train, validating, testing), options)
+        val = np.array_split(classes, FOLDS)[options.fold]
+    return [pretrain, classes[~np.isin(classes, val)], val, test]
 
 
 def split_all_classes(
-    labels: np.ndarray, shares: Mapping[str, float], options: SplitOptions
-) -> SplitClasses:
-    """Split classes at random, those to test on, too.
+    labels: np.ndarray, shares: Sequence[float], options: SplitOptions
+) -> list[np.ndarray]:
+    """Classes to pre-train, train, validate and test on, all at random.
 
     Args:
         labels: of the classes, or of their items.
-        shares: of "train", "val" and "test", which are 1 together. With options.reserve a
-            third of all classes is for pretrain, and the others have these shares.
+        shares: of the classes to train, validate and test on, 1 together. With
+            options.reserve they are of the two thirds that are not to pre-train on.
         options: how to split them; test_classes is not used.
 
-    >>> shares = {"train": 0.4, "val": 0.1, "test": 0.5}
-    >>> split_all_classes(np.arange(20), shares, SplitOptions(seed=0)).val
+    >>> split_all_classes(np.arange(20), (0.4, 0.1, 0.5), SplitOptions(seed=0))[2]
     array([10,  8])
     """
     classes = np.random.default_rng(options.seed).permutation(np.unique(labels))
     reserved = PRETRAINING_SHARE if options.reserve else 0.0
-    parts = [reserved, *((1 - reserved) * shares[x] for x in ("train", "val", "test"))]
+    parts = [reserved, *((1 - reserved) * share for share in shares)]
     edges = [round(edge) for edge in np.cumsum(parts)[:-1] * len(classes)]
     pretrain, train, val, test = np.split(classes, edges)
     if options.fold is not None:
         both = np.concatenate([train, val])
         is_val = np.arange(len(both)) % FOLDS == options.fold
         train, val = both[~is_val], both[is_val]
-    return _limited(SplitClasses(pretrain, train, val, test), options)
+    return [pretrain, train, val, test]
 
 
-def _limited(classes: SplitClasses, options: SplitOptions) -> SplitClasses:
-    most = options.max_classes
-    return classes._replace(
-        train=classes.train[:most][: options.train_classes],
-        val=classes.val[:most],
-        test=classes.test[:most],
-    )
+def check_bad(
+    bad: Mapping[str, str], total: int, kind: str, advice: str, skip_bad: bool
+) -> None:
+    """Warn of bad items that are left out, or raise ValueError without skip_bad.
+
+    Kind is that of the items, in the plural; advice says what to do about the bad ones.
+    """
+    if bad and not skip_bad:
+        raise ValueError(
+            f"{len(bad)} of {total} {kind} are bad:\n{describe(bad)}\n{advice}, or leave "
+            "them out with --skip-bad"
+        )
+    if bad:
+        LOGGER.warning("%d bad %s are left out", len(bad), kind)
+
+
+def describe(bad: Mapping[str, str]) -> str:
+    """A line for each bad item, grouped by reason; of each reason the first hundred only.
+
+    >>> print(describe({"a.jpg": "is missing", "b.jpg": "is missing"}))
+    a.jpg is missing
+    b.jpg is missing
+    """
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in bad.items():
+        by_reason.setdefault(reason, []).append(name)
+    lines = []
+    for reason, names in by_reason.items():
+        lines += [f"{name} {reason}" for name in names[:_SHOWN]]
+        if len(names) > _SHOWN:
+            lines.append(f"... and {len(names) - _SHOWN} more {reason}")
+    return "\n".join(lines)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from .files import default_root, remove_unfinished, warn_of_cache, written_whole
+from .files import can_write, default_root, locked, remove_unfinished, written_whole
 from .splits import Items, Splits, Subset
 
 LOGGER = logging.getLogger(__name__)
@@ -30,25 +29,23 @@ _CHECKSUM = 4  # bytes after the array
 class StemFeatures(Dataset):
     """The output of a frozen stem for every item: the input of the stages after it.
 
-    It is in one memory-mapped file in the user's cache folder, which all runs with
-    the same items and the same stem share, also at the same time. A digest of both is its
-    name, and it is computed again, with a warning, if it is damaged. Numbers are in
-    half precision if all of them fit (up to 65504): its relative error, at most 2^-11,
-    is small compared with any augmentation, and it halves the bytes to read.
+    It is in one memory-mapped file in the cache, which all runs with the same items and the
+    same stem share, also at the same time. A digest of both is its name, and it is computed
+    again, with a warning, if it is damaged. Numbers are in half precision if all of them
+    fit (up to 65504): its relative error, at most 2^-11, is small compared with any
+    augmentation, and it halves the bytes to read.
 
     Args:
         items: pictures or texts.
         stem: stages for evaluation, items of shape (B, ...) to tensors of shape (B, ...).
         augmentations: how many versions of each item to keep, if they are random; torch's
             generator draws one of them each time.
-        root: the folder of the cache; by default pml-symm in the user's cache folder.
         device: what to compute on.
         workers: processes that load items.
-        before_batch: called before each batch is computed; may raise an error to stop.
+        check: called before each batch is computed, and every second of waiting for another
+            run that computes the same; may raise an error to stop.
 
     Attributes:
-        items: as given.
-        labels: shape (N,), int64, of the items.
         is_random: whether an item has several versions.
         path: of the file: an array of shape (versions, N, ...), then its CRC-32.
     """
@@ -58,30 +55,31 @@ class StemFeatures(Dataset):
         items: Items,
         stem: nn.Sequential,
         augmentations: int = 1,
-        root: Path | None = None,
         device: torch.device | str = "cpu",
         workers: int = 0,
-        before_batch: Callable[[], None] = lambda: None,
+        check: Callable[[], object] = lambda: None,
     ) -> None:
         self.items, self.labels = items, items.labels
-        versions = augmentations if items.is_random else 1
-        self.is_random = versions > 1
-        self._digest = _digest(items, stem, versions)
-        computed = _Computed(
-            _Versions(items, versions), stem, device, workers, before_batch
-        )
-        folder = (root or default_root()) / f"stem-{self._digest[:16]}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
-        except OSError as error:
-            warn_of_cache(folder.parent, error.strerror)
+        versions = _Versions(items, augmentations if items.is_random else 1)
+        self.is_random = versions.number > 1
+        self._digest = _digest(versions, stem)
+        root = default_root()
+        if not can_write(root):
             # It is removed with this object.
             self._temporary = tempfile.TemporaryDirectory(prefix="pml-symm-")
-            folder = Path(self._temporary.name)
-        self.path = _kept(folder, computed)
+            root = Path(self._temporary.name)
+        self.path = root / f"stem-{self._digest[:16]}" / "features.npy"
+        batches = functools.partial(_batches, versions, stem, device, workers, check)
+        wait = "waiting for another run, which computes the same frozen stages"
+        with locked(self.path.with_name("lock"), wait, check):
+            if not _is_whole(self.path, versions):
+                remove_unfinished(self.path.parent)
+                try:
+                    _write(self.path, versions, batches(), np.float16)
+                except OverflowError:
+                    _write(self.path, versions, batches(), np.float32)
 
-    @cached_property
+    @functools.cached_property
     def _features(self) -> np.ndarray:
         return np.load(self.path, mmap_mode="r")
 
@@ -104,13 +102,7 @@ class StemFeatures(Dataset):
 
 
 def keep_stem(splits: Splits, stem: nn.Sequential, **options: Any) -> Splits:
-    """The same splits with a stem's output as items.
-
-    Args:
-        splits: of items.
-        stem: see StemFeatures.
-        options: of StemFeatures.
-    """
+    """The same splits with a stem's output as items; options are those of StemFeatures."""
     # Splits share items. Compare by identity: a digest would read the state of every file.
     kept: dict[int, StemFeatures] = {}
 
@@ -120,11 +112,8 @@ def keep_stem(splits: Splits, stem: nn.Sequential, **options: Any) -> Splits:
             kept[key] = StemFeatures(split.items, stem, **options)
         return Subset(kept[key], split.rows)
 
-    return splits._replace(
-        train=with_stem(splits.train),
-        val=with_stem(splits.val),
-        test=with_stem(splits.test),
-    )
+    train, val, test = map(with_stem, splits[:3])
+    return splits._replace(train=train, val=val, test=test)
 
 
 def without_stem(dataset: Dataset) -> Dataset:
@@ -134,23 +123,14 @@ def without_stem(dataset: Dataset) -> Dataset:
     return dataset
 
 
-def _digest(items: Items, stem: nn.Sequential, versions: int) -> str:
-    recipe = (items.fingerprint(), repr(stem), versions, torch.__version__)
-    digest = hashlib.sha256(repr(recipe).encode())
-    for name, value in stem.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 class _Versions(Dataset):
     """Some versions of each item, always the same; the first version of all comes first."""
 
-    def __init__(self, items: Items, versions: int) -> None:
-        self.items, self.versions = items, versions
+    def __init__(self, items: Items, number: int) -> None:
+        self.items, self.number = items, number
 
     def __len__(self) -> int:
-        return self.versions * len(self.items)
+        return self.number * len(self.items)
 
     def __getitem__(self, index: int) -> Tensor:
         # The same seed in every worker process; GPU generators draw nothing here.
@@ -158,71 +138,55 @@ class _Versions(Dataset):
         return self.items[index % len(self.items)][0]
 
 
-class _Computed:
-    """Batches of a stem's output for every version of every item."""
-
-    def __init__(
-        self,
-        items: _Versions,
-        stem: nn.Sequential,
-        device: torch.device | str,
-        workers: int,
-        before_batch: Callable[[], None],
-    ) -> None:
-        self.leading = items.versions, len(items.items)  # of the whole array's shape
-        self._loader = DataLoader(items, _BATCH_SIZE, num_workers=workers)
-        self._stem, self._device, self._before_batch = stem, device, before_batch
-
-    @torch.no_grad()
-    def __iter__(self) -> Iterator[np.ndarray]:
-        stem = self._stem.to(self._device)
-        total = self.leading[0] * self.leading[1]
-        with (
-            torch.random.fork_rng(devices=[]),
-            tqdm(desc="frozen stages", total=total, unit="item") as bar,
-        ):
-            for batch in self._loader:
-                self._before_batch()
-                features = stem(batch.to(self._device)).float().cpu().contiguous().numpy()
-                yield features
-                bar.update(len(features))
+def _digest(versions: _Versions, stem: nn.Sequential) -> str:
+    items = versions.items.fingerprint()
+    recipe = (items, repr(stem), versions.number, torch.__version__)
+    digest = hashlib.sha256(repr(recipe).encode())
+    for name, value in stem.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
-def _kept(folder: Path, computed: _Computed) -> Path:
-    """The file in a folder, computed if it is missing or damaged."""
-    path = folder / "features.npy"
-    # Other processes that need the same file wait, instead of computing it too.
-    with FileLock(folder / "lock"):
-        if path.exists():
-            try:
-                _check(path, computed.leading)
-                return path
-            except (ValueError, EOFError) as error:
-                LOGGER.warning("%s is damaged and is computed again: %s", path, error)
-        remove_unfinished(folder)
-        try:
-            _write(path, computed, np.float16)
-        except _TooLargeError:
-            _write(path, computed, np.float32)
-    return path
+@torch.no_grad()
+def _batches(
+    versions: _Versions,
+    stem: nn.Sequential,
+    device: torch.device | str,
+    workers: int,
+    check: Callable[[], object],
+) -> Iterator[np.ndarray]:
+    """Batches of the stem's output for every version of every item."""
+    stem = stem.to(device)
+    with (
+        torch.random.fork_rng(devices=[]),
+        tqdm(desc="frozen stages", total=len(versions), unit="item") as bar,
+    ):
+        for batch in DataLoader(versions, _BATCH_SIZE, num_workers=workers):
+            check()
+            features = stem(batch.to(device)).float().cpu().contiguous().numpy()
+            yield features
+            bar.update(len(features))
 
 
-class _TooLargeError(Exception):
-    """A number does not fit into half precision."""
-
-
-def _write(path: Path, computed: _Computed, dtype: type[np.floating]) -> None:
+def _write(
+    path: Path,
+    versions: _Versions,
+    batches: Iterator[np.ndarray],
+    dtype: type[np.floating],
+) -> None:
+    """Write an array and its checksum; OverflowError if half precision is too small."""
     checksum = 0
     with written_whole(path) as file, np.errstate(over="ignore"):
-        for number, features in enumerate(computed):
+        for number, features in enumerate(batches):
             batch = features.astype(dtype)
             if dtype is np.float16 and np.isinf(batch).any():
-                raise _TooLargeError
+                raise OverflowError
             if number == 0:
                 header = {
                     "descr": np.lib.format.dtype_to_descr(batch.dtype),
                     "fortran_order": False,
-                    "shape": computed.leading + batch.shape[1:],
+                    "shape": (versions.number, len(versions.items), *batch.shape[1:]),
                 }
                 np.lib.format.write_array_header_1_0(file, header)
             file.write(batch.data)
@@ -230,12 +194,20 @@ def _write(path: Path, computed: _Computed, dtype: type[np.floating]) -> None:
         file.write(checksum.to_bytes(_CHECKSUM, "big"))
 
 
-def _check(path: Path, leading: tuple[int, int]) -> None:
-    """Raise ValueError unless the array is whole and unchanged."""
-    features = np.load(path, mmap_mode="r")
-    if features.shape[:2] != leading:
-        raise ValueError(f"its shape is {features.shape}, not {leading} and more")
-    with path.open("rb") as file:
-        file.seek(features.offset + features.nbytes)
-        if file.read() != zlib.crc32(features.data).to_bytes(_CHECKSUM, "big"):
-            raise ValueError("its checksum does not match its contents")
+def _is_whole(path: Path, versions: _Versions) -> bool:
+    """Whether the file is there and unchanged."""
+    if not path.exists():
+        return False
+    expected = versions.number, len(versions.items)
+    try:
+        features = np.load(path, mmap_mode="r")
+        if features.shape[:2] != expected:
+            raise ValueError(f"its shape is {features.shape}, not {expected} and more")
+        with path.open("rb") as file:
+            file.seek(features.offset + features.nbytes)
+            if file.read() != zlib.crc32(features.data).to_bytes(_CHECKSUM, "big"):
+                raise ValueError("its checksum does not match its contents")
+    except (ValueError, EOFError) as error:
+        LOGGER.warning("%s is damaged and is computed again: %s", path, error)
+        return False
+    return True

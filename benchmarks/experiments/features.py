@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..data.stem_features import keep_stem
-from ..models.frozen import freeze_until
+from ..models.trunks import freeze_until
 from ..reporting import tables
 from ..training.evaluator import CLUSTERING, RETRIEVAL, accuracy_calculator
 from ..training.networks import make_trunk

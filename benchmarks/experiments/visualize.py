@@ -18,7 +18,7 @@ from sklearn.manifold import TSNE
 
 from pml_symm import SymmSynthesizer
 
-from ..data.datasets import glyphs
+from ..data.glyphs import glyphs
 from ..data.splits import SplitOptions
 from ..methods.methods import METHODS, Synthesis
 from ..models.trunks import make_trunk

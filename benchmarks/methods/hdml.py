@@ -19,11 +19,7 @@ def harder_negatives(
     A negative at distance d from its anchor, with the positive at d_p < d, moves to the
     distance strength d + (1 - strength) d_p; negatives nearer than d_p stay.
 
-    Args:
-        anchors: shape (T, D).
-        positives: shape (T, D).
-        negatives: shape (T, D).
-        strength: exp(-alpha / J_avg), in [0, 1]; 1 moves nothing.
+    All have the shape (T, D). Strength is exp(-alpha / J_avg), in [0, 1]; 1 moves nothing.
 
     Source: Zheng et al., CVPR 2019, equations 4 and 5.
 
@@ -44,8 +40,8 @@ class HardnessAwareMetricLearning(TrainWithClassifier):
 
     The generator maps embeddings back to the trunk's features. It learns to
     reconstruct them, and to keep the labels of pulled negatives. As it gets better, the
-    weight moves to the synthetic tuples: metric_loss has the weight exp(-beta / J_gen),
-    and synth_loss the rest. Only J_gen trains the generator, not the embedder's losses.
+    weight moves to the synthetic tuples: metric_loss has the weight exp(-1 / J_gen), and
+    synth_loss the rest. Only J_gen trains the generator, not the embedder's losses.
 
     In addition to what TrainWithClassifier takes, models has "generator", embeddings to
     features, and "classifier", features to classes; loss_funcs has "synth_loss", a PML
@@ -55,21 +51,12 @@ class HardnessAwareMetricLearning(TrainWithClassifier):
     Args:
         alpha: how fast negatives get harder: strength is exp(-alpha / J_avg), with the
             mean metric loss of the last epoch.
-        beta: how much the generator's loss reduces the weight of the synthetic tuples.
-        softmax_weight: of the label's term in J_gen.
 
     Source: Zheng et al., "Hardness-Aware Deep Metric Learning", CVPR 2019, section 3.
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        alpha: float,
-        beta: float = 1.0,
-        softmax_weight: float = 1.0,
-        **kwargs: Any,
-    ) -> None:
-        self.alpha, self.beta, self.softmax_weight = alpha, beta, softmax_weight
+    def __init__(self, *args: Any, alpha: float, **kwargs: Any) -> None:
+        self.alpha = alpha
         self.last_average = math.inf  # no harder negatives in the first epoch
         self._sum, self._count, self._of_epoch = 0.0, 0, 1
         super().__init__(*args, **kwargs)
@@ -106,7 +93,7 @@ class HardnessAwareMetricLearning(TrainWithClassifier):
         synthetic, reconstructed = generated.split([len(harder), len(fixed)])
         reconstruction = torch.nn.functional.mse_loss(reconstructed, features.detach())
         # The label's term trains the generator, not the classifier.
-        label_loss = self.softmax_weight * self._label_loss(synthetic, labels[negatives])
+        label_loss = self._label_loss(synthetic, labels[negatives])
 
         again = self.get_final_embeddings(synthetic.detach())
         numbers = torch.arange(len(again), device=again.device) + len(embeddings)
@@ -118,7 +105,7 @@ class HardnessAwareMetricLearning(TrainWithClassifier):
             ref_labels=torch.cat([labels, labels[negatives]]),
         )
         generator_loss = float((reconstruction + label_loss).detach())
-        share = math.exp(-self.beta / generator_loss) if generator_loss > 0 else 0.0
+        share = math.exp(-1 / generator_loss) if generator_loss > 0 else 0.0
         self.losses["metric_loss"] = share * metric_loss
         self.losses["synth_loss"] = (1 - share) * synth_loss
         self.losses["reconstruction_loss"] = reconstruction

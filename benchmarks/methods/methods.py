@@ -22,9 +22,6 @@ from pml_symm import (
     SymmTripletMarginLoss,
 )
 
-from .base_loss_first import BaseLossFirst
-from .cross_batch_memory import CrossBatchMemory
-
 TRIPLET_MARGIN = 0.1
 CONTRASTIVE_MARGIN = 0.5
 MEMORY_BATCHES = 8
@@ -48,6 +45,51 @@ class AllNormalizedAngularLoss(losses.AngularLoss):
         points = self.distance.normalize(embeddings)
         reference = points if ref_emb is embeddings else self.distance.normalize(ref_emb)
         return super().compute_loss(points, labels, indices_tuple, reference, ref_labels)
+
+
+class CrossBatchMemory(losses.CrossBatchMemory):
+    """PML's CrossBatchMemory, so that a resumed run continues with its queue.
+
+    Source: Wang et al., "Cross-Batch Memory for Embedding Learning", CVPR 2020.
+    """
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The position in the queue, which state_dict has in addition to the buffers."""
+        return {"queue_idx": self.queue_idx, "has_been_filled": self.has_been_filled}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Continue from what get_extra_state returned."""
+        self.queue_idx = state["queue_idx"]
+        self.has_been_filled = state["has_been_filled"]
+
+
+class BaseLossFirst(nn.Module):
+    """Two losses, one after the other: Symm's terms are hardest at the start of training.
+
+    Args:
+        base: the loss of the first steps.
+        symm: the loss of the later steps.
+        steps: how many steps base has.
+    """
+
+    def __init__(self, base: nn.Module, symm: nn.Module, steps: int) -> None:
+        super().__init__()
+        self.base, self.symm, self.steps = base, symm, steps
+        self.done = 0
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The loss of a step."""
+        loss = self.base if self.done < self.steps else self.symm
+        self.done += 1
+        return loss(*args, **kwargs)
+
+    def get_extra_state(self) -> int:
+        """How many steps are done, so that a run continues there."""
+        return self.done
+
+    def set_extra_state(self, state: int) -> None:
+        """Continue from what get_extra_state returned."""
+        self.done = state
 
 
 Loss = Callable[..., losses.BaseMetricLossFunction]
@@ -128,27 +170,25 @@ class Method:
     ) -> tuple[nn.Module, nn.Module | None]:
         """The loss, and the miner if there is one.
 
-        Args:
-            synthesis: what a Symm method looks at.
-            sizes: num_classes, embedding_size and batch_size, for methods that name them.
+        Sizes are num_classes, embedding_size and batch_size, for methods that name them.
 
         Raises:
             ValueError: base_steps is given, and the method or its base has a miner.
         """
         arguments = synthesis.loss_arguments() if self.is_symm else {}
         arguments |= {name: sizes[name] for name in self.sizes}
-        base_steps = synthesis.base_steps if self.is_symm else 0
-        if self.miner is None:
-            loss: nn.Module = self.loss(**arguments)
-            if base_steps == 0:
-                return loss, None
+        miner = self.miner(**arguments) if self.miner else None
+        loss: nn.Module = self.loss(**({} if self.miner else arguments))
+        if self.is_symm and synthesis.base_steps:
             assert self.base is not None
-            base, miner = METHODS[self.base].make(synthesis, **sizes)
-            if miner is None:
-                return BaseLossFirst(base, loss, base_steps), None
-        elif base_steps == 0:
-            return self.loss(), self.miner(**arguments)
-        raise ValueError(f"base_steps does not fit methods with miners, got {base_steps}")
+            base, base_miner = METHODS[self.base].make(synthesis, **sizes)
+            if miner is not None or base_miner is not None:
+                raise ValueError(
+                    "base_steps does not fit methods with miners, got "
+                    f"{synthesis.base_steps}"
+                )
+            loss = BaseLossFirst(base, loss, synthesis.base_steps)
+        return loss, miner
 
 
 def _dot_products() -> dict[str, Any]:
@@ -181,26 +221,28 @@ def _wrapped(
     return SymmLoss(loss, miner, collect_stats=collect_stats)
 
 
-_N_PAIRS = partial(_n_pairs, losses.NPairsLoss)
-# What N-pairs is for a triplet with its own negative, in PML's terms.
-_N_PAIRS_OF_TUPLES = partial(_n_pairs, losses.NTXentLoss, temperature=1.0)
-_TRIPLET = partial(losses.TripletMarginLoss, margin=TRIPLET_MARGIN)
-_SYMM_TRIPLET = partial(SymmTripletMarginLoss, margin=TRIPLET_MARGIN)
-_CONTRASTIVE = partial(
-    losses.ContrastiveLoss, pos_margin=0.0, neg_margin=CONTRASTIVE_MARGIN
-)
-_SEMIHARD = partial(
-    miners.TripletMarginMiner, margin=TRIPLET_MARGIN, type_of_triplets="semihard"
-)
-
-
 def _hardest_originals(make: Loss) -> losses.BaseMetricLossFunction:
-    """The control: every class competes with one term only, its hardest original."""
     return make(synthesizer=SymmSynthesizer(pairing="none"))
 
 
 def _with_memory(make: Loss, embedding_size: int, batch_size: int) -> CrossBatchMemory:
     return CrossBatchMemory(make(), embedding_size, MEMORY_BATCHES * batch_size)
+
+
+_N_PAIRS = partial(_n_pairs, losses.NPairsLoss)
+# What N-pairs is for a triplet with its own negative, in PML's terms.
+_N_PAIRS_OF_TUPLES = partial(_n_pairs, losses.NTXentLoss, temperature=1.0)
+_SYMM_N_PAIRS = partial(_n_pairs, SymmNPairsLoss)
+_TRIPLET = partial(losses.TripletMarginLoss, margin=TRIPLET_MARGIN)
+_SYMM_TRIPLET = partial(SymmTripletMarginLoss, margin=TRIPLET_MARGIN)
+_SEMIHARD = partial(
+    miners.TripletMarginMiner, margin=TRIPLET_MARGIN, type_of_triplets="semihard"
+)
+_CONTRASTIVE = partial(
+    losses.ContrastiveLoss, pos_margin=0.0, neg_margin=CONTRASTIVE_MARGIN
+)
+_SYMM_CONTRASTIVE = partial(_wrapped, _CONTRASTIVE)
+_SYMM_MULTI_SIMILARITY = partial(_wrapped, losses.MultiSimilarityLoss)
 
 
 def _semihard_symm_triplet(
@@ -209,22 +251,27 @@ def _semihard_symm_triplet(
     return _SYMM_TRIPLET(hardness="semihard", **arguments)
 
 
-def _daml(tuple_loss: Loss) -> dict[str, Any]:
-    """Method's arguments for DAML."""
-    return {
-        "trainer": "DAML",
-        "trainer_options": {"tuple_loss": tuple_loss, "generator_weight": 1.0},
-        "searched": {"generator_weight": (0.1, 1.0, 10.0)},
-    }
+def _control(base: str, loss: Loss) -> Method:
+    """Every class competes with one term only, its hardest original."""
+    return Method(partial(_hardest_originals, loss), base=base)
 
 
-def _hdml(tuple_loss: Loss, alpha: float) -> dict[str, Any]:
-    """Method's arguments for HDML; alpha is in units of the loss."""
-    return {
-        "trainer": "HDML",
-        "trainer_options": {"tuple_loss": tuple_loss, "alpha": alpha},
-        "searched": {"alpha": (alpha / 10, alpha, 10 * alpha)},
-    }
+def _symm(base: str, loss: Loss) -> Method:
+    """A Symm method that has a control beside its base."""
+    return Method(loss, is_symm=True, base=base, control=f"{base}, hardest originals")
+
+
+def _generating(
+    trainer: str, base: str, loss: Loss, tuple_loss: Loss, **option: float
+) -> Method:
+    """A method that trains a generator, with an option to search for."""
+    return Method(
+        loss,
+        base=base,
+        trainer=trainer,
+        trainer_options={"tuple_loss": tuple_loss, **option},
+        searched={name: (x / 10, x, 10 * x) for name, x in option.items()},
+    )
 
 
 METHODS: dict[str, Method] = {
@@ -258,77 +305,40 @@ METHODS: dict[str, Method] = {
         loss_factor=100,
         needs_pairs=False,
     ),
-    "Triplet, hardest originals": Method(
-        partial(_hardest_originals, _SYMM_TRIPLET), base="Triplet"
+    "Triplet, hardest originals": _control("Triplet", _SYMM_TRIPLET),
+    "N-pairs, hardest originals": _control("N-pairs", _SYMM_N_PAIRS),
+    "Lifted, hardest originals": _control("Lifted", SymmLiftedStructureLoss),
+    "Angular, hardest originals": _control("Angular", SymmAngularLoss),
+    "Multi-similarity, hardest originals": _control(
+        "Multi-similarity", _SYMM_MULTI_SIMILARITY
     ),
-    "N-pairs, hardest originals": Method(
-        partial(_hardest_originals, partial(_n_pairs, SymmNPairsLoss)), base="N-pairs"
+    "Contrastive, hardest originals": _control("Contrastive", _SYMM_CONTRASTIVE),
+    "DAML + Triplet": _generating(
+        "DAML", "Triplet", _TRIPLET, _TRIPLET, generator_weight=1.0
     ),
-    "Lifted, hardest originals": Method(
-        partial(_hardest_originals, SymmLiftedStructureLoss), base="Lifted"
+    "DAML + N-pairs": _generating(
+        "DAML", "N-pairs", _N_PAIRS, _N_PAIRS_OF_TUPLES, generator_weight=1.0
     ),
-    "Angular, hardest originals": Method(
-        partial(_hardest_originals, SymmAngularLoss), base="Angular"
+    # Alpha is in units of the loss.
+    "HDML + Triplet": _generating("HDML", "Triplet", _TRIPLET, _TRIPLET, alpha=0.05),
+    "HDML + N-pairs": _generating(
+        "HDML", "N-pairs", _N_PAIRS, _N_PAIRS_OF_TUPLES, alpha=1.0
     ),
-    "Multi-similarity, hardest originals": Method(
-        partial(_hardest_originals, partial(_wrapped, losses.MultiSimilarityLoss)),
-        base="Multi-similarity",
-    ),
-    "Contrastive, hardest originals": Method(
-        partial(_hardest_originals, partial(_wrapped, _CONTRASTIVE)), base="Contrastive"
-    ),
-    "DAML + Triplet": Method(_TRIPLET, base="Triplet", **_daml(_TRIPLET)),
-    "DAML + N-pairs": Method(_N_PAIRS, base="N-pairs", **_daml(_N_PAIRS_OF_TUPLES)),
-    "HDML + Triplet": Method(_TRIPLET, base="Triplet", **_hdml(_TRIPLET, 0.05)),
-    "HDML + N-pairs": Method(_N_PAIRS, base="N-pairs", **_hdml(_N_PAIRS_OF_TUPLES, 1.0)),
-    "Symm + Triplet": Method(
-        _SYMM_TRIPLET, is_symm=True, base="Triplet", control="Triplet, hardest originals"
-    ),
+    "Symm + Triplet": _symm("Triplet", _SYMM_TRIPLET),
     "Symm + Triplet, semi-hard": Method(
         _semihard_symm_triplet, is_symm=True, base="Triplet, semi-hard"
     ),
-    "Symm + N-pairs": Method(
-        partial(_n_pairs, SymmNPairsLoss),
-        is_symm=True,
-        base="N-pairs",
-        control="N-pairs, hardest originals",
+    "Symm + N-pairs": _symm("N-pairs", _SYMM_N_PAIRS),
+    "Symm + N-pairs, official": _symm(
+        "N-pairs", partial(_SYMM_N_PAIRS, candidates="official")
     ),
-    "Symm + N-pairs, official": Method(
-        partial(_n_pairs, SymmNPairsLoss, candidates="official"),
-        is_symm=True,
-        base="N-pairs",
-        control="N-pairs, hardest originals",
+    "Symm + Angular": _symm("Angular", SymmAngularLoss),
+    "Symm + Angular, official": _symm(
+        "Angular", partial(SymmAngularLoss, candidates="official")
     ),
-    "Symm + Angular": Method(
-        SymmAngularLoss,
-        is_symm=True,
-        base="Angular",
-        control="Angular, hardest originals",
-    ),
-    "Symm + Angular, official": Method(
-        partial(SymmAngularLoss, candidates="official"),
-        is_symm=True,
-        base="Angular",
-        control="Angular, hardest originals",
-    ),
-    "Symm + Lifted": Method(
-        SymmLiftedStructureLoss,
-        is_symm=True,
-        base="Lifted",
-        control="Lifted, hardest originals",
-    ),
-    "SymmLoss(Contrastive)": Method(
-        partial(_wrapped, _CONTRASTIVE),
-        is_symm=True,
-        base="Contrastive",
-        control="Contrastive, hardest originals",
-    ),
-    "SymmLoss(Multi-similarity)": Method(
-        partial(_wrapped, losses.MultiSimilarityLoss),
-        is_symm=True,
-        base="Multi-similarity",
-        control="Multi-similarity, hardest originals",
-    ),
+    "Symm + Lifted": _symm("Lifted", SymmLiftedStructureLoss),
+    "SymmLoss(Contrastive)": _symm("Contrastive", _SYMM_CONTRASTIVE),
+    "SymmLoss(Multi-similarity)": _symm("Multi-similarity", _SYMM_MULTI_SIMILARITY),
     "SymmLoss(Margin)": Method(
         partial(_wrapped, losses.MarginLoss), is_symm=True, base="Margin"
     ),

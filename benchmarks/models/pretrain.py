@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import logging
-import pickle
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +11,9 @@ import torch
 from pytorch_metric_learning import losses
 from pytorch_metric_learning.trainers import TrainWithClassifier
 
-from ..data.files import default_root, keep_in_cache
+from ..data.files import kept
 from ..data.splits import Subset
 from .trunks import make_trunk
-
-LOGGER = logging.getLogger(__name__)
 
 STEPS = 600
 BATCH_SIZE = 128
@@ -25,36 +21,27 @@ LEARNING_RATE = 1e-3
 
 
 def pretrained_trunk(
-    dataset: Subset,
-    width: int,
-    seed: int,
-    steps: int = STEPS,
-    root: Path | None = None,
+    dataset: Subset, width: int, seed: int, steps: int = STEPS
 ) -> dict[str, torch.Tensor]:
-    """The state of a convnet, from the cache; trained if that is missing or damaged.
+    """The state of a convnet, from the cache; trained if it is missing there or damaged.
 
     Args:
         dataset: grey pictures of 32 x 32 pixels.
         width: channels of its first block.
         seed: of its weights and its batches.
         steps: batches to train on.
-        root: the folder of the cache; by default pml-symm in the user's cache folder.
     """
-    root = default_root() if root is None else root
     recipe = (
         *(dataset.fingerprint(), width, seed, steps),
         *(BATCH_SIZE, LEARNING_RATE, torch.__version__),
     )
-    key = hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]
-    path = root / f"trunk-{key}.pt"
-    if path.exists():
-        try:
-            return torch.load(path, weights_only=True)
-        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-            LOGGER.warning("%s is damaged and is trained again: %s", path, error)
-    state = _train(dataset, width, seed, steps)
-    keep_in_cache(path, lambda file: torch.save(state, file))
-    return state
+    return kept(
+        f"trunk-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]}.pt",
+        "trained",
+        functools.partial(torch.load, weights_only=True),
+        lambda: _train(dataset, width, seed, steps),
+        torch.save,
+    )
 
 
 def _train(dataset: Subset, width: int, seed: int, steps: int) -> dict[str, torch.Tensor]:

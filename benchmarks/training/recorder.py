@@ -12,7 +12,7 @@ from pytorch_metric_learning.utils import logging_presets
 from pytorch_metric_learning.utils.distributed import DistributedLossWrapper
 from torch import nn
 
-from ..methods.base_loss_first import BaseLossFirst
+from ..methods.methods import BaseLossFirst
 from . import processes, records
 
 _SYNTHETIC_QUERIES = "synthetic_queries_val"

@@ -18,7 +18,7 @@ from pml_symm import SymmSynthesizer
 
 from ..data.stem_features import keep_stem
 from ..methods.methods import METHODS
-from ..models.frozen import freeze_until
+from ..models.trunks import freeze_until
 from . import checkpoint, interruption, lock, processes, random_state
 from .divergence import DivergedError
 from .evaluator import Evaluator
@@ -131,7 +131,7 @@ class _Run:
                     augmentations=settings.augmentations,
                     device=device,
                     workers=source.workers,
-                    before_batch=request.check_alone,
+                    check=request.check_alone,
                 )
             )
         self.models = make_networks(rest, settings)

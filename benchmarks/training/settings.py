@@ -7,12 +7,10 @@ from dataclasses import KW_ONLY, MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from ..data import datasets
-from ..data.files import check_name
-from ..data.fingerprints import fingerprint
-from ..data.glyphs import SIZE
-from ..data.images import Augmentation, Preparation
-from ..data.photographs import PHOTOGRAPHS
+from ..data.files import check_name, fingerprint
+from ..data.glyphs import SIZE, glyphs
+from ..data.photographs import PHOTOGRAPHS, photographs, photographs_fingerprint
+from ..data.pictures import Augmentation, Preparation
 from ..data.splits import SplitOptions, Splits
 from ..data.texts import texts
 from ..methods.methods import METHODS, Synthesis
@@ -323,7 +321,7 @@ class Source:
             return None
         if dataset == "texts":
             return fingerprint([str(root)], root.parent)
-        return datasets.photographs_fingerprint(dataset, root, self.download, test_classes)
+        return photographs_fingerprint(dataset, root, self.download, test_classes)
 
     def check_unchanged(self, settings: Settings) -> None:
         """Raise ValueError if the dataset is not the one in the settings any more."""
@@ -344,14 +342,14 @@ class Source:
         """
         self.check(settings)
         if settings.dataset == "glyphs":
-            return datasets.glyphs(settings.split, settings.augment)
+            return glyphs(settings.split, settings.augment)
         assert self.data_root is not None
         if settings.dataset == "texts":
             assert trunk.tokenize is not None
             return texts(self.data_root, trunk.tokenize, settings.split, self.skip_bad)
         assert trunk.pixels is not None
         size, mean, deviation = trunk.pixels
-        return datasets.photographs(
+        return photographs(
             settings.dataset,
             self.data_root,
             settings.split,

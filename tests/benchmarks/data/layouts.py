@@ -59,5 +59,10 @@ def make_folder(root, classes=8):
     (root / "README.txt").write_text("not a class")
 
 
+def halves(files):
+    """The files to train on, and those to test on."""
+    return files.where(~files.is_test), files.where(files.is_test)
+
+
 MAKERS = {"cub": make_cub, "cars": make_cars, "sop": make_sop, "folder": make_folder}
 """Name -> a function that makes it in a folder, with eight classes to test on."""

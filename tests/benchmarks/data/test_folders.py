@@ -6,18 +6,26 @@ import shutil
 import numpy as np
 import pytest
 
-from benchmarks.data import archives, files, fingerprints
-from benchmarks.data.folders import find
+from benchmarks.data import files, photographs
 
-from .layouts import draw, make_folder
+from .layouts import draw, halves, make_folder
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     folder = tmp_path / "cache"
-    monkeypatch.setattr(archives, "default_root", lambda: folder)
-    monkeypatch.setattr(fingerprints, "default_root", lambda: tmp_path / "files")
+    monkeypatch.setattr(files, "default_root", lambda: folder)
     return folder
+
+
+def find(root, test_classes=None):
+    """The files to train on, and those to test on."""
+    return halves(photographs.find("folder", root, test_classes=test_classes))
+
+
+def folders_in(cache):
+    """All in a cache but fingerprints."""
+    return [path for path in cache.iterdir() if not path.name.startswith("files-")]
 
 
 def names(found, root):
@@ -112,29 +120,29 @@ def test_an_archive_is_unpacked_once(archive, cache, monkeypatch):
     training, testing = find(archive)
     assert len(training.paths) == len(testing.paths) == 16
     assert all(path.startswith(str(cache)) for path in training.paths)
-    assert len(list(cache.iterdir())) == 1
+    assert len(folders_in(cache)) == 1
     with monkeypatch.context() as patch:
-        patch.setattr(archives, "unpack", None)
+        patch.setattr(files, "unpack", None)
         assert find(archive)[0].paths == training.paths
         os.utime(archive)  # a new time does not make it another one
         assert find(archive)[0].paths == training.paths
     with archive.open("ab") as file:
         file.write(bytes(1))
     assert len(find(archive)[0].paths) == 16
-    assert len(list(cache.iterdir())) == 2
+    assert len(folders_in(cache)) == 2
 
 
 def test_an_archive_that_two_unpack_at_once(archive, cache, monkeypatch):
-    real = archives.unpack
+    real = files.unpack
 
     def overtaken(path, folder):
-        monkeypatch.setattr(archives, "unpack", real)
+        monkeypatch.setattr(files, "unpack", real)
         find(archive)
         real(path, folder)
 
-    monkeypatch.setattr(archives, "unpack", overtaken)
+    monkeypatch.setattr(files, "unpack", overtaken)
     assert len(find(archive)[0].paths) == 16
-    assert len(list(cache.iterdir())) == 1
+    assert len(folders_in(cache)) == 1
 
 
 def test_a_damaged_archive_leaves_nothing(archive, cache):
@@ -142,7 +150,7 @@ def test_a_damaged_archive_leaves_nothing(archive, cache):
     archive.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"cannot be unpacked|neither a tar nor a zip"):
         find(archive)
-    assert list(cache.iterdir()) == []
+    assert folders_in(cache) == []
 
 
 def test_without_a_cache_an_archive_is_unpacked_elsewhere(archive, cache, caplog):

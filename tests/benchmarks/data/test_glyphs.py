@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from benchmarks.data import datasets, files, glyphs
+from benchmarks.data import files, glyphs
 from benchmarks.data.glyphs import Drawings, Glyphs
 from benchmarks.data.splits import SplitOptions
 
 
 @pytest.fixture(scope="module")
 def drawings():
-    return glyphs.load(files.default_root())
+    return glyphs.load()
 
 
 def test_about_thirty_five_thousand_images_of_about_three_thousand_classes(drawings):
@@ -36,16 +36,15 @@ def test_no_drawing_is_empty_and_none_belongs_to_two_classes(drawings):
         assert owners.setdefault(image.tobytes(), label) == label
 
 
-def splits(root, seed=0, **options):
-    """The usual three splits of the drawings in a cache folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(glyphs, "default_root", lambda: root)
-        return datasets.glyphs(SplitOptions(seed, **options))[:3]
+def splits(seed=0, **options):
+    """The usual three splits of the drawings."""
+    return glyphs.glyphs(SplitOptions(seed, **options))[:3]
 
 
 @pytest.fixture
-def small(monkeypatch):
-    """Twenty classes of three images, so that drawing takes no time."""
+def small(tmp_path, monkeypatch):
+    """Twenty classes of three images, so that drawing takes no time, and an own cache."""
+    monkeypatch.setattr(files, "default_root", lambda: tmp_path)
     generator = np.random.default_rng(0)
     made = Drawings(
         generator.integers(0, 256, (60, 32, 32), dtype=np.uint8),
@@ -62,44 +61,44 @@ def small(monkeypatch):
 
 
 @pytest.mark.usefixtures("small")
-def test_splits_share_no_class_and_cover_all(tmp_path):
-    found = [set(split.labels) for split in splits(tmp_path, seed=3)]
+def test_splits_share_no_class_and_cover_all():
+    found = [set(split.labels) for split in splits(seed=3)]
     assert [len(x) for x in found] == [8, 2, 10]
     assert set.union(*found) == set(range(20))
 
 
 @pytest.mark.usefixtures("small")
-def test_the_seed_chooses_the_split(tmp_path):
-    first, again, other = (set(splits(tmp_path, seed=seed)[0].labels) for seed in (0, 0, 1))
+def test_the_seed_chooses_the_split():
+    first, again, other = (set(splits(seed=seed)[0].labels) for seed in (0, 0, 1))
     assert first == again != other
 
 
 @pytest.mark.usefixtures("small")
-def test_max_classes_keeps_whole_classes_of_the_split(tmp_path):
-    (few, *_), (all_of_them, *_) = splits(tmp_path, max_classes=3), splits(tmp_path)
+def test_max_classes_keeps_whole_classes_of_the_split():
+    (few, *_), (all_of_them, *_) = splits(max_classes=3), splits()
     classes, sizes = np.unique(few.labels, return_counts=True)
     assert set(classes) < set(all_of_them.labels)
     assert sizes.tolist() == [3, 3, 3]
 
 
 @pytest.mark.usefixtures("small")
-def test_images_and_labels_come_in_batches(tmp_path):
-    images, labels = next(iter(DataLoader(Glyphs(tmp_path), batch_size=7)))
+def test_images_and_labels_come_in_batches():
+    images, labels = next(iter(DataLoader(Glyphs(), batch_size=7)))
     assert images.shape == (7, 1, 32, 32)
     assert images.dtype == torch.float32
     assert labels.dtype == torch.int64
 
 
 @pytest.mark.usefixtures("small")
-def test_transforms_are_applied(tmp_path):
-    dataset = Glyphs(tmp_path, transform=torch.flatten)
+def test_transforms_are_applied():
+    dataset = Glyphs(transform=torch.flatten)
     image, label = dataset[0]
     assert image.shape == (1024,)
     assert label == dataset.labels[0]
 
 
 def test_the_cache_is_used_again(small, tmp_path):
-    first, second = Glyphs(tmp_path), Glyphs(tmp_path)
+    first, second = Glyphs(), Glyphs()
     assert len(small) == 1
     assert torch.equal(first.images, second.images)
     assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]
@@ -129,22 +128,23 @@ def _drop_an_array(path):
     ids=["truncated", "changed", "incomplete", "empty"],
 )
 def test_a_damaged_cache_is_drawn_again(damage, small, tmp_path, caplog):
-    expected = Glyphs(tmp_path).images
+    expected = Glyphs().images
     (path,) = tmp_path.iterdir()
     damage(path)
     with caplog.at_level(logging.WARNING):
-        assert torch.equal(Glyphs(tmp_path).images, expected)
+        assert torch.equal(Glyphs().images, expected)
     assert len(small) == 2
     assert "is damaged and is drawn again" in caplog.text
-    Glyphs(tmp_path)
+    Glyphs()
     assert len(small) == 2
 
 
-def test_without_a_cache_one_warning_names_it(small, tmp_path, caplog):
+def test_without_a_cache_one_warning_names_it(small, tmp_path, monkeypatch, caplog):
     (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(files, "default_root", lambda: tmp_path / "file" / "cache")
     files.warn_of_cache.cache_clear()
     for _ in range(2):
-        assert len(Glyphs(tmp_path / "file" / "cache")) == 60
+        assert len(Glyphs()) == 60
     assert len(small) == 2
     assert caplog.text.count(str(tmp_path / "file" / "cache")) == 1
 

@@ -7,11 +7,18 @@ import threading
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from torch import nn
 from torch.utils.data import DataLoader
 
+from benchmarks.data import stem_features
 from benchmarks.data.splits import Splits, Subset
 from benchmarks.data.stem_features import StemFeatures, keep_stem, without_stem
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(stem_features, "default_root", lambda: tmp_path)
 
 
 class Numbers:
@@ -44,9 +51,9 @@ def all_of(features):
     return torch.stack([features[row][0] for row in range(len(features))])
 
 
-def test_they_are_what_the_stem_gives(tmp_path):
+def test_they_are_what_the_stem_gives():
     items, stem = Numbers(), stem_of()
-    features = StemFeatures(items, stem, augmentations=3, root=tmp_path)
+    features = StemFeatures(items, stem, augmentations=3)
     expected = stem(items.numbers)
     found = all_of(features)
     assert found.dtype == torch.float32
@@ -58,34 +65,34 @@ def test_they_are_what_the_stem_gives(tmp_path):
     assert len(np.load(features.path)) == 1
 
 
-def test_they_are_computed_once(tmp_path):
+def test_they_are_computed_once():
     items, stem = Numbers(), stem_of()
-    first = StemFeatures(items, stem, root=tmp_path)
+    first = StemFeatures(items, stem)
     asked = items.asked
-    second = StemFeatures(items, stem, root=tmp_path)
+    second = StemFeatures(items, stem)
     assert items.asked == asked
     torch.testing.assert_close(all_of(second), all_of(first))
     assert second.fingerprint() == first.fingerprint()
 
 
-def test_what_they_depend_on_names_them(tmp_path):
+def test_what_they_depend_on_names_them():
     random = Numbers(is_random=True)
     made = [
-        StemFeatures(Numbers(), stem_of(), root=tmp_path),
-        StemFeatures(Numbers(12), stem_of(), root=tmp_path),
-        StemFeatures(Numbers(), stem_of(seed=1), root=tmp_path),
-        StemFeatures(Numbers(), stem_of().append(nn.Identity()), root=tmp_path),
-        StemFeatures(random, stem_of(), 2, root=tmp_path),
-        StemFeatures(random, stem_of(), 3, root=tmp_path),
+        StemFeatures(Numbers(), stem_of()),
+        StemFeatures(Numbers(12), stem_of()),
+        StemFeatures(Numbers(), stem_of(seed=1)),
+        StemFeatures(Numbers(), stem_of().append(nn.Identity())),
+        StemFeatures(random, stem_of(), 2),
+        StemFeatures(random, stem_of(), 3),
     ]
     assert len({features.path for features in made}) == len(made)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_one_of_some_versions_is_drawn(workers, tmp_path):
+def test_one_of_some_versions_is_drawn(workers):
     items, stem = Numbers(is_random=True), stem_of()
     before = torch.get_rng_state()
-    features = StemFeatures(items, stem, 3, root=tmp_path, workers=workers)
+    features = StemFeatures(items, stem, 3, workers=workers)
     assert torch.equal(torch.get_rng_state(), before)
     assert features.is_random
     drawn = {tuple(features[5][0].tolist()) for _ in range(60)}
@@ -96,16 +103,16 @@ def test_one_of_some_versions_is_drawn(workers, tmp_path):
     assert torch.isclose(stored, expected, rtol=2**-11, atol=1e-6).all(1).any()
 
 
-def test_numbers_too_large_for_half_precision_are_kept(tmp_path):
+def test_numbers_too_large_for_half_precision_are_kept():
     items, stem = Numbers(scale=1e6), stem_of()
-    features = StemFeatures(items, stem, root=tmp_path)
+    features = StemFeatures(items, stem)
     torch.testing.assert_close(all_of(features), stem(items.scale * items.numbers))
     assert np.load(features.path).dtype == np.float32
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "header", "empty"])
-def test_a_damaged_file_is_computed_again(damage, tmp_path, caplog):
-    features = StemFeatures(Numbers(), stem_of(), root=tmp_path)
+def test_a_damaged_file_is_computed_again(damage, caplog):
+    features = StemFeatures(Numbers(), stem_of())
     expected, path = all_of(features), features.path
     content = path.read_bytes()
     path.write_bytes(
@@ -116,15 +123,16 @@ def test_a_damaged_file_is_computed_again(damage, tmp_path, caplog):
             "empty": b"",
         }[damage]
     )
-    again = StemFeatures(Numbers(), stem_of(), root=tmp_path)
+    again = StemFeatures(Numbers(), stem_of())
     assert "is damaged and is computed again" in caplog.text
     torch.testing.assert_close(all_of(again), expected)
     assert path.read_bytes() == content
 
 
-def test_a_cache_that_cannot_be_written(tmp_path, caplog):
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch, caplog):
     (tmp_path / "file").write_text("no folder")
-    features = StemFeatures(Numbers(), stem_of(), root=tmp_path / "file" / "cache")
+    monkeypatch.setattr(stem_features, "default_root", lambda: tmp_path / "file" / "cache")
+    features = StemFeatures(Numbers(), stem_of())
     assert f"{tmp_path / 'file' / 'cache'} cannot be written" in caplog.text
     folder = features.path.parent
     torch.testing.assert_close(
@@ -142,24 +150,24 @@ def test_what_stops_it_leaves_nothing(tmp_path):
         raise Stop
 
     with pytest.raises(Stop):
-        StemFeatures(Numbers(), stem_of(), root=tmp_path, before_batch=stop)
+        StemFeatures(Numbers(), stem_of(), check=stop)
     left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
     assert set(left) <= {"lock"}
 
 
-def test_what_a_kill_left_is_removed(tmp_path):
-    features = StemFeatures(Numbers(), stem_of(), root=tmp_path)
+def test_what_a_kill_left_is_removed():
+    features = StemFeatures(Numbers(), stem_of())
     features.path.rename(left := features.path.with_name("tmpleft.npy"))
-    StemFeatures(Numbers(), stem_of(), root=tmp_path)
+    StemFeatures(Numbers(), stem_of())
     assert not left.exists()
 
 
-def test_two_at_once_compute_it_once(tmp_path):
+def test_two_at_once_compute_it_once():
     # One stem for both, because the threads share torch's generator.
     items, stem, made = Numbers(), stem_of(), []
 
     def make():
-        made.append(StemFeatures(items, stem, root=tmp_path))
+        made.append(StemFeatures(items, stem))
 
     threads = [threading.Thread(target=make) for _ in range(2)]
     for thread in threads:
@@ -170,8 +178,34 @@ def test_two_at_once_compute_it_once(tmp_path):
     torch.testing.assert_close(all_of(made[0]), all_of(made[1]))
 
 
-def test_other_processes_open_the_file_for_themselves(tmp_path):
-    features = StemFeatures(Numbers(1000), stem_of(), root=tmp_path)
+def test_who_waits_for_another_run_says_so_once(caplog):
+    features = StemFeatures(Numbers(), stem_of())
+    assert "waiting" not in caplog.text
+    held = FileLock(features.path.with_name("lock"))
+    waited = []
+
+    def check():
+        waited.append(caplog.text.count("waiting for another run, which computes the same"))
+        if len(waited) == 2:
+            held.release()
+
+    held.acquire()
+    StemFeatures(Numbers(), stem_of(), check=check)
+    assert waited == [1, 1]
+
+
+def test_who_waits_can_be_stopped():
+    features = StemFeatures(Numbers(), stem_of())
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with FileLock(features.path.with_name("lock")), pytest.raises(KeyboardInterrupt):
+        StemFeatures(Numbers(), stem_of(), check=stop)
+
+
+def test_other_processes_open_the_file_for_themselves():
+    features = StemFeatures(Numbers(1000), stem_of())
     expected = all_of(features)
     pickled = pickle.dumps(features)
     assert len(pickled) < os.path.getsize(features.path) + len(pickle.dumps(features.items))
@@ -180,7 +214,7 @@ def test_other_processes_open_the_file_for_themselves(tmp_path):
     torch.testing.assert_close(torch.cat([batch for batch, _ in loader]), expected)
 
 
-def test_splits_keep_their_rows(tmp_path):
+def test_splits_keep_their_rows():
     random, fixed = Numbers(is_random=True), Numbers()
     pretrain = Subset(fixed, np.array([0]))
     splits = Splits(
@@ -190,7 +224,7 @@ def test_splits_keep_their_rows(tmp_path):
         {"file": "why"},
         pretrain,
     )
-    kept = keep_stem(splits, stem_of(), augmentations=2, root=tmp_path)
+    kept = keep_stem(splits, stem_of(), augmentations=2)
     assert kept.val.items is kept.test.items
     assert kept.train.items.is_random
     assert (kept.test.labels == splits.test.labels).all()

@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.data import datasets
+from benchmarks.data.glyphs import glyphs
 from benchmarks.data.splits import FOLDS, SplitOptions
 from benchmarks.experiments import runs
 from benchmarks.training.records import read
@@ -15,9 +15,9 @@ TINY = ["--steps", "2", "--test-interval", "2", "--batch-size", "8", "--width", 
 
 
 def test_folds_share_nothing_and_leave_the_test_alone():
-    usual = datasets.glyphs(SplitOptions(seed=1))
+    usual = glyphs(SplitOptions(seed=1))
     both = set(usual.train.labels) | set(usual.val.labels)
-    folds = [datasets.glyphs(SplitOptions(seed=1, fold=fold)) for fold in range(FOLDS)]
+    folds = [glyphs(SplitOptions(seed=1, fold=fold)) for fold in range(FOLDS)]
     for fold in folds:
         assert not set(fold.train.labels) & set(fold.val.labels)
         assert set(fold.train.labels) | set(fold.val.labels) == both

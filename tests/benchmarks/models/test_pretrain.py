@@ -5,8 +5,8 @@ from functools import partial
 import pytest
 import torch
 
-from benchmarks.data import datasets
-from benchmarks.data.glyphs import Glyphs, random_affine
+from benchmarks.data import files
+from benchmarks.data.glyphs import Glyphs, glyphs, random_affine
 from benchmarks.data.splits import SplitOptions, of_classes
 from benchmarks.models import pretrain
 from benchmarks.training import networks
@@ -15,7 +15,7 @@ from benchmarks.training.settings import Settings
 
 
 def test_the_reserve_is_disjoint_from_every_split():
-    *splits, _, reserved = datasets.glyphs(SplitOptions(seed=3, reserve=True))
+    *splits, _, reserved = glyphs(SplitOptions(seed=3, reserve=True))
     reserve = set(reserved.labels)
     everything = set(Glyphs().labels)
     for split in splits:
@@ -25,16 +25,15 @@ def test_the_reserve_is_disjoint_from_every_split():
 
 
 def test_training_classes_can_be_fewer_without_touching_the_test():
-    few, all_of_them = (
-        datasets.glyphs(SplitOptions(seed=0, train_classes=x)) for x in (5, None)
-    )
+    few, all_of_them = (glyphs(SplitOptions(seed=0, train_classes=x)) for x in (5, None))
     assert len(set(few.train.labels)) == 5
     assert (few.test.labels == all_of_them.test.labels).all()
 
 
 def test_a_trunk_is_trained_once_and_cached(tmp_path, monkeypatch):
     few = of_classes(Glyphs(), [65, 66, 67])
-    train = partial(pretrain.pretrained_trunk, few, 2, seed=0, steps=2, root=tmp_path)
+    monkeypatch.setattr(files, "default_root", lambda: tmp_path)
+    train = partial(pretrain.pretrained_trunk, few, 2, seed=0, steps=2)
     state = train()
     (path,) = tmp_path.iterdir()
 
@@ -48,10 +47,14 @@ def test_a_trunk_is_trained_once_and_cached(tmp_path, monkeypatch):
     torch.testing.assert_close(train(), state)
 
 
-def test_other_pictures_give_another_trunk(tmp_path):
-    for classes, transform in ((3, None), (3, random_affine), (4, None)):
-        few = of_classes(Glyphs(transform=transform), range(65, 65 + classes))
-        pretrain.pretrained_trunk(few, 2, seed=0, steps=1, root=tmp_path)
+def test_other_pictures_give_another_trunk(tmp_path, monkeypatch):
+    datasets = [
+        of_classes(Glyphs(transform=transform), range(65, 65 + classes))
+        for classes, transform in ((3, None), (3, random_affine), (4, None))
+    ]
+    monkeypatch.setattr(files, "default_root", lambda: tmp_path)
+    for few in datasets:
+        pretrain.pretrained_trunk(few, 2, seed=0, steps=1)
     assert len([*tmp_path.iterdir()]) == 3
 
 
@@ -76,7 +79,7 @@ def test_a_run_starts_from_it(tmp_path, monkeypatch):
         augment=True,
     )
     run(settings, tmp_path / "run")
-    reserve = datasets.glyphs(SplitOptions(seed=4, reserve=True)).pretrain
+    reserve = glyphs(SplitOptions(seed=4, reserve=True)).pretrain
     assert asked == [(set(reserve.labels), 2, 4)]
 
 

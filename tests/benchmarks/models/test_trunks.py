@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from benchmarks.models import trunks
-from benchmarks.models.frozen import freeze_until
-from benchmarks.models.trunks import Pixels, Trunk, make_trunk
+from benchmarks.models.trunks import Pixels, Trunk, freeze_until, make_trunk
 
 PIXELS = Pixels(8, (0.5,) * 3, (0.5,) * 3)
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.__main__ import main
-from benchmarks.data import fingerprints
-from benchmarks.data.archives import unpacked
+from benchmarks.data import files
+from benchmarks.data.files import unpacked
 from benchmarks.reporting import finished_runs
 from benchmarks.training.evaluator import Evaluator
 from benchmarks.training.records import read
@@ -172,12 +172,12 @@ def test_settings_that_are_cut_off_are_named(data, tmp_path, monkeypatch, capsys
 
 def test_files_are_read_once(data, monkeypatch):
     paths = sorted(str(path) for path in data.glob("*/*"))
-    first = fingerprints.fingerprint(paths, data)
+    first = files.fingerprint(paths, data)
     with monkeypatch.context() as patch:
-        patch.setattr(fingerprints, "_digest", None)
-        assert fingerprints.fingerprint(paths, data) == first
+        patch.setattr(files, "_digest", None)
+        assert files.fingerprint(paths, data) == first
     overwrite(data)
-    assert fingerprints.fingerprint(paths, data) != first
+    assert files.fingerprint(paths, data) != first
 
 
 def test_an_archive_of_the_same_name_size_and_time(data, tmp_path):

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from benchmarks.data.archives import download_and_unpack, unpack
+from benchmarks.data.files import download_and_unpack, unpack
 
 OUTSIDE = ["../evil.txt", "/elsewhere/evil.txt", "good/../../evil.txt"]
 

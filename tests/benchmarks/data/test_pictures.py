@@ -8,8 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from benchmarks.data import images
-from benchmarks.data.images import Preparation, decode
+from benchmarks.data.pictures import Preparation, UnknownRangeError, decode
 
 SIZE = (40, 30)  # wide, high
 ORANGE = (250, 120, 20)
@@ -100,7 +99,7 @@ def test_sixteen_bits_in_either_order_of_bytes(tmp_path):
 @pytest.mark.parametrize("mode", ["F", "I"])
 def test_pixels_of_an_unknown_range_are_refused(mode, tmp_path):
     path = written(Image.new(mode, SIZE, -1), tmp_path / "a.tiff")
-    with pytest.raises(images.UnknownRangeError, match="no known range"):
+    with pytest.raises(UnknownRangeError, match="no known range"):
         decode(path)
 
 
