@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
@@ -15,7 +14,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from .files import partial_folder, unpack
+from .files import partial_folder, sha256, unpack
 from .pictures import opaque
 
 SETS = {
@@ -112,12 +111,12 @@ def svg(icons: Icons, name: str) -> str:
 
 def digest(folder: Path) -> str:
     """SHA-256 of the names and pixels of a dataset, in hexadecimal."""
-    sha = hashlib.sha256()
-    for path in sorted(folder.glob("*/*.png")):
-        with Image.open(path) as image:
-            sha.update(f"{path.parent.name}/{path.stem}\n".encode())
-            sha.update(image.convert("RGB").tobytes())
-    return sha.hexdigest()
+    paths = sorted(folder.glob("*/*.png"))
+    return sha256(
+        f"{path.parent.name}/{path.stem}\n".encode()
+        + Image.open(path).convert("RGB").tobytes()
+        for path in paths
+    )
 
 
 def _recorded(out: Path) -> str:

@@ -64,6 +64,14 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def sha256(parts: Iterable[bytes]) -> str:
+    """A digest of all parts together, in hexadecimal."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove temporary files of written_whole that a killed process left in a folder."""
     for path in folder.glob(f"{tempfile.gettempprefix()}*"):
@@ -78,12 +86,10 @@ def partial_folder(folder: Path) -> tempfile.TemporaryDirectory[str]:
 
 @contextmanager
 def locked(path: Path, wait: str, check: Callable[[], object]) -> Iterator[None]:
-    """Hold a lock, which is free again if its process is killed.
+    """Hold the lock of a file, which is free again if its process is killed.
 
-    Args:
-        path: of the lock's file; its folder is created if it does not exist.
-        wait: a warning, if another process holds it.
-        check: called every second of waiting; may raise an error to stop.
+    If another process holds it, the warning wait is logged, and check is called every
+    second of waiting; it may raise an error to stop.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
@@ -137,12 +143,8 @@ def kept(
 ) -> T:
     """What a file of the cache holds; made and written if it is missing or damaged.
 
-    Args:
-        name: of the file.
-        made: how the contents are made, for a warning: "drawn".
-        read: reads the contents, with any error if the file is damaged.
-        make: makes the contents.
-        write: writes the contents to the open file.
+    Any error of read means that it is damaged; a warning says that it is made again, in a
+    word such as "drawn".
     """
     path = default_root() / name
     if os.path.exists(path):  # also False without permission to read
@@ -162,27 +164,22 @@ def kept(
 def fingerprint(paths: Sequence[str], root: Path) -> str:
     """The number and the size of files, and a digest of their names and contents.
 
-    Reading takes a while: it is kept in the cache, for as long as paths, sizes and times of
-    the files stay the same.
-
-    Args:
-        paths: of the files. Those that are missing are left out.
-        root: the names are relative to it, so that a dataset can be moved.
+    Names are relative to the root, so that a dataset can be moved; missing files are left
+    out. Reading takes a while: the result is kept in the cache, for as long as paths, sizes
+    and times of the files stay the same.
     """
     paths = [path for path in dict.fromkeys(paths) if os.path.isfile(path)]
-    key = hashlib.sha256(os.fsencode(os.path.abspath(root)) + states_of(paths)).hexdigest()
+    key = sha256([os.fsencode(os.path.abspath(root)), states_of(paths)])
 
     def make() -> str:
-        whole = hashlib.sha256()
-        contents = thread_map(_digest, paths, desc="fingerprint", unit="file", leave=False)
-        for path, content in sorted(zip(paths, contents, strict=True)):
-            name = Path(os.path.relpath(path, root)).as_posix()
-            whole.update(repr((name, content)).encode())
-        size = sum(os.path.getsize(path) for path in paths)
-        return (
-            f"{len(paths):,} file{'s' * (len(paths) != 1)} of {size:,} bytes, SHA-256 "
-            f"{whole.hexdigest()[:32]}"
+        digests = thread_map(_digest, paths, desc="fingerprint", unit="file", leave=False)
+        whole = sha256(
+            repr((Path(os.path.relpath(path, root)).as_posix(), digest)).encode()
+            for path, digest in sorted(zip(paths, digests, strict=True))
         )
+        size = sum(os.path.getsize(path) for path in paths)
+        files = f"{len(paths):,} file{'s' * (len(paths) != 1)}"
+        return f"{files} of {size:,} bytes, SHA-256 {whole[:32]}"
 
     return kept(
         f"files-{key[:32]}.txt",
@@ -211,20 +208,15 @@ def states_of(paths: Iterable[str]) -> bytes:
 
 def _digest(path: str) -> str:
     """SHA-256 of a file's contents; empty if it cannot be read."""
-    digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
+            return sha256(iter(lambda: file.read(_BLOCK), b""))
     except OSError:
         return ""
-    return digest.hexdigest()
 
 
 def download_and_unpack(url: str, folder: Path) -> None:
-    """Fetch an archive, unpack it, and move its contents into a folder.
-
-    It is fetched and unpacked in a temporary folder beside, which is removed at the end.
+    """Fetch an archive and unpack it; after an error nothing is left.
 
     Raises:
         OSError: it cannot be fetched or written.

@@ -6,7 +6,6 @@ its images show it in up to sixteen fonts. They are drawn once and cached.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import unicodedata
 from collections import Counter
@@ -22,11 +21,10 @@ import torch
 from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from .files import kept
-from .splits import SplitOptions, Splits, make_splits, split_all_classes
+from .files import kept, sha256
+from .splits import Items, SplitOptions, Splits, make_splits, split_all_classes
 
 SIZE = 32  # pixels, both ways
 FONT_SIZE = 22  # pixels; larger ones are cut off at the edge
@@ -57,27 +55,21 @@ def glyphs(options: SplitOptions, augment: bool = False) -> Splits:
 
 
 class Drawings(NamedTuple):
-    """All images of the dataset.
-
-    Attributes:
-        images: shape (N, 32, 32), uint8, 0 is the background.
-        labels: shape (N,), int64, the characters' code points.
-    """
+    """All images, uint8 with 0 for the background, and their characters' code points."""
 
     images: np.ndarray
     labels: np.ndarray
 
     def digest(self) -> str:
         """SHA-256 of the contents, in hexadecimal."""
-        return hashlib.sha256(self.images.tobytes() + self.labels.tobytes()).hexdigest()
+        return sha256([self.images.tobytes(), self.labels.tobytes()])
 
 
-class Glyphs(Dataset):
-    """All glyphs; a character's code point is its class.
+class Glyphs(Items):
+    """All glyphs, whose classes are code points, perhaps with a transform at random.
 
-    Args:
-        transform: applied to an image, a float32 tensor of shape (1, 32, 32) with mean
-            near 0 and standard deviation near 1, at random.
+    An image is a float32 tensor of shape (1, 32, 32), with a mean near 0 and a standard
+    deviation near 1.
     """
 
     def __init__(self, transform: Callable[[Tensor], Tensor] | None = None) -> None:
@@ -87,9 +79,6 @@ class Glyphs(Dataset):
         self.transform = transform
         self.is_random = transform is not None
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         # About 0.1 and 0.3 are the mean and the standard deviation of all pixels.
         image = (self.images[index].unsqueeze(0).float() / 255 - 0.1) / 0.3
@@ -98,10 +87,10 @@ class Glyphs(Dataset):
         return image, int(self.labels[index])
 
     def fingerprint(self) -> str:
-        """SHA-256 of its images, labels and transform, in hexadecimal."""
+        """Of its images, labels and transform."""
         transform = repr(getattr(self.transform, "__name__", None))
         drawings = Drawings(self.images.numpy(), self.labels)
-        return hashlib.sha256((transform + drawings.digest()).encode()).hexdigest()
+        return sha256([transform.encode(), drawings.digest().encode()])
 
 
 def random_affine(image: Tensor) -> Tensor:
@@ -132,7 +121,7 @@ def load() -> Drawings:
     """The drawings, from the cache; drawn if they are missing there or damaged."""
     recipe = (SIZE, FONT_SIZE, BASELINE, MIN_FACES, CATEGORIES, FACES)
     versions = (matplotlib.__version__, PIL.__version__, unicodedata.unidata_version)
-    key = hashlib.sha256(repr((recipe, versions)).encode()).hexdigest()[:12]
+    key = sha256([repr((recipe, versions)).encode()])[:12]
     return kept(
         f"glyphs-{key}.npz",
         "drawn",

@@ -14,17 +14,10 @@ import numpy as np
 from pytorch_metric_learning import datasets as pml_datasets
 from pytorch_metric_learning.datasets.base_dataset import BaseDataset
 
+from . import splits
 from .files import download_and_unpack, fingerprint, unpacked
 from .pictures import Box, Files, Pictures, Preparation, bad_images
-from .splits import (
-    SplitOptions,
-    Splits,
-    check_bad,
-    describe,
-    is_test_class,
-    make_splits,
-    split_classes,
-)
+from .splits import SplitOptions, Splits
 
 LOGGER = logging.getLogger(__name__)
 
@@ -87,12 +80,12 @@ def photographs(
     skip_bad: bool = False,
     crop_cars: bool = False,
 ) -> Splits:
-    """A dataset of pictures in files; a tenth of its training classes is for validation.
+    """A dataset of pictures in files.
 
     Args:
         name: in PHOTOGRAPHS, or "folder".
         root: its folder; for "folder" also a tar or zip archive.
-        options: how to split its classes; test_classes is for "folder" alone.
+        options: test_classes is for "folder" alone.
         download: fetch and unpack it if root is empty or does not exist.
         preparation: for the training split; the others use its evaluation.
         skip_bad: leave out bad pictures instead of raising an error.
@@ -106,24 +99,23 @@ def photographs(
     files = find(name, root, download, options.test_classes)
     bad = bad_images(files)
     advice = "Mend or remove them" if name == "folder" else PHOTOGRAPHS[name].advice
-    check_bad(bad, len(files.paths), f"images of {name}", advice, skip_bad)
+    splits.check_bad(bad, len(files.paths), f"images of {name}", advice, skip_bad)
     files = files.where(np.array([path not in bad for path in files.paths], dtype=bool))
-    classes = split_classes(files.labels, files.is_test, options)
+    classes = splits.split_classes(files.labels, files.is_test, options)
     boxes = boxes_of_cars(root) if crop_cars and name == "cars" else None
     # All splits share these two.
     trained = evaluated = Pictures(files, preparation.evaluation, boxes)
     if preparation.is_random:
         trained = Pictures(files.where(~files.is_test), preparation, boxes)
-    return make_splits(classes, options, evaluated, trained, trained, bad)
+    return splits.make_splits(classes, options, evaluated, trained, trained, bad)
 
 
 def photographs_fingerprint(
     name: str, root: Path, download: bool, test_classes: str | None
 ) -> str:
-    """The fingerprint of all files that photographs reads; the arguments are the same.
+    """The fingerprint of all files that photographs reads, with its arguments and errors.
 
-    Raises:
-        OSError, ValueError: as photographs, but bad pictures are no error.
+    Bad pictures are no error.
     """
     paths = find(name, root, download, test_classes).paths
     if root.is_file():
@@ -157,18 +149,18 @@ def find(
         download_and_unpack(dataset.kind.DOWNLOAD_URL, root)
     _check_annotations(name, dataset, root)
     try:
-        splits = [dataset.kind(root=str(root), split=split) for split in ("train", "test")]
+        halves = [dataset.kind(root=str(root), split=split) for split in ("train", "test")]
     except IndexError as error:
         raise ValueError(
             f"annotations of {name} in {root} contradict each other ({error}); "
             f"{dataset.advice}"
         ) from error
-    for split in splits:
-        if not split.paths:
+    for half in halves:
+        if not half.paths:
             raise ValueError(
-                f"{name} in {root} names no images to {split.split}; {dataset.advice}"
+                f"{name} in {root} names no images to {half.split}; {dataset.advice}"
             )
-    training, testing = splits
+    training, testing = halves
     paths, labels = training.paths + testing.paths, training.labels + testing.labels
     is_test = np.arange(len(paths)) >= len(training.paths)
     return Files(paths, np.array(labels, dtype=np.int64), is_test)
@@ -190,7 +182,7 @@ def _check_annotations(name: str, dataset: Photographs, root: Path) -> None:
     }
     if wrong:
         raise ValueError(
-            f"annotations of {name} cannot be understood:\n{describe(wrong)}\n"
+            f"annotations of {name} cannot be understood:\n{splits.describe(wrong)}\n"
             f"{dataset.advice}"
         )
 
@@ -201,11 +193,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def boxes_of_cars(root: Path) -> dict[str, Box]:
-    """Path -> the car's bounding box, of all photographs of cars in a folder.
-
-    Raises:
-        ValueError: a box is empty; the message names all of these.
-    """
+    """Path -> the car's bounding box, of all photographs; ValueError if any is empty."""
     dataset = PHOTOGRAPHS["cars"]
     boxes, empty = [], {}
     for name in ("anno_train.csv", "anno_test.csv"):  # in PML's order
@@ -218,8 +206,8 @@ def boxes_of_cars(root: Path) -> dict[str, Box]:
                 empty[f"{root / name}, line {number}: {written}"] = "is no box"
     if empty:
         raise ValueError(
-            f"boxes of cars cannot be used:\n{describe(empty)}\n{dataset.advice}, or do "
-            "not crop to them: --no-crop-cars"
+            f"boxes of cars cannot be used:\n{splits.describe(empty)}\n"
+            f"{dataset.advice}, or do not crop to them: --no-crop-cars"
         )
     paths = dataset.kind(root=str(root), split="train+test").paths
     return dict(zip(paths, boxes, strict=True))
@@ -246,7 +234,7 @@ def _find_in_folders(root: Path, test_classes: str | None) -> Files:
     if unread:
         kinds = ", ".join(f"{number:,} {kind}" for kind, number in sorted(unread.items()))
         _warn(f"{unread.total():,} files in class folders of {root} are not read: {kinds}")
-    is_test = is_test_class([folder.name for folder in folders], test_classes)
+    is_test = splits.is_test_class([folder.name for folder in folders], test_classes)
     labels = np.repeat(np.arange(len(folders)), [len(paths) for paths in pictures])
     files = Files([x for paths in pictures for x in paths], labels, is_test[labels])
     return files.where(np.argsort(files.is_test, kind="stable"))

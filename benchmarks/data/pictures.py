@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -17,10 +16,10 @@ import PIL
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torch.utils.data import Dataset
 from tqdm.contrib.concurrent import thread_map
 
-from .files import kept, states_of
+from .files import kept, sha256, states_of
+from .splits import Items
 
 Augmentation = Literal["none", "crop", "center crop", "resized crop"]
 """Which part of a picture to use.
@@ -83,10 +82,10 @@ class Preparation:
                 )
         if min(self.deviation) <= 0:
             raise ValueError(f"deviation must be positive, got {self.deviation}")
-        if self.augmentation not in get_args(Augmentation):
+        known = get_args(Augmentation)
+        if self.augmentation not in known:
             raise ValueError(
-                f"augmentation must be one of {', '.join(get_args(Augmentation))}, got "
-                f"{self.augmentation!r}"
+                f"augmentation must be one of {', '.join(known)}, got {self.augmentation!r}"
             )
 
     @property
@@ -97,7 +96,8 @@ class Preparation:
     @property
     def evaluation(self) -> Preparation:
         """The preparation for evaluation: not random, and on average the same part."""
-        return replace(self, augmentation="center crop" if self._is_cropped else "none")
+        is_cropped = self.augmentation in ("crop", "center crop")
+        return replace(self, augmentation="center crop" if is_cropped else "none")
 
     def __call__(self, path: str | os.PathLike[str], box: Box | None = None) -> Tensor:
         """Read a picture, or a part of it: float32, shape (channels, size, size).
@@ -139,12 +139,9 @@ class Preparation:
         return torch.tensor([self.mean, self.deviation]).view(2, -1, 1, 1) * 255
 
     @property
-    def _is_cropped(self) -> bool:
-        return self.augmentation in ("crop", "center crop")
-
-    @property
     def _resized(self) -> int:
-        return round(self.size * BORDER) if self._is_cropped else self.size
+        is_cropped = self.augmentation in ("crop", "center crop")
+        return round(self.size * BORDER) if is_cropped else self.size
 
 
 def decode(path: str | os.PathLike[str], channels: int = 3, pixels: int = 0) -> Tensor:
@@ -206,13 +203,7 @@ def _random_rectangle(picture: Tensor) -> Tensor:
 
 
 class Files(NamedTuple):
-    """Picture files, those to train on first.
-
-    Attributes:
-        paths: of N files.
-        labels: shape (N,), int64, their classes.
-        is_test: shape (N,), bool, whether to test on them.
-    """
+    """Picture files, their classes (int64) and whether to test on them; these are last."""
 
     paths: list[str]
     labels: np.ndarray
@@ -224,13 +215,10 @@ class Files(NamedTuple):
         return Files(paths, self.labels[rows], self.is_test[rows])
 
 
-class Pictures(Dataset):
+class Pictures(Items):
     """A dataset of picture files, with errors that name the file.
 
-    Args:
-        files: paths and labels.
-        preparation: turns a file into a tensor.
-        boxes: path -> the part of the file to use; without one, all of it.
+    Boxes say which part of a file to use; without one it is all of it.
     """
 
     def __init__(
@@ -240,9 +228,6 @@ class Pictures(Dataset):
         self.preparation = preparation
         self.boxes = boxes or {}
         self.is_random = preparation.is_random
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         path = self.paths[index]
@@ -256,13 +241,11 @@ class Pictures(Dataset):
         return picture, int(self.labels[index])
 
     def fingerprint(self) -> str:
-        """SHA-256 of the preparation, and of the files' states, labels and boxes."""
-        digest = hashlib.sha256(repr((self.preparation, PIL.__version__)).encode())
-        digest.update(states_of(self.paths))
-        digest.update(self.labels.tobytes())
-        if self.boxes:
-            digest.update(repr([self.boxes.get(path) for path in self.paths]).encode())
-        return digest.hexdigest()
+        """Of the preparation, and of the files' states, labels and boxes."""
+        recipe = repr((self.preparation, PIL.__version__))
+        boxes = repr([self.boxes.get(path) for path in self.paths]) if self.boxes else ""
+        states, labels = states_of(self.paths), self.labels.tobytes()
+        return sha256([recipe.encode(), states, labels, boxes.encode()])
 
 
 def bad_images(files: Files) -> dict[str, str]:
@@ -288,7 +271,7 @@ def _unreadable(paths: Sequence[str]) -> dict[str, str]:
         return {path: x for path, x in zip(paths, reasons, strict=True) if x is not None}
 
     return kept(
-        f"images-{hashlib.sha256(states_of(paths)).hexdigest()[:16]}.json",
+        f"images-{sha256([states_of(paths)])[:16]}.json",
         "made",
         lambda path: json.loads(path.read_text(encoding="utf-8")),
         make,

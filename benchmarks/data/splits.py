@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from .files import sha256
 
 LOGGER = logging.getLogger(__name__)
 
@@ -24,17 +25,17 @@ _SHOWN = 100  # the most bad items to list for each reason
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """How the classes of a dataset are divided.
+    """How the classes of a dataset are divided; None stands for all or for the usual.
 
     Attributes:
         seed: which classes go into which split.
-        max_classes: keep at most this many classes of each split, or None for all.
-        train_classes: keep at most this many classes to train on, or None for all.
+        max_classes: keep at most this many classes of each split.
+        train_classes: keep at most this many classes to train on.
         fold: which of FOLDS equal parts of the training and validation classes is for
-            validation, or None for the usual split.
+            validation.
         reserve: reserve a third of these classes for pretrain.
         test_classes: a pattern for the names of the classes to test on, such as
-            "evaluation.*"; None for the usual ones.
+            "evaluation.*".
     """
 
     seed: int
@@ -53,8 +54,8 @@ class SplitOptions:
             raise ValueError(f"fold must be from 0 to {FOLDS - 1}, got {self.fold}")
 
 
-class Items(Protocol):
-    """A dataset of pictures or texts, all prepared in the same way.
+class Items(Dataset[tuple[Tensor, int]]):
+    """Pictures or texts with labels, all prepared in the same way.
 
     Attributes:
         labels: shape (N,), int64.
@@ -62,43 +63,35 @@ class Items(Protocol):
     """
 
     labels: np.ndarray
-    is_random: bool
+    is_random = False
 
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
+    def __len__(self) -> int:
+        return len(self.labels)
 
     def fingerprint(self) -> str:
-        """SHA-256 of all that the tensors depend on, in hexadecimal."""
+        """SHA-256 of all that the tensors and labels depend on, in hexadecimal."""
+        raise NotImplementedError
 
 
-class Subset(Dataset):
-    """Some rows of items, an int64 array, with their labels."""
+class Subset(Items):
+    """Some rows of items, an int64 array."""
 
     def __init__(self, items: Items, rows: np.ndarray) -> None:
         self.items, self.rows = items, rows
         self.labels = np.asarray(items.labels, dtype=np.int64)[rows]
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self.items[int(self.rows[index])]
 
     def fingerprint(self) -> str:
-        """SHA-256 of all that its items depend on, in hexadecimal."""
-        digest = hashlib.sha256(self.items.fingerprint().encode())
-        digest.update(self.rows.tobytes())
-        return digest.hexdigest()
+        """Of the items and the rows."""
+        return sha256([self.items.fingerprint().encode(), self.rows.tobytes()])
 
 
 class Splits(NamedTuple):
-    """Datasets without a class in common.
+    """Datasets without a class in common, and what was left out -> why.
 
-    Attributes:
-        train, val, test: the datasets.
-        skipped: what was left out -> why.
-        pretrain: to pre-train on, if some classes are reserved for that.
+    There is one to pre-train on if some classes are reserved for that.
     """
 
     train: Subset
@@ -121,10 +114,9 @@ def make_splits(
     pretrained: Items,
     skipped: dict[str, str],
 ) -> Splits:
-    """Items of the classes that split_classes or split_all_classes gave.
+    """The splits of the classes that split_classes or split_all_classes gave.
 
-    There are items to validate and test on, those to train on, and those to pre-train on;
-    skipped says what was left out, and why.
+    The items are for validation and test; skipped is that of Splits.
     """
     pretrain, train, val, test = classes
     most = options.max_classes
@@ -163,12 +155,8 @@ def split_classes(
 ) -> list[np.ndarray]:
     """Classes to pre-train, train, validate and test on; the last are fixed.
 
-    The others are split at random, a tenth to validate on, if there is no fold.
-
-    Args:
-        labels: of the classes, or of their items.
-        is_test: which of them are to test on.
-        options: how to split the others.
+    The others are split at random, a tenth to validate on, if there is no fold. Labels are
+    those of the classes or of their items; is_test says which of them are to test on.
 
     Raises:
         ValueError: too few classes: training needs one, validation and test two each.
@@ -199,11 +187,8 @@ def split_all_classes(
 ) -> list[np.ndarray]:
     """Classes to pre-train, train, validate and test on, all at random.
 
-    Args:
-        labels: of the classes, or of their items.
-        shares: of the classes to train, validate and test on, 1 together. With
-            options.reserve they are of the two thirds that are not to pre-train on.
-        options: how to split them; test_classes is not used.
+    Shares are those of the last three, 1 together; with options.reserve they are of the two
+    thirds that are not to pre-train on. Labels are those of the classes or of their items.
 
     >>> split_all_classes(np.arange(20), (0.4, 0.1, 0.5), SplitOptions(seed=0))[2]
     array([10,  8])
@@ -223,10 +208,7 @@ def split_all_classes(
 def check_bad(
     bad: Mapping[str, str], total: int, kind: str, advice: str, skip_bad: bool
 ) -> None:
-    """Warn of bad items that are left out, or raise ValueError without skip_bad.
-
-    Kind is that of the items, in the plural; advice says what to do about the bad ones.
-    """
+    """Warn of bad items of a kind; without skip_bad raise ValueError, with an advice."""
     if bad and not skip_bad:
         raise ValueError(
             f"{len(bad)} of {total} {kind} are bad:\n{describe(bad)}\n{advice}, or leave "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 import tempfile
 import zlib
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from .files import can_write, default_root, locked, remove_unfinished, written_whole
+from .files import can_write, default_root, locked, remove_unfinished, sha256, written_whole
 from .splits import Items, Splits, Subset
 
 LOGGER = logging.getLogger(__name__)
@@ -26,7 +25,7 @@ _BATCH_SIZE = 128
 _CHECKSUM = 4  # bytes after the array
 
 
-class StemFeatures(Dataset):
+class StemFeatures(Items):
     """The output of a frozen stem for every item: the input of the stages after it.
 
     It is in one memory-mapped file in the cache, which all runs with the same items and the
@@ -40,8 +39,7 @@ class StemFeatures(Dataset):
         stem: stages for evaluation, items of shape (B, ...) to tensors of shape (B, ...).
         augmentations: how many versions of each item to keep, if they are random; torch's
             generator draws one of them each time.
-        device: what to compute on.
-        workers: processes that load items.
+        device, workers: to compute with.
         check: called before each batch is computed, and every second of waiting for another
             run that computes the same; may raise an error to stop.
 
@@ -88,16 +86,13 @@ class StemFeatures(Dataset):
         own = {"_features", "_temporary"}
         return {name: x for name, x in vars(self).items() if name not in own}
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         version = int(torch.randint(len(self._features), ())) if self.is_random else 0
         features = self._features[version, index].astype(np.float32)
         return torch.from_numpy(features), int(self.labels[index])
 
     def fingerprint(self) -> str:
-        """SHA-256 of the items and of the stem, in hexadecimal."""
+        """Of the items and of the stem."""
         return self._digest
 
 
@@ -141,11 +136,10 @@ class _Versions(Dataset):
 def _digest(versions: _Versions, stem: nn.Sequential) -> str:
     items = versions.items.fingerprint()
     recipe = (items, repr(stem), versions.number, torch.__version__)
-    digest = hashlib.sha256(repr(recipe).encode())
+    parts = [repr(recipe).encode()]
     for name, value in stem.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+        parts += [name.encode(), value.cpu().contiguous().numpy().tobytes()]
+    return sha256(parts)
 
 
 @torch.no_grad()
@@ -183,11 +177,8 @@ def _write(
             if dtype is np.float16 and np.isinf(batch).any():
                 raise OverflowError
             if number == 0:
-                header = {
-                    "descr": np.lib.format.dtype_to_descr(batch.dtype),
-                    "fortran_order": False,
-                    "shape": (versions.number, len(versions.items), *batch.shape[1:]),
-                }
+                header = np.lib.format.header_data_from_array_1_0(batch)
+                header["shape"] = versions.number, len(versions.items), *batch.shape[1:]
                 np.lib.format.write_array_header_1_0(file, header)
             file.write(batch.data)
             checksum = zlib.crc32(batch.data, checksum)

@@ -3,71 +3,47 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from .splits import (
-    SplitOptions,
-    Splits,
-    check_bad,
-    describe,
-    is_test_class,
-    make_splits,
-    split_classes,
-)
+from . import splits
+from .files import sha256
+from .splits import Items, SplitOptions, Splits
 
 Tokenize = Callable[[Sequence[str]], Tensor]
 """Turns N texts into token ids: shape (N, T), int64, padded to the same length."""
+LabelledTexts = Mapping[str, tuple[str, str]]
+"""A file and a line -> the text and its class's name, without white space around them."""
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
-class Texts(Dataset):
-    """A dataset of tokenized texts.
-
-    Args:
-        ids: shape (N, T), int64, their token ids.
-        labels: shape (N,), int64, their classes.
-    """
-
-    is_random = False
+class Texts(Items):
+    """A dataset of tokenized texts: ids of shape (N, T) and labels of shape (N,), int64."""
 
     def __init__(self, ids: Tensor, labels: np.ndarray) -> None:
         self.ids, self.labels = ids, labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self.ids[index], int(self.labels[index])
 
     def fingerprint(self) -> str:
-        """SHA-256 of the token ids and labels, in hexadecimal."""
-        digest = hashlib.sha256(repr(tuple(self.ids.shape)).encode())
-        digest.update(self.ids.numpy().tobytes())
-        digest.update(self.labels.tobytes())
-        return digest.hexdigest()
+        """Of the token ids and the labels."""
+        shape, ids = repr(tuple(self.ids.shape)).encode(), self.ids.numpy().tobytes()
+        return sha256([shape, ids, self.labels.tobytes()])
 
 
 def texts(
     path: Path, tokenize: Tokenize, options: SplitOptions, skip_bad: bool = False
 ) -> Splits:
-    """A file of texts; a tenth of its training classes is for validation.
-
-    Args:
-        path: of the file, in a format of read_texts.
-        tokenize: the tokenizer of the trunk.
-        options: how to split its classes, by default to test on the second half by name.
-        skip_bad: leave out bad texts instead of raising an error.
+    """A file of texts, in a format of read_texts; skip_bad leaves out those of bad_texts.
 
     Raises:
         OSError: the file cannot be read.
@@ -76,32 +52,18 @@ def texts(
     """
     found = read_texts(path)
     bad = bad_texts(found)
-    check_bad(bad, len(found), "texts", "correct them", skip_bad)
-    good = [one for one in found if one.place not in bad]
+    splits.check_bad(bad, len(found), "texts", "correct them", skip_bad)
+    good = [one for place, one in found.items() if place not in bad]
     if not good:
         raise ValueError(f"{path} has no text to use")
-    names, labels = np.unique([one.label for one in good], return_inverse=True)
-    is_test = is_test_class(names.tolist(), options.test_classes)
-    classes = split_classes(np.arange(len(names)), is_test, options)
-    items = Texts(tokenize([one.text for one in good]), labels.astype(np.int64))
-    return make_splits(classes, options, items, items, items, bad)
+    names, labels = np.unique([label for _, label in good], return_inverse=True)
+    is_test = splits.is_test_class(names.tolist(), options.test_classes)
+    classes = splits.split_classes(np.arange(len(names)), is_test, options)
+    items = Texts(tokenize([text for text, _ in good]), labels.astype(np.int64))
+    return splits.make_splits(classes, options, items, items, items, bad)
 
 
-class LabelledText(NamedTuple):
-    """A text of a file.
-
-    Attributes:
-        place: the file and the line, for messages.
-        text: without white space around it.
-        label: the name of its class, without white space around it.
-    """
-
-    place: str
-    text: str
-    label: str
-
-
-def read_texts(path: Path) -> list[LabelledText]:
+def read_texts(path: Path) -> LabelledTexts:
     """All texts of a file in UTF-8, including those that bad_texts finds.
 
     Args:
@@ -126,44 +88,43 @@ def read_texts(path: Path) -> list[LabelledText]:
         line = content.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{path}, line {line} is not UTF-8") from error
     records = _json(decoded) if ending == ".jsonl" else _separated(decoded, path)
-    found, wrong = [], {}
+    found, wrong = {}, {}
     for line, record in records:
         place = f"{path}, line {line}"
         if reason := _what_is_wrong(record):
             wrong[place] = reason
         else:
-            text, label = record["text"].strip(), str(record["label"]).strip()
-            found.append(LabelledText(place, text, label))
+            found[place] = record["text"].strip(), str(record["label"]).strip()
     if wrong:
-        raise ValueError(f"texts cannot be understood:\n{describe(wrong)}")
+        raise ValueError(f"texts cannot be understood:\n{splits.describe(wrong)}")
     return found
 
 
-def bad_texts(found: Sequence[LabelledText]) -> dict[str, str]:
+def bad_texts(found: LabelledTexts) -> dict[str, str]:
     """Place -> what is wrong, of all that are empty, repeated, or alone in a class.
 
     A text in several classes is bad, too. The others have two texts or more of a class.
 
-    >>> bad_texts([LabelledText("line 1", "", "a"), LabelledText("line 2", "b", "b")])
+    >>> bad_texts({"line 1": ("", "a"), "line 2": ("b", "b")})
     {'line 1': 'is empty', 'line 2': "is the only text of class 'b'"}
     """
-    first: dict[str, LabelledText] = {}
+    first: dict[str, str] = {}
     classes: dict[str, set[str]] = {}
-    for one in found:
-        first.setdefault(one.text, one)
-        classes.setdefault(one.text, set()).add(one.label)
+    for place, (text, label) in found.items():
+        first.setdefault(text, place)
+        classes.setdefault(text, set()).add(label)
     bad = {}
-    for one in found:
-        if not one.text:
-            bad[one.place] = "is empty"
-        elif len(classes[one.text]) > 1:
-            bad[one.place] = "has a text that is in several classes"
-        elif first[one.text] is not one:
-            bad[one.place] = "repeats an earlier text of its class"
-    sizes = Counter(one.label for one in found if one.place not in bad)
-    for one in found:
-        if sizes[one.label] == 1 and one.place not in bad:
-            bad[one.place] = f"is the only text of class {one.label!r:.60}"
+    for place, (text, _) in found.items():
+        if not text:
+            bad[place] = "is empty"
+        elif len(classes[text]) > 1:
+            bad[place] = "has a text that is in several classes"
+        elif first[text] != place:
+            bad[place] = "repeats an earlier text of its class"
+    sizes = Counter(label for place, (_, label) in found.items() if place not in bad)
+    for place, (_, label) in found.items():
+        if sizes[label] == 1 and place not in bad:
+            bad[place] = f"is the only text of class {label!r:.60}"
     return bad
 
 

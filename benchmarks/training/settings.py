@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, MISSING, dataclass, fields
+from dataclasses import KW_ONLY, MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ..data.files import check_name, fingerprint
 from ..data.glyphs import SIZE, glyphs
 from ..data.photographs import PHOTOGRAPHS, photographs, photographs_fingerprint
-from ..data.pictures import Augmentation, Preparation
+from ..data.pictures import Augmentation
 from ..data.splits import SplitOptions, Splits
 from ..data.texts import texts
 from ..methods.methods import METHODS, Synthesis
@@ -348,13 +348,12 @@ class Source:
             assert trunk.tokenize is not None
             return texts(self.data_root, trunk.tokenize, settings.split, self.skip_bad)
         assert trunk.pixels is not None
-        size, mean, deviation = trunk.pixels
         return photographs(
             settings.dataset,
             self.data_root,
             settings.split,
             self.download,
-            Preparation(size, mean, deviation, len(mean), settings.augmentation),
+            replace(trunk.pixels, augmentation=settings.augmentation),
             self.skip_bad,
             settings.crop_cars,
         )

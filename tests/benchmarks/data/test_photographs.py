@@ -73,7 +73,7 @@ def test_cars_are_cropped_to_their_boxes(tmp_path):
         picture = Image.new("RGB", (20, 24), "white")
         picture.paste("black", (0, 0, 9, 9))
         picture.save(path, "PNG")  # without JPEG's errors
-    trunk = SimpleNamespace(pixels=(10, (0.5,) * 3, (0.2,) * 3))
+    trunk = SimpleNamespace(pixels=PREPARATION)
 
     def splits(**settings):
         settings = Settings(

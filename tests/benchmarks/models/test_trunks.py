@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.data.pictures import Preparation
 from benchmarks.models import trunks
-from benchmarks.models.trunks import Pixels, Trunk, freeze_until, make_trunk
+from benchmarks.models.trunks import Trunk, freeze_until, make_trunk
 
-PIXELS = Pixels(8, (0.5,) * 3, (0.5,) * 3)
+PIXELS = Preparation(8, (0.5,) * 3, (0.5,) * 3)
 
 
 def test_the_convnet_of_glyphs():
