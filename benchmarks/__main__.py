@@ -16,10 +16,7 @@ import tyro
 
 from .commands import COMMANDS, DESCRIPTIONS
 from .data.files import check_name
-from .experiments.command import Command
-from .experiments.configured import Configured
-from .experiments.presets import PRESETS
-from .experiments.runs import Runs
+from .experiments.command import PRESETS, Command, Configured
 from .training import processes
 
 _COLUMNS = 40  # tyro does not end where its help does not fit
@@ -70,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(command: Command) -> int:
     try:
         check_name("out", command.out)
-        text = command.run()
+        text, written = command.run()
     except (ValueError, OSError, ImportError, sqlite3.Error) as error:
         if processes.is_first():
             print(f"error: {error}", file=sys.stderr)
@@ -82,8 +79,8 @@ def _run(command: Command) -> int:
         return 128 + getattr(stop, "number", signal.SIGINT)
     if processes.is_first():
         print(f"\n{text}")
-        if not (isinstance(command, Runs) and command.dry_run):
-            print(f"Written to {command.destination}.")
+        if written is not None:
+            print(f"Written to {written}.")
     return 0
 
 

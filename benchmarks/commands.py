@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,21 +11,19 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from .data.emoji import emoji
-from .experiments.command import Command, MethodNames
+from .experiments.command import (
+    DEMO_METHODS,
+    PAPER_METHODS,
+    SYNTHESIS_METHODS,
+    SYNTHETICS_METHODS,
+    Command,
+    MethodNames,
+)
 from .experiments.experiment import Experiment
 from .experiments.features import Features
 from .experiments.reality_check import RealityCheck
+from .experiments.runs import Variant, of_methods
 from .experiments.soak import Soak
-from .experiments.variants import (
-    ABLATIONS,
-    DEMO_METHODS,
-    PAPER_METHODS,
-    REGIME_CLASSES,
-    SYNTHETICS_METHODS,
-    Variant,
-    of_methods,
-    regimes,
-)
 from .experiments.visualize import Visualize
 from .methods.methods import METHODS, Synthesis
 from .reporting.gain import gain
@@ -82,11 +80,71 @@ class Regimes(Experiment):
 
     out: Path = Path("runs/regimes")
     methods: MethodNames = DEMO_METHODS
-    train_classes: tuple[int, ...] = REGIME_CLASSES
+    train_classes: tuple[int, ...] = (100, 400)
 
     def variants(self) -> Mapping[str, Variant]:
-        """The methods over the regimes."""
-        return regimes(self.methods, self.settings, self.train_classes)
+        """Every method with every start of the trunk and every number of classes."""
+        numbers: dict[str, int | None] = {f"{x} classes": x for x in self.train_classes}
+        numbers["all classes"] = None
+        variants = {}
+        for start, of_start in self._starts().items():
+            for classes, number in numbers.items():
+                settings = {**of_start, "train_classes": number}
+                where = f", {start}, {classes}"
+                for method in self.methods:
+                    bases = tuple(base + where for base in METHODS[method].bases)
+                    variants[method + where] = Variant(method, settings, bases)
+        return variants
+
+    def _starts(self) -> dict[str, dict[str, Any]]:
+        """Name of a start -> its fields of Settings."""
+        if self.settings.trunk == "convnet":
+            # Neither trains on the classes that only the pre-trained start has seen.
+            both = {"reserve": True, "augment": self.settings.dataset == "glyphs"}
+            # Fine-tune at a low rate, the head at ten times that rate.
+            tuned = {"start": "softmax", "learning_rate": 1e-4, "head_factor": 10.0}
+            return {
+                "from scratch": {**both, "start": "scratch"},
+                "pre-trained": {**both, **tuned},
+            }
+        pretrained = {"pre-trained": {"pretrained": True}}
+        if self.settings.dataset == "texts":  # sentence encoders are always pre-trained
+            return pretrained
+        return {"from scratch": {"pretrained": False, "freeze_until": 0}, **pretrained}
+
+
+def _one_setting(method: str, name: str, values: Sequence[Any]) -> dict[str, Variant]:
+    base = METHODS[method].base
+    assert base is not None
+    variants = {base: Variant(base)}
+    for value in values:
+        label = f"{method}, {name} = {value}"
+        variants[label] = Variant(method, {name: value}, (base,))
+    return variants
+
+
+def _pairings() -> dict[str, Variant]:
+    variants = {}
+    for m, pairings in ((2, ("all",)), (4, ("all", "ring")), (8, ("all", "ring"))):
+        base = f"Triplet, m = {m}"
+        variants[base] = Variant("Triplet", {"m": m})
+        for pairing in pairings:
+            label = f"Symm + Triplet, m = {m}, pairing = {pairing}"
+            settings = {"m": m, "pairing": pairing}
+            variants[label] = Variant("Symm + Triplet", settings, (base,))
+    return variants
+
+
+ABLATIONS: dict[str, dict[str, Variant]] = {
+    "similarity": _one_setting("Symm + N-pairs", "alpha", (1.5, 2.0, 2.5)),
+    "norm": _one_setting("Symm + N-pairs", "beta", (0.5, 1.0, 1.5)),
+    "hardness": _one_setting("Symm + N-pairs", "hardness", ("hardest", 2, 4, 8, 16)),
+    "candidates": _one_setting("Symm + N-pairs", "candidates", ("all", "official")),
+    "start": _one_setting("Symm + N-pairs", "base_steps", (0, 50, 100)),
+    "pairing": _pairings(),
+    "synthesis": of_methods(SYNTHESIS_METHODS),
+}
+"""Name -> variants of one of the paper's ablations; synthesis has the controls."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +165,7 @@ class Ablate(Experiment):
     out: Path = Path("runs/ablate")
 
     @property
-    def destination(self) -> Path:
+    def folder(self) -> Path:
         """The ablation's own folder."""
         return self.out / self.ablation
 
@@ -117,7 +175,7 @@ class Ablate(Experiment):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Speed(Command):
+class Speed:
     """Measure what the losses cost, compared with PML's own.
 
     Time forward and backward passes of the losses and the miner. Compare them with PML's
@@ -125,6 +183,7 @@ class Speed(Command):
     bound: a product of the batch with itself and one more.
 
     Attributes:
+        out: output folder.
         batches: batch sizes.
         embedding_size: dimensions of an embedding.
         seconds: how long to repeat each comparison.
@@ -139,13 +198,13 @@ class Speed(Command):
     device: Literal["cpu", "cuda"] = "cpu"
     baseline: Path | None = None
 
-    def run(self) -> str:
+    def run(self) -> tuple[str, Path]:
         """Measure, and write speed.csv, speed.md and speed.png."""
-        return speed(**vars(self))
+        return speed(**vars(self)), self.out
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report(Command):
+class Report:
     """Write one HTML file of all runs, which needs no network.
 
     It has sortable tables, base against Symm, learning curves, shares of synthetic
@@ -163,13 +222,13 @@ class Report(Command):
     ] = ()
     speed: Path | None = None
 
-    def run(self) -> str:
+    def run(self) -> tuple[str, Path]:
         """Write the file."""
-        return report(**vars(self))
+        return report(**vars(self)), self.out
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gain(Command):
+class Gain:
     """Compare the gain of synthesis over experiments, and whether the angle predicts it.
 
     A row and a point for every Symm method of every experiment: its gain over its base
@@ -177,6 +236,7 @@ class Gain(Command):
     and axis at the end of training.
 
     Attributes:
+        out: output folder.
         runs: output folders of the other commands.
     """
 
@@ -185,13 +245,13 @@ class Gain(Command):
         tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN ...")
     ] = ()
 
-    def run(self) -> str:
+    def run(self) -> tuple[str, Path]:
         """Write gain.md, gain.csv and gain.png."""
-        return gain(self.out, self.runs)
+        return gain(self.out, self.runs), self.out
 
 
 @dataclass(frozen=True, kw_only=True)
-class Emoji(Command):
+class Emoji:
     """Make a dataset of pictures: the same emoji in nine designs, with free licences.
 
     Fetches the sets by npm and draws them, in a few minutes; use the result with
@@ -203,9 +263,9 @@ class Emoji(Command):
 
     out: tyro.conf.Positional[Path] = Path("runs/emoji-data")
 
-    def run(self) -> str:
+    def run(self) -> tuple[str, Path]:
         """Fetch and draw the emoji, or check those that were drawn before."""
-        return emoji(self.out)
+        return emoji(self.out), self.out
 
 
 COMMANDS: dict[str, Command] = {

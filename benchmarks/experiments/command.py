@@ -1,15 +1,136 @@
-"""The base class of the commands of python -m benchmarks."""
+"""What the commands of python -m benchmarks have in common: methods, presets, tables."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple, Protocol, TypeVar
 
 import tyro
 
 from ..methods.methods import METHODS
+from ..reporting import tables
+from ..training.settings import CommonSettings, Settings, Source
+
+PAPER_METHODS = (
+    *("Triplet", "Triplet, semi-hard", "DAML + Triplet", "HDML + Triplet"),
+    *("Symm + Triplet", "Symm + Triplet, semi-hard"),
+    *("N-pairs", "DAML + N-pairs", "HDML + N-pairs", "Symm + N-pairs"),
+    *("Angular", "Symm + Angular", "Lifted", "Symm + Lifted"),
+)
+SYNTHETICS_METHODS = ("Symm + Triplet", "Symm + N-pairs", "Symm + Angular", "Symm + Lifted")
+DEMO_METHODS = ("N-pairs", "Symm + N-pairs", "Triplet", "Symm + Triplet")
+
+
+def _controlled(*bases: str, symm: str = "Symm + {}") -> tuple[str, ...]:
+    """Base losses, each with its control and its Symm method."""
+    return tuple(
+        name
+        for base in bases
+        for name in (base, f"{base}, hardest originals", symm.format(base))
+    )
+
+
+SYNTHESIS_METHODS = _controlled("Triplet", "N-pairs", "Lifted")
+CONTROLLED_METHODS = _controlled("N-pairs", "Triplet")
+COMPARED_METHODS = (
+    *_controlled("N-pairs", "Triplet", "Lifted", "Angular"),
+    *_controlled("Multi-similarity", "Contrastive", symm="SymmLoss({})"),
+    *("Multi-similarity, mined", "Contrastive, memory", "Proxy-anchor"),
+)
+
+
+class Preset(NamedTuple):
+    """Options of the commands that have settings; None leaves a command's own.
+
+    Attributes:
+        settings: replaces the command's.
+        methods, seeds, learning_rates: of the commands that have such an option.
+    """
+
+    settings: CommonSettings
+    methods: tuple[str, ...] | None = None
+    seeds: tuple[int, ...] | None = None
+    learning_rates: tuple[float, ...] | None = None
+
+
+PRESETS = {
+    "paper": Preset(
+        CommonSettings(
+            trunk="googlenet",
+            crop_cars=True,
+            embedding_size=512,
+            learning_rate=1e-4,
+            lr_step_size=5000,
+            weight_decay=0.005,
+            steps=10_000,
+            test_interval=1000,
+        )
+    ),
+    "texts": Preset(
+        CommonSettings(
+            dataset="texts",
+            trunk="minilm",
+            freeze_until=8,
+            embedding_size=128,
+            steps=600,
+            test_interval=100,
+            learning_rate=3e-4,
+        ),
+        (*COMPARED_METHODS, "NT-Xent, 0.05"),
+        seeds=(0, 1, 2, 3, 4),
+        learning_rates=(1e-4, 3e-4, 1e-3),
+    ),
+    "emoji": Preset(
+        CommonSettings(
+            dataset="folder",
+            trunk="efficientnet-lite0",
+            image_size=96,
+            augmentation="none",
+            freeze_until=11,
+            head_factor=10.0,
+            embedding_size=128,
+            steps=210,
+            test_interval=70,
+            learning_rate=1e-4,
+        ),
+        COMPARED_METHODS,
+        seeds=(0, 1, 2, 3, 4),
+        learning_rates=(3e-5, 1e-4, 3e-4),
+    ),
+    "cars": Preset(
+        CommonSettings(
+            dataset="folder",
+            trunk="efficientnet-lite0",
+            image_size=160,
+            freeze_until=11,
+            augmentations=2,
+            embedding_size=512,
+            steps=1120,
+            test_interval=140,
+            learning_rate=1e-4,
+            lr_step_size=560,
+            weight_decay=0.005,
+        ),
+        CONTROLLED_METHODS,
+        seeds=(0, 1, 2),
+        learning_rates=(1e-4, 2e-4),
+    ),
+    "handwriting": Preset(
+        CommonSettings(
+            dataset="folder",
+            test_classes="evaluation.*",
+            image_size=32,
+            augmentation="none",
+            steps=600,
+            test_interval=100,
+        ),
+        COMPARED_METHODS,
+        seeds=(0, 1, 2, 3, 4),
+        learning_rates=(3e-4, 1e-3, 3e-3),
+    ),
+}
 
 # The choices are the keys of METHODS; a Literal would have to repeat them.
 MethodName = Annotated[
@@ -26,23 +147,71 @@ MethodName = Annotated[
 MethodNames = Annotated[
     tuple[MethodName, ...], tyro.conf.arg(help=f"any of: {'; '.join(METHODS)}.")
 ]
+PresetName = Annotated[
+    str, tyro.conf.arg(constructor=tyro.extras.literal_type_from_choices(PRESETS))
+]
+
+
+class Command(Protocol):
+    """A dataclass whose fields are its options, and their documentation is their help."""
+
+    @property
+    def out(self) -> Path:
+        """Output folder, or file."""
+
+    def run(self) -> tuple[str, Path | None]:
+        """The text to print, and where the result is, unless nothing was written."""
+
+
+Own = TypeVar("Own", bound="Configured")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command(ABC):
-    """A command: its fields are its options, and their documentation is their help.
+class Configured:
+    """A command that uses a dataset and a trunk.
 
     Attributes:
         out: output folder.
+        preset: take its settings, and the methods, seeds and learning rates that it names
+            (they are shown with --help); flags override them. paper is for cub, cars and
+            sop, texts for any file of texts, and the others for a --data-root of that
+            kind: folders of photographs of cars, of emoji, and Omniglot's.
+        settings: the settings that all runs share.
+        source: where a dataset of pictures or texts is.
     """
 
     out: Path
+    preset: PresetName | None = None
+    settings: CommonSettings = field(default_factory=CommonSettings)
+    source: Source = field(default_factory=Source)
 
-    @property
-    def destination(self) -> Path:
-        """Where the result is written."""
-        return self.out
+    def with_preset(self: Own, name: str) -> Own:
+        """This command with a preset, as far as it has options for it."""
+        preset = PRESETS[name]
+        own = {
+            x: y for x, y in preset._asdict().items() if y is not None and hasattr(self, x)
+        }
+        own["settings"] = type(self.settings)(**vars(preset.settings))
+        return replace(self, **own)
 
-    @abstractmethod
-    def run(self) -> str:
-        """Run the command, and return the text to print."""
+    def shared(self) -> dict[str, Any]:
+        """Fields of Settings that all runs share."""
+        return vars(self.settings)
+
+    def settings_of(self, **own: Any) -> Settings:
+        """The shared settings with a run's own fields.
+
+        Raises:
+            ValueError: they are invalid.
+        """
+        self.source.check_options()
+        data = self.source.name(self.settings.dataset)
+        return Settings(**{**self.shared(), "data": data, **own})
+
+
+def write_table(folder: Path, parts: Iterable[str]) -> str:
+    """Write paragraphs, without those that are empty, to table.md, and return them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = tables.document(*parts)
+    (folder / "table.md").write_text(text, encoding="utf-8")
+    return text

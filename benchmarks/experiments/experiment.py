@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -12,8 +12,8 @@ import tyro
 from ..reporting import convergence, figures, tables
 from ..reporting.convergence import Results
 from ..training import processes
-from ..training.settings import Settings
-from .runs import PlannedRun, Runs
+from .command import Configured, write_table
+from .runs import PlannedRun, Runs, Schedule, Variant
 from .search import (
     Search,
     Trial,
@@ -21,14 +21,15 @@ from .search import (
     at_the_edge,
     best,
     choice_rows,
-    named_runs,
-    write_trials,
+    draw,
+    runs_of,
+    without_diverged,
+    write_csv,
 )
-from .variants import Variant
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment(Runs):
+class Experiment(Configured):
     """Train every variant with every seed, and write tables and figures.
 
     The output folder has a folder for each run, which a later call does not train again,
@@ -46,6 +47,7 @@ class Experiment(Runs):
         head_factors: the same for head_factor.
         search_seeds: seeds of the runs that choose; none of seeds.
         published: whether to show the paper's numbers beside the measured ones.
+        schedule: how to train the runs.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -54,16 +56,19 @@ class Experiment(Runs):
     head_factors: tuple[float, ...] = ()
     search_seeds: tuple[int, ...] = (1000,)
     published: tyro.conf.Suppress[bool] = False
+    schedule: Schedule = field(default_factory=Schedule)
 
-    @abstractmethod
+    @property
+    def folder(self) -> Path:
+        """Where everything is written."""
+        return self.out
+
     def variants(self) -> Mapping[str, Variant]:
         """Name -> variant: the rows of the table."""
+        raise NotImplementedError
 
-    def run(self) -> str:
+    def run(self) -> tuple[str, Path | None]:
         """Search, if there are learning rates to choose from, train, and write.
-
-        Returns:
-            The contents of table.md, or of the plan.
 
         Raises:
             ValueError: there are no seeds or variants, a seed is repeated, also between
@@ -72,34 +77,35 @@ class Experiment(Runs):
         """
         variants = self.variants()
         self._check(variants)
-        clock = self._clock()
+        runs = Runs(self, self.folder, self.schedule)
         search = None
         if any(self._searched.values()):
             splits = [{"seed": seed} for seed in self.search_seeds]
-            search = Search(self, variants, self._searched, splits)
+            search = Search(runs, variants, self._searched, splits)
         # The choices will change its settings, but not its number of runs.
-        plan = self._plan(variants, {})
-        if self.dry_run:
-            return self.describe([*(search.plan if search else []), *plan])
+        plan = self._plan(runs, variants, {})
+        if self.schedule.dry_run:
+            return runs.describe([*(search.plan if search else []), *plan]), None
         trials: Trials = {}
         if search is not None:
-            trials = search.trials(self.train(search.plan, plan))
-            plan = self._plan(variants, best(trials))
+            trials = search.trials(runs.train(search.plan, plan))
+            plan = self._plan(runs, variants, best(trials))
         results: dict[str, list[dict[str, Any]]] = {label: [] for label in variants}
-        for planned, result in zip(plan, self.train(plan), strict=True):
+        for planned, result in zip(plan, runs.train(plan), strict=True):
             results[planned.label].append(result)
         if not processes.is_first():
-            return ""
-        diverged = convergence.diverged(
-            [
-                *named_runs(trials),
-                *((label, run) for label, runs in results.items() for run in runs),
-            ]
-        )
-        finite = convergence.without_diverged(results)
-        if not finite:
-            raise ValueError(diverged)
-        return self._write(finite, trials, plan[0].settings, diverged, clock())
+            return "", None
+        finite, diverged = without_diverged(trials, results)
+        bases = {label: variant.bases for label, variant in variants.items()}
+        tables.write_csv(self.folder / "table.csv", tables.run_rows(finite))
+        if trials:
+            searched = [(label, run) for label, _, run in runs_of(trials)]
+            write_csv(searched, self.folder / "search.csv")
+            draw(trials, bases, self.folder)
+        for curve in figures.CURVES:
+            figures.draw_curve(finite, bases, curve, self.folder / f"{curve.file}.png")
+        parts = self._report(finite, trials, bases, diverged, runs.duration())
+        return write_table(self.folder, parts), self.folder
 
     @property
     def _searched(self) -> dict[str, tuple[float, ...]]:
@@ -128,11 +134,11 @@ class Experiment(Runs):
             raise ValueError("methods must name at least one method")
 
     def _plan(
-        self, variants: Mapping[str, Variant], chosen: Mapping[str, Trial]
+        self, runs: Runs, variants: Mapping[str, Variant], chosen: Mapping[str, Trial]
     ) -> list[PlannedRun]:
         # Seed by seed, so that other load on the machine slows all variants equally.
         return [
-            self.planned(
+            runs.planned(
                 label,
                 **{**variant.settings, **(chosen[label].choice if chosen else {})},
                 method=variant.method,
@@ -142,40 +148,18 @@ class Experiment(Runs):
             for label, variant in variants.items()
         ]
 
-    def _write(
-        self,
-        results: Results,
-        trials: Trials,
-        settings: Settings,
-        diverged: str,
-        duration: str,
-    ) -> str:
-        out = self.destination
-        bases = {label: variant.bases for label, variant in self.variants().items()}
-        tables.write_csv(out / "table.csv", tables.run_rows(results))
-        if trials:
-            write_trials(trials, bases, out)
-        text = self._report(results, trials, bases, settings, diverged, duration)
-        if self.published:
-            table = tables.markdown(tables.published_rows(results, settings.dataset))
-            text = f"{text}\nBeside the paper's Tables 1 to 3:\n\n{table}\n"
-        (out / "table.md").write_text(text, encoding="utf-8")
-        for curve in figures.CURVES:
-            figures.draw_curve(results, bases, curve, out / f"{curve.file}.png")
-        return text
-
     def _report(
         self,
         results: Results,
         trials: Trials,
         bases: tables.Bases,
-        settings: Settings,
         diverged: str,
         duration: str,
-    ) -> str:
+    ) -> list[str]:
+        """The paragraphs of table.md."""
         first, *_ = next(iter(results.values()))
-        seeds = len(self.seeds)
-        dataset = settings.data or settings.dataset
+        settings, seeds = self.settings, len(self.seeds)
+        dataset = self.source.name(settings.dataset) or settings.dataset
         parts = [
             f"Percent on {first['test_classes']:,} unseen classes "
             f"({first['test_images']:,} items) of {dataset} after "
@@ -205,6 +189,10 @@ class Experiment(Runs):
                 tables.markdown(choice_rows(trials)),
                 at_the_edge(trials),
             ]
-        at_a_time = f", {self.jobs} runs at a time" if self.jobs > 1 else ""
+        jobs = self.schedule.jobs
+        at_a_time = f", {jobs} runs at a time" if jobs > 1 else ""
         parts.append(f"Machine: {tables.machine()}{at_a_time}.{duration}")
-        return tables.document(*parts)
+        if self.published:
+            published = tables.published_rows(results, settings.dataset)
+            parts += ["Beside the paper's Tables 1 to 3:", tables.markdown(published)]
+        return parts

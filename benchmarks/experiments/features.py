@@ -10,11 +10,10 @@ import torch
 from torch import nn
 
 from ..data.stem_features import keep_stem
-from ..models.trunks import freeze_until
+from ..models import trunks
 from ..reporting import tables
 from ..training.evaluator import CLUSTERING, RETRIEVAL, accuracy_calculator
-from ..training.networks import make_trunk
-from .configured import Configured
+from .command import Configured, write_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +26,8 @@ class Features(Configured):
 
     out: Path = Path("runs/features")
 
-    def run(self) -> str:
+    def run(self) -> tuple[str, Path]:
         """Compute the features, keep them like those of frozen stages, and test them.
-
-        Returns:
-            The contents of table.md.
 
         Raises:
             ValueError: the dataset is glyphs, the trunk is not pre-trained, or settings
@@ -47,9 +43,9 @@ class Features(Configured):
                 f"{settings.pretrained}"
             )
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        trunk = make_trunk(settings)
+        trunk = trunks.make_trunk(settings.trunk, size=settings.image_size)
         splits = self.source.splits(settings, trunk)
-        stem, _ = freeze_until(trunk, len(trunk.stages))
+        stem, _ = trunks.freeze_until(trunk, len(trunk.stages))
         # Skip the training pictures: several versions of each would be computed.
         tested = splits._replace(train=splits.test, val=splits.test)
         test = keep_stem(tested, stem, device=device, workers=self.source.workers).test
@@ -58,13 +54,11 @@ class Features(Configured):
             nn.functional.normalize(features), test.labels
         )
         percent = [f"{100 * found[metric]:.1f}" for metric in tables.COLUMNS]
-        text = tables.document(
+        parts = [
             f"Percent on {len(np.unique(test.labels)):,} unseen classes "
             f"({len(test):,} items) of {settings.data or settings.dataset}: features "
             f"of {settings.trunk} before any training, normalized.",
             tables.markdown([[*tables.COLUMNS.values()], percent]),
             f"Machine: {tables.machine()}.",
-        )
-        self.out.mkdir(parents=True, exist_ok=True)
-        (self.out / "table.md").write_text(text, encoding="utf-8")
-        return text
+        ]
+        return write_table(self.out, parts), self.out

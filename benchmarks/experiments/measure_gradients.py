@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,16 +27,11 @@ from pml_symm.functional import DotProduct, Synthesis, n_pairs_loss
 from ..methods import methods
 from ..reporting.tables import markdown
 from ..training.run import run
-from ..training.settings import Settings, Source
+from ..training.settings import CommonSettings, Settings, Source
+from .command import PRESETS
 
-TEXTS = {
-    "dataset": "texts",
-    "trunk": "minilm",
-    "freeze_until": 8,
-    "embedding_size": 128,
-    "learning_rate": 1e-4,
-}
-SETTINGS: dict[str, dict[str, Any]] = {"glyphs": {}, "texts": TEXTS}
+TEXTS = replace(PRESETS["texts"].settings, learning_rate=1e-4, test_interval=50)
+SETTINGS = {"glyphs": CommonSettings(), "texts": TEXTS}
 STEPS = 600
 SHOWN = 0, 10, 50, 100, 200, 400, 599
 HEADER = [
@@ -108,9 +104,8 @@ def main(
     watched = methods._n_pairs(Watched, synthesizer=SymmSynthesizer(pairing="none"))
     watched.rows, watched.step = [], 0
     methods.METHODS["watched"] = methods.Method(lambda: watched)
-    settings = Settings(
-        method="watched", seed=0, steps=STEPS, touch_test=False, **SETTINGS[dataset]
-    )
+    common = replace(SETTINGS[dataset], steps=STEPS)
+    settings = Settings("watched", 0, touch_test=False, **vars(common))
     source = Source(data_root=data_root)
     with tempfile.TemporaryDirectory() as out:
         run(settings, Path(out), source=source)

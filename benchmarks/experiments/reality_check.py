@@ -12,8 +12,8 @@ from ..reporting import convergence, tables
 from ..reporting.convergence import Results
 from ..training import processes
 from ..training.settings import CommonSettings
-from .command import MethodNames
-from .runs import Runs
+from .command import DEMO_METHODS, Configured, MethodNames, write_table
+from .runs import Runs, Schedule, of_methods
 from .search import (
     Search,
     Trials,
@@ -22,10 +22,9 @@ from .search import (
     choice_rows,
     draw,
     name_of,
-    named_runs,
+    without_diverged,
     write_csv,
 )
-from .variants import DEMO_METHODS, of_methods
 
 METRICS = {
     "recall_at_1": "P@1",
@@ -47,7 +46,7 @@ class SearchedSettings(CommonSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RealityCheck(Runs):
+class RealityCheck(Configured):
     """Choose learning rates on validation folds, then test once (Musgrave et al., 2020).
 
     Each of four parts of the training classes is the validation split in turn. A method
@@ -58,6 +57,7 @@ class RealityCheck(Runs):
         methods: what to train.
         learning_rates: the values to try, the same for every method.
         seed: of splits, weights and batches.
+        schedule: how to train the runs.
     """
 
     out: Path = Path("runs/reality-check")
@@ -65,12 +65,10 @@ class RealityCheck(Runs):
     learning_rates: tuple[float, ...] = LEARNING_RATES
     seed: int = 0
     settings: SearchedSettings = field(default_factory=SearchedSettings)
+    schedule: Schedule = field(default_factory=Schedule)
 
-    def run(self) -> str:
+    def run(self) -> tuple[str, Path | None]:
         """Search, test, and write table.md, table.csv and validation.png.
-
-        Returns:
-            The contents of table.md, or of the plan of the search.
 
         Raises:
             ValueError: there are no methods or learning rates, jobs is below 1, or
@@ -78,37 +76,31 @@ class RealityCheck(Runs):
         """
         if not self.methods:
             raise ValueError("methods must name at least one method")
-        clock = self._clock()
+        runs = Runs(self, self.out, self.schedule)
         variants = of_methods(self.methods)
         folds = [{"seed": self.seed, "fold": fold} for fold in range(FOLDS)]
-        search = Search(self, variants, {"learning_rate": self.learning_rates}, folds)
-        if self.dry_run:
-            return self.describe(search.plan)
-        searched = self.train(search.plan)
+        search = Search(runs, variants, {"learning_rate": self.learning_rates}, folds)
+        if self.schedule.dry_run:
+            return runs.describe(search.plan), None
+        searched = runs.train(search.plan)
         trials = search.trials(searched)
-        chosen = best(trials)
         final = [
-            self.planned(
+            runs.planned(
                 f"{name_of(method, trial.choice, fold)}, tested",
                 **{**trial.choice, **fold},
                 method=method,
             )
-            for method, trial in chosen.items()
+            for method, trial in best(trials).items()
             for fold in folds
         ]
-        found = iter(self.train(final))
-        every = {method: [next(found) for _ in folds] for method in self.methods}
+        found = iter(runs.train(final))
+        results = {method: [next(found) for _ in folds] for method in self.methods}
         if not processes.is_first():
-            return ""
-        diverged = convergence.diverged(
-            [*named_runs(trials), *((x, run) for x, runs in every.items() for run in runs)]
-        )
-        tested = convergence.without_diverged(every)
-        if not tested:
-            raise ValueError(diverged)
+            return "", None
+        tested, diverged = without_diverged(trials, results)
         bases = {method: variant.bases for method, variant in variants.items()}
         differences = tables.difference_rows(tested, bases, METRICS)
-        text = tables.document(
+        parts = [
             f"{FOLDS} folds of {self.settings.steps} steps, percent; test: mean of the "
             f"{FOLDS} models [95 %].",
             convergence.not_converged(tested),
@@ -118,33 +110,21 @@ class RealityCheck(Runs):
             "Paired by fold:",
             tables.markdown(differences),
             tables.note(differences),
-            f"Machine: {tables.machine()}.{clock()}",
-        )
-        (self.out / "table.md").write_text(text, encoding="utf-8")
-        runs = [*searched, *(run for runs in tested.values() for run in runs)]
-        write_csv(
-            [(run["settings"]["method"], run) for run in runs],
-            self.out / "table.csv",
-            METRICS,
-        )
+            f"Machine: {tables.machine()}.{runs.duration()}",
+        ]
+        every = [*searched, *(run for own in tested.values() for run in own)]
+        lines = [(run["settings"]["method"], run) for run in every]
+        write_csv(lines, self.out / "table.csv", METRICS)
         draw(trials, bases, self.out)
-        return text
+        return write_table(self.out, parts), self.out
 
 
 def _rows(trials: Trials, tested: Results) -> list[list[str]]:
     header, *chosen = choice_rows(trials)
-    rows = [row for row in chosen if row[0] in tested]
-    return [
-        [*header, *METRICS.values(), tables.RISE],
-        *(
-            [
-                *row,
-                *(
-                    tables.mean_and_interval(tables.percentages(runs, metric))
-                    for metric in METRICS
-                ),
-                tables.mean_rise(runs),
-            ]
-            for row, runs in zip(rows, tested.values(), strict=True)
-        ),
-    ]
+    rows = [[*header, *METRICS.values(), tables.RISE]]
+    for row in chosen:
+        if runs := tested.get(row[0]):
+            shares = [tables.percentages(runs, metric) for metric in METRICS]
+            cells = map(tables.mean_and_interval, shares)
+            rows.append([*row, *cells, tables.mean_rise(runs)])
+    return rows

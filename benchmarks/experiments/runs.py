@@ -1,4 +1,4 @@
-"""A plan of runs: which are finished, and training the others."""
+"""Runs of variants: planning them, and training those that are not finished."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import re
 import signal
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
@@ -22,34 +22,21 @@ from unittest import mock
 import torch
 from tqdm import tqdm
 
+from ..methods.methods import METHODS
 from ..reporting import tables
 from ..training import interruption, processes
 from ..training.records import DATABASE, read_all
 from ..training.run import run
 from ..training.settings import Settings
-from .configured import Configured
+from .command import Configured
 from .time_left import TimeLeft
 
 _stopping: Event  # in a run's own process: set when no further run may start
 
 
-class PlannedRun(NamedTuple):
-    """A run that is finished, or to be trained.
-
-    Attributes:
-        label: the name of its row in a table.
-        folder: where it is written.
-        settings: its settings.
-    """
-
-    label: str
-    folder: Path
-    settings: Settings
-
-
 @dataclass(frozen=True, kw_only=True)
-class Runs(Configured):
-    """A command that trains runs.
+class Schedule:
+    """How the runs of a command are trained.
 
     Attributes:
         force: train finished runs again. Without it they are not trained again, except
@@ -64,28 +51,90 @@ class Runs(Configured):
     jobs: int = 1
     dry_run: bool = False
 
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of a table.
+
+    Attributes:
+        method: a name in METHODS.
+        settings: its own fields of Settings.
+        bases: the variants to compare it with, if they are in the table.
+    """
+
+    method: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    bases: tuple[str, ...] = ()
+
+
+def of_methods(methods: Sequence[str]) -> dict[str, Variant]:
+    """Methods without own settings, each compared with its base and its control.
+
+    >>> of_methods(["Symm + N-pairs"])["Symm + N-pairs"].bases
+    ('N-pairs', 'N-pairs, hardest originals')
+    """
+    return {name: Variant(name, {}, METHODS[name].bases) for name in methods}
+
+
+class PlannedRun(NamedTuple):
+    """A run that is finished, or to be trained; its label is that of a table's row."""
+
+    label: str
+    folder: Path
+    settings: Settings
+
+    def steps_left(self, finished: Mapping[str, Mapping[str, Any]]) -> int:
+        """How many steps it needs beyond those of its finished run, if there is one."""
+        earlier = finished.get(self.folder.name)
+        if earlier and "diverged" in earlier:
+            return 0
+        trained = earlier["settings"]["steps"] if earlier else 0
+        return max(0, self.settings.steps - trained)
+
+
+class Runs:
+    """Plans and trains the runs of a command.
+
+    Args:
+        command: has their settings, and their source.
+        out: the folder of their folders.
+        schedule: how to train them.
+
+    Raises:
+        ValueError: jobs is below 1, or above 1 if several processes train one run.
+    """
+
+    def __init__(self, command: Configured, out: Path, schedule: Schedule) -> None:
+        self._command, self._out, self._schedule = command, out, schedule
+        jobs = schedule.jobs
+        if jobs < 1:
+            raise ValueError(f"jobs must be at least 1, got {jobs}")
+        if jobs > 1 and processes.world_size() > 1:
+            raise ValueError(f"jobs must be 1 where several processes train, got {jobs}")
+        self._started = None if self._finished() else time.perf_counter()
+
     def planned(self, label: str, **own: Any) -> PlannedRun:
         """A run with its own fields of Settings.
 
         Raises:
             ValueError: settings are invalid.
         """
-        settings = self.settings_of(fingerprint=self._fingerprint, **own)
+        settings = self._command.settings_of(fingerprint=self._fingerprint, **own)
         # Only characters that every file system allows.
         name = re.sub(r"[^a-z0-9.+=()-]+", "", label.lower().replace(", ", "-"))
-        folder = self.destination / f"{name}-seed{settings.seed}"
-        return PlannedRun(label, folder, settings)
+        return PlannedRun(label, self._out / f"{name}-seed{settings.seed}", settings)
 
-    @cached_property
-    def _fingerprint(self) -> str | None:
-        """The dataset's, when the command starts; a dry run does not read it."""
-        if self.dry_run:
-            return None
-        return processes.from_first(
-            lambda: self.source.fingerprint(
-                self.settings.dataset, self.settings.test_classes
-            )
-        )
+    def describe(self, plan: Sequence[PlannedRun]) -> str:
+        """Which runs of a plan are finished, which would be trained, and how long."""
+        finished = self._finished()
+        rows = [["run", "", "batches"]]
+        for planned in plan:
+            left = planned.steps_left(finished)
+            is_new = left == planned.settings.steps
+            state = "to train" if is_new else "to train on" if left else "finished"
+            rows.append([str(planned.folder), state, str(left or planned.settings.steps)])
+        time_left = str(self._time_left(plan, finished))
+        return tables.document(tables.markdown(rows), time_left)
 
     def train(
         self, plan: Sequence[PlannedRun], later: Sequence[PlannedRun] = ()
@@ -97,98 +146,88 @@ class Runs(Configured):
             later: runs that are trained after these, for the estimate of the time.
 
         Raises:
-            ValueError: jobs is below 1, or above 1 if several processes train one run; or
-                the process of a run was killed. Then the others are finished first.
+            ValueError: the process of a run was killed. Then the others are finished first.
         """
-        self._check_jobs()
-        left = self._time_left([*plan, *later])
-        if self.jobs == 1:
-            return self._train_in_turn(plan, left)
-        return self._train_together(plan, left)
-
-    def describe(self, plan: Sequence[PlannedRun]) -> str:
-        """Which runs of a plan are finished, which would be trained, and how long.
-
-        Raises:
-            ValueError: as train.
-        """
-        self._check_jobs()
         finished = self._finished()
-        rows = [["run", "", "batches"]]
-        for planned in plan:
-            left = _steps_left(planned, finished)
-            is_new = left == planned.settings.steps
-            state = "to train" if is_new else "to train on" if left else "finished"
-            rows.append([str(planned.folder), state, str(left or planned.settings.steps)])
-        return tables.document(tables.markdown(rows), str(self._time_left(plan)))
+        left = self._time_left([*plan, *later], finished)
+        self._out.mkdir(parents=True, exist_ok=True)
+        if self._schedule.jobs == 1:
+            return self._train_in_turn(plan, finished, left)
+        return self._train_together(plan, finished, left)
 
-    def _check_jobs(self) -> None:
-        if self.jobs < 1:
-            raise ValueError(f"jobs must be at least 1, got {self.jobs}")
-        if self.jobs > 1 and processes.world_size() > 1:
-            raise ValueError(
-                f"jobs must be 1 where several processes train, got {self.jobs}"
-            )
+    def duration(self) -> str:
+        """What a table says of the time: nothing if runs were finished before."""
+        if self._started is None:
+            return ""
+        return f" Time: {(time.perf_counter() - self._started) / 60:.1f} minutes."
+
+    @cached_property
+    def _fingerprint(self) -> str | None:
+        """The dataset's, when the command starts; a dry run does not read it."""
+        if self._schedule.dry_run:
+            return None
+        source, settings = self._command.source, self._command.settings
+        return processes.from_first(
+            lambda: source.fingerprint(settings.dataset, settings.test_classes)
+        )
 
     def _finished(self) -> dict[str, dict[str, Any]]:
         """Folder's name -> result, of the runs that are not trained again."""
-        return {} if self.force else read_all(self.destination / DATABASE)
+        return {} if self._schedule.force else read_all(self._out / DATABASE)
 
-    def _clock(self) -> Callable[[], str]:
-        """What a table says of the time since now: nothing if runs were finished before."""
-        if self._finished():
-            return lambda: ""
-        started = time.perf_counter()
-        return lambda: f" Time: {(time.perf_counter() - started) / 60:.1f} minutes."
-
-    def _time_left(self, plan: Sequence[PlannedRun]) -> TimeLeft:
-        finished = self._finished()
+    def _time_left(
+        self, plan: Sequence[PlannedRun], finished: Mapping[str, Mapping[str, Any]]
+    ) -> TimeLeft:
         paces = [result["seconds_per_step"] for result in finished.values()]
         paces = [pace for pace in paces if math.isfinite(pace)]
-        steps = [left for x in plan if (left := _steps_left(x, finished))]
-        return TimeLeft(steps, statistics.median(paces) / self.jobs if paces else None)
+        steps = [left for x in plan if (left := x.steps_left(finished))]
+        pace = statistics.median(paces) / self._schedule.jobs if paces else None
+        return TimeLeft(steps, pace)
 
     def _train_in_turn(
-        self, plan: Sequence[PlannedRun], left: TimeLeft
+        self,
+        plan: Sequence[PlannedRun],
+        finished: Mapping[str, Mapping[str, Any]],
+        left: TimeLeft,
     ) -> list[dict[str, Any]]:
         results = []
-        finished = self._finished()
         for number, planned in enumerate(plan, start=1):
             label, folder, settings = planned
             if processes.is_first():
                 line = f"run {number} of {len(plan)}: {label}, seed {settings.seed}"
                 print("\n" + "; ".join(filter(None, [line, str(left)])), flush=True)
-            folder.parent.mkdir(parents=True, exist_ok=True)
             left.start_run()
             after_epoch = partial(left.end_epoch, settings.test_interval)
-            results.append(run(settings, folder, self.force, self.source, after_epoch))
-            if trained := _steps_left(planned, finished):
+            force, source = self._schedule.force, self._command.source
+            results.append(run(settings, folder, force, source, after_epoch))
+            if trained := planned.steps_left(finished):
                 left.end_run(trained)
         return results
 
     def _train_together(
-        self, plan: Sequence[PlannedRun], left: TimeLeft
+        self,
+        plan: Sequence[PlannedRun],
+        finished: Mapping[str, Mapping[str, Any]],
+        left: TimeLeft,
     ) -> list[dict[str, Any]]:
         print(left, flush=True)
-        self.destination.mkdir(parents=True, exist_ok=True)
-        threads = max(1, (os.cpu_count() or 1) // self.jobs)
+        jobs = self._schedule.jobs
+        threads = max(1, (os.cpu_count() or 1) // jobs)
         spawn = get_context("spawn")
         stopping = spawn.Event()
-        finished = self._finished()
         killed = []
 
         def train(planned: PlannedRun) -> dict[str, Any]:
             _, folder, settings = planned
-            if not _steps_left(planned, finished):
-                return run(settings, folder, self.force, self.source)
+            arguments = settings, folder, self._schedule.force, self._command.source
+            if not planned.steps_left(finished):
+                return run(*arguments)
             # Of a pool with several processes, all end when one of them is killed.
             with ProcessPoolExecutor(
                 1, spawn, _prepare_worker, (threads, stopping)
             ) as worker:
                 try:
-                    return worker.submit(
-                        _run_in_worker, settings, folder, self.force, self.source
-                    ).result()
+                    return worker.submit(_run_in_worker, *arguments).result()
                 except BrokenProcessPool:
                     killed.append(str(folder))
                     return {}
@@ -196,7 +235,7 @@ class Runs(Configured):
         with (
             # The progress bars of several runs would overwrite each other.
             mock.patch.dict(os.environ, TQDM_DISABLE="1"),
-            ThreadPoolExecutor(self.jobs, initializer=interruption.keep_back) as pool,
+            ThreadPoolExecutor(jobs, initializer=interruption.keep_back) as pool,
             interruption.passed_to_children(),
         ):
             try:
@@ -214,15 +253,6 @@ class Runs(Configured):
                 "like"
             )
         return [future.result() for future in futures]
-
-
-def _steps_left(planned: PlannedRun, finished: Mapping[str, Mapping[str, Any]]) -> int:
-    """How many steps a run needs beyond those of its finished run, if there is one."""
-    earlier = finished.get(planned.folder.name)
-    if earlier and "diverged" in earlier:
-        return 0
-    trained = earlier["settings"]["steps"] if earlier else 0
-    return max(0, planned.settings.steps - trained)
 
 
 def _prepare_worker(threads: int, stopping: Event) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +12,8 @@ import numpy as np
 
 from ..methods.methods import METHODS
 from ..reporting import convergence, figures, tables
-from .runs import PlannedRun, Runs
-from .variants import Variant
+from ..reporting.convergence import Results
+from .runs import PlannedRun, Runs, Variant
 
 _CRITERION = "mean_average_precision_at_r"
 _SHARED = ("learning_rate", "weight_decay", "head_factor")  # what any method can search
@@ -47,14 +47,14 @@ Trials = Mapping[str, Sequence[Trial]]
 
 
 class Search:
-    """The plan of a search that is the same for all variants.
+    """A search that is the same for all variants, each of which is searched for itself.
 
     Every combination of values, also of the parameter that a method searches for itself,
     is trained once in each split.
 
     Args:
-        command: plans the runs.
-        variants: each is searched for itself.
+        runs: plans the runs.
+        variants: what to search for.
         values: learning_rate, weight_decay and head_factor -> the values to try; without
             any, those of the variant.
         splits: fields of Settings that define a split: its seed, and possibly its fold.
@@ -69,7 +69,7 @@ class Search:
 
     def __init__(
         self,
-        command: Runs,
+        runs: Runs,
         variants: Mapping[str, Variant],
         values: Mapping[str, Sequence[float]],
         splits: Sequence[Mapping[str, int]],
@@ -85,7 +85,7 @@ class Search:
             label: _choices(variant.method, values) for label, variant in variants.items()
         }
         self.plan: list[PlannedRun] = [
-            command.planned(
+            runs.planned(
                 name_of(label, choice, split),
                 **{**variants[label].settings, **choice, **split},
                 method=variants[label].method,
@@ -97,18 +97,23 @@ class Search:
         ]
 
     def trials(self, results: Iterable[Mapping[str, Any]]) -> dict[str, list[Trial]]:
-        """The results of the choices.
-
-        Args:
-            results: of the runs of the plan, in its order.
-        """
+        """The trials, from the results of the plan in its order."""
         found = iter(results)
         return {
-            label: [
-                Trial(choice, [next(found) for _ in self._splits]) for choice in choices
-            ]
-            for label, choices in self._choices.items()
+            label: [Trial(choice, [next(found) for _ in self._splits]) for choice in own]
+            for label, own in self._choices.items()
         }
+
+
+def _choices(method: str, values: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+    shared = {name: own for name, own in values.items() if own}
+    searched = METHODS[method].searched
+    choices = []
+    for combined in product(*shared.values(), *searched.values()):
+        options = dict(zip(searched, combined[len(shared) :], strict=True))
+        choice = dict(zip(shared, combined, strict=False))
+        choices.append({**choice, "trainer_options": options or None})
+    return choices
 
 
 def name_of(label: str, choice: Mapping[str, Any], split: Mapping[str, int]) -> str:
@@ -169,25 +174,8 @@ def at_the_edge(trials: Trials) -> str:
     )
 
 
-def write_trials(trials: Trials, bases: tables.Bases, out: Path) -> None:
-    """Write search.csv, a line for each run, and validation.png."""
-    write_csv(
-        [
-            (label, run)
-            for label, own in trials.items()
-            for trial in own
-            for run in trial.runs
-        ],
-        out / "search.csv",
-    )
-    draw(trials, bases, out)
-
-
 def draw(trials: Trials, bases: tables.Bases, out: Path) -> None:
-    """Write validation.png: MAP@R on the validation classes by learning rate.
-
-    Each at the best of the other values.
-    """
+    """Write validation.png: MAP@R by learning rate, each at the best of other values."""
     lines = {
         label: (sorted(by_rate), 100 * np.array([by_rate[x] for x in sorted(by_rate)]).T)
         for label, by_rate in best_by_rate(trials).items()
@@ -199,25 +187,10 @@ def draw(trials: Trials, bases: tables.Bases, out: Path) -> None:
 def write_csv(
     runs: Iterable[tuple[str, Mapping[str, Any]]], path: Path, metrics: Iterable[str] = ()
 ) -> None:
-    """Write a line for each run, unrounded, with empty metrics for untested runs.
-
-    Its rise is in points.
-
-    Args:
-        runs: the variant's name, and what training.run returned.
-        path: of the file.
-        metrics: of the test.
-    """
-    header = [
-        "method",
-        *_SHARED,
-        "other",
-        "fold",
-        "seed",
-        f"validation_{_CRITERION}",
-        "rise",
-    ]
-    rows: list[list[object]] = [[*header, *metrics]]
+    """Write a line for each named run, unrounded, with empty metrics for untested runs."""
+    header = ["method", *_SHARED, "other", "fold", "seed"]
+    header += [f"validation_{_CRITERION}", "rise", *metrics]
+    rows: list[list[object]] = [[*header]]
     for label, run in runs:
         settings = run["settings"]
         # Earlier versions had no weight decay.
@@ -226,19 +199,31 @@ def write_csv(
         split = [settings["fold"], settings["seed"]]
         tested = [run["test"].get(metric, "") for metric in metrics]
         last = "diverged" if "diverged" in run else last_map(run)
-        validated = [last, convergence.rise(run)]
-        rows.append([label, *choice, *split, *validated, *tested])
+        rows.append([label, *choice, *split, last, convergence.rise(run), *tested])
     tables.write_csv(path, rows)
 
 
-def named_runs(trials: Trials) -> list[tuple[str, Mapping[str, Any]]]:
-    """The name of the choice, and what training.run returned, of every run."""
-    return [
-        (name_of(label, trial.choice, {}), run)
-        for label, own in trials.items()
-        for trial in own
-        for run in trial.runs
-    ]
+def runs_of(trials: Trials) -> Iterator[tuple[str, Trial, Mapping[str, Any]]]:
+    """The variant, the trial, and what training.run returned, of every run."""
+    for label, own in trials.items():
+        for trial in own:
+            for run in trial.runs:
+                yield label, trial, run
+
+
+def without_diverged(trials: Trials, results: Results) -> tuple[Results, str]:
+    """The results that did not diverge, and a sentence about all runs that did.
+
+    Raises:
+        ValueError: all results did.
+    """
+    searched = [(name_of(label, x.choice, {}), run) for label, x, run in runs_of(trials)]
+    tested = [(label, run) for label, runs in results.items() for run in runs]
+    diverged = convergence.diverged([*searched, *tested])
+    finite = convergence.without_diverged(results)
+    if not finite:
+        raise ValueError(diverged)
+    return finite, diverged
 
 
 def last_map(run: Mapping[str, Any]) -> float:
@@ -247,19 +232,6 @@ def last_map(run: Mapping[str, Any]) -> float:
     0 for a run that diverged, so that it loses against all others.
     """
     return 0.0 if "diverged" in run else run["val"][_CRITERION][-1]
-
-
-def _choices(method: str, values: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
-    shared = {name: own for name, own in values.items() if own}
-    searched = METHODS[method].searched
-    return [
-        {
-            **dict(zip(shared, combined, strict=False)),
-            "trainer_options": dict(zip(searched, combined[len(shared) :], strict=True))
-            or None,
-        }
-        for combined in product(*shared.values(), *searched.values())
-    ]
 
 
 def _values(choice: Mapping[str, Any]) -> dict[str, float]:

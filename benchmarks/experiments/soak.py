@@ -10,20 +10,13 @@ from typing import NamedTuple
 from ..reporting import tables
 from ..training.run import run
 from ..training.settings import Settings
-from .command import Command, MethodName
+from .command import MethodName, write_table
 
 WARM_UP = 0.2  # of the validations: until then caches and pools fill
 
 
 class Usage(NamedTuple):
-    """The resources that a process uses.
-
-    Attributes:
-        step: after how many steps.
-        memory: resident, in MiB.
-        files: open handles.
-        threads: of Python and of libraries.
-    """
+    """What a process uses after some steps: resident MiB, open handles, threads."""
 
     step: int
     memory: float
@@ -34,21 +27,19 @@ class Usage(NamedTuple):
 def usage(step: int) -> Usage:
     """The resources that this process uses, from Linux's /proc."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return Usage(
-        step,
-        pages * os.sysconf("SC_PAGE_SIZE") / 2**20,
-        len(os.listdir("/proc/self/fd")),
-        len(os.listdir("/proc/self/task")),
-    )
+    memory = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    files, threads = (len(os.listdir(f"/proc/self/{x}")) for x in ("fd", "task"))
+    return Usage(step, memory, files, threads)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Soak(Command):
+class Soak:
     """Train for long in one process, and write what it uses after each validation.
 
     If memory, open files or threads keep growing, something leaks. Needs Linux.
 
     Attributes:
+        out: output folder.
         steps: batches to train on.
         test_interval: how often to validate, in steps; divides steps.
         method: what to train.
@@ -61,11 +52,8 @@ class Soak(Command):
     method: MethodName = "Symm + N-pairs"
     force: bool = False
 
-    def run(self) -> str:
+    def run(self) -> tuple[str, Path]:
         """Train, and write the run, table.csv and table.md.
-
-        Returns:
-            The contents of table.md.
 
         Raises:
             ValueError: settings are invalid, or there is a run already: what it used
@@ -85,25 +73,18 @@ class Soak(Command):
             after_epoch=lambda: found.append(usage((len(found) + 1) * self.test_interval)),
         )
         tables.write_csv(self.out / "table.csv", [Usage._fields, *found])
-        text = _report(settings, found)
-        (self.out / "table.md").write_text(text, encoding="utf-8")
-        return text
-
-
-def _report(settings: Settings, found: list[Usage]) -> str:
-    warm = found[int(WARM_UP * len(found)) :]
-    first, last = warm[0], warm[-1]
-    shown = [*found[:: max(1, len(found) // 8)][:-1], last]
-    rows = [["step", "memory, MiB", "open files", "threads"]]
-    rows += [
-        [f"{x.step:,}", f"{x.memory:,.0f}", str(x.files), str(x.threads)] for x in shown
-    ]
-    growth = 100 * (last.memory / first.memory - 1)
-    return tables.document(
-        f"{settings.method}, {settings.steps:,} steps of batch {settings.batch_size} in "
-        "one process.",
-        tables.markdown(rows),
-        f"From step {first.step:,} on memory grew by {growth:+.2f} %, open files by "
-        f"{last.files - first.files:+d}, threads by {last.threads - first.threads:+d}.",
-        f"Machine: {tables.machine()}.",
-    )
+        warm = found[int(WARM_UP * len(found)) :]
+        first, last = warm[0], warm[-1]
+        rows = [["step", "memory, MiB", "open files", "threads"]]
+        for x in [*found[:: max(1, len(found) // 8)][:-1], last]:
+            rows.append([f"{x.step:,}", f"{x.memory:,.0f}", str(x.files), str(x.threads)])
+        growth = 100 * (last.memory / first.memory - 1)
+        parts = [
+            f"{settings.method}, {settings.steps:,} steps of batch {settings.batch_size} "
+            "in one process.",
+            tables.markdown(rows),
+            f"From step {first.step:,} on memory grew by {growth:+.2f} %, open files by "
+            f"{last.files - first.files:+d}, threads by {last.threads - first.threads:+d}.",
+            f"Machine: {tables.machine()}.",
+        ]
+        return write_table(self.out, parts), self.out

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -33,43 +34,16 @@ from ..data.splits import FOLDS
 from ..methods import methods
 from ..reporting.tables import markdown
 from ..training.run import run
-from ..training.settings import Settings, Source
+from ..training.settings import CommonSettings, Settings, Source
+from .command import PRESETS
 
-Dataset = Literal["glyphs", "texts", "handwriting", "emoji"]
-SETTINGS: dict[Dataset, dict[str, Any]] = {
-    "glyphs": {"steps": 450, "test_interval": 150},
+TEXTS, HANDWRITING = (PRESETS[name].settings for name in ("texts", "handwriting"))
+SETTINGS = {
+    "glyphs": CommonSettings(steps=450, test_interval=150),
     # A quarter of the classes validates, another one for each seed.
-    "texts": {
-        "dataset": "texts",
-        "trunk": "minilm",
-        "freeze_until": 8,
-        "embedding_size": 128,
-        "batch_size": 96,
-        "steps": 600,
-        "test_interval": 300,
-        "learning_rate": 3e-4,
-    },
-    "handwriting": {
-        "dataset": "folder",
-        "trunk": "convnet",
-        "image_size": 32,
-        "test_classes": "evaluation.*",
-        "augmentation": "none",
-        "steps": 600,
-        "test_interval": 200,
-    },
-    "emoji": {
-        "dataset": "folder",
-        "trunk": "efficientnet-lite0",
-        "image_size": 96,
-        "augmentation": "none",
-        "freeze_until": 11,
-        "head_factor": 10.0,
-        "embedding_size": 128,
-        "learning_rate": 1e-4,
-        "steps": 210,
-        "test_interval": 70,
-    },
+    "texts": replace(TEXTS, batch_size=96, test_interval=300),
+    "handwriting": replace(HANDWRITING, test_interval=200),
+    "emoji": PRESETS["emoji"].settings,
 }
 
 
@@ -188,7 +162,7 @@ MAKE: dict[str, Callable[..., Any]] = {
 
 def main(
     out: tyro.conf.Positional[Path],
-    dataset: tyro.conf.Positional[Dataset],
+    dataset: tyro.conf.Positional[Literal["glyphs", "texts", "handwriting", "emoji"]],
     loss: tyro.conf.Positional[Literal["N-pairs", "Lifted"]],
     /,
     rules: tuple[str, ...] = tuple(RULES),
@@ -209,8 +183,8 @@ def main(
                 seed=seed,
                 fold=seed % FOLDS if dataset == "texts" else None,
                 touch_test=False,
-                **SETTINGS[dataset],
-                data=source.name(SETTINGS[dataset].get("dataset", "glyphs")),
+                **vars(SETTINGS[dataset]),
+                data=source.name(SETTINGS[dataset].dataset),
             )
             found = run(settings, out / f"{dataset}-{loss}-{rule}-{seed}", source=source)
             last = tuple(

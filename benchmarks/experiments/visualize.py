@@ -13,31 +13,24 @@ from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pytorch_metric_learning.samplers import MPerClassSampler
-from pytorch_metric_learning.trainers import BaseTrainer
 from sklearn.manifold import TSNE
 
 from pml_symm import SymmSynthesizer
 
 from ..data.glyphs import glyphs
 from ..data.splits import SplitOptions
-from ..methods.methods import METHODS, Synthesis
+from ..methods.methods import METHODS
 from ..models.trunks import make_trunk
+from ..training.settings import Settings
 from ..training.trainers import make_trainer
-from .command import Command
 
 METHOD = "Symm + N-pairs"
-_LEARNING_RATE = 1e-3
-_WIDTH = 8
 
 
 class Snapshot(NamedTuple):
-    """All images of some classes, embedded, and their synthetic points.
+    """All images of some classes, embedded after some steps, and their synthetic points.
 
-    Attributes:
-        step: how many batches the model has seen.
-        points: shape (N, D), originals first.
-        labels: shape (N,).
-        num_originals: how many of the points are originals.
+    The points have the shape (N, D) and the labels (N,); the originals are first.
     """
 
     step: int
@@ -47,7 +40,7 @@ class Snapshot(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Visualize(Command):
+class Visualize:
     """Draw originals and synthetic points while an embedding trains.
 
     Train Symm + N-pairs on a few characters twice, and draw both kinds of points in the
@@ -55,6 +48,7 @@ class Visualize(Command):
     embedding with more dimensions.
 
     Attributes:
+        out: output folder.
         classes: how many characters.
         steps: batches to train on.
         frames: of the animation.
@@ -71,29 +65,23 @@ class Visualize(Command):
     embedding_size: int = 64
     seed: int = 0
 
-    def run(self) -> str:
+    def run(self) -> tuple[str, Path]:
         """Train twice, and write embedding.gif, and tsne-STEP.png for each map.
-
-        Returns:
-            The names of the files.
 
         Raises:
             ValueError: classes is below 2 or above the number of characters, another
                 number is below 1, or frames or maps is above steps.
         """
-        for name in ("steps", "embedding_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.classes < 2:
-            raise ValueError(f"classes must be at least 2, got {self.classes}")
+        for name, least in (("steps", 1), ("embedding_size", 1), ("classes", 2)):
+            if (number := getattr(self, name)) < least:
+                raise ValueError(f"{name} must be at least {least}, got {number}")
         available = len(np.unique(glyphs(SplitOptions(self.seed)).train.labels))
         if self.classes > available:
             raise ValueError(f"classes must be at most {available}, got {self.classes}")
         for name in ("frames", "maps"):
-            if not 1 <= getattr(self, name) <= self.steps:
+            if not 1 <= (number := getattr(self, name)) <= self.steps:
                 raise ValueError(
-                    f"{name} must be from 1 to steps = {self.steps}, got "
-                    f"{getattr(self, name)}"
+                    f"{name} must be from 1 to steps = {self.steps}, got {number}"
                 )
         self.out.mkdir(parents=True, exist_ok=True)
         train = partial(_train, self.classes, self.steps, self.seed)
@@ -103,22 +91,30 @@ class Visualize(Command):
             path = self.out / f"tsne-{snapshot.step:05d}.png"
             _draw_map(snapshot, path)
             written.append(path.name)
-        return f"{', '.join(written)}\n"
+        return f"{', '.join(written)}\n", self.out
 
 
 def _train(
     classes: int, steps: int, seed: int, number: int, embedding_size: int
 ) -> list[Snapshot]:
     """Snapshots at evenly spaced steps of the training, its start and end included."""
+    settings = Settings(
+        METHOD,
+        seed,
+        steps=steps,
+        test_interval=steps,
+        batch_size=2 * classes,
+        width=8,
+        max_classes=classes,
+    )
     torch.manual_seed(seed)
     np.random.seed(seed)
-    dataset = glyphs(SplitOptions(seed, max_classes=classes)).train
+    dataset = glyphs(settings.split).train
     images = torch.stack([dataset[row][0] for row in range(len(dataset))])
     labels = torch.from_numpy(dataset.labels)
-    trunk, features, *_ = make_trunk("convnet", _WIDTH)
-    models = {"trunk": trunk, "embedder": torch.nn.Linear(features, embedding_size)}
-    method = METHODS[METHOD]
-    loss, _ = method.make(Synthesis())
+    trunk, features, *_ = make_trunk("convnet", settings.width)
+    embedder = torch.nn.Linear(features, embedding_size)
+    loss, _ = METHODS[METHOD].make(settings)
     wanted = set(np.linspace(0, steps, number).round().astype(int).tolist())
     snapshots: list[Snapshot] = []
 
@@ -126,35 +122,28 @@ def _train(
     def look(step: int) -> None:
         if step not in wanted:
             return
-        embeddings = models["embedder"](trunk.eval()(images))
+        embeddings = embedder(trunk.eval()(images))
         trunk.train()
         pool = SymmSynthesizer(pairing="ring")(embeddings, labels)
         snapshots.append(
             Snapshot(step, pool.embeddings.numpy(), pool.labels.numpy(), len(images))
         )
 
-    def after_a_step(trainer: BaseTrainer) -> None:
-        look(trainer.get_global_iteration() + 1)
-
     trainer = make_trainer(
         {
-            "models": models,
-            "batch_size": 2 * classes,
+            "models": {"trunk": trunk, "embedder": embedder},
+            "batch_size": settings.batch_size,
             "loss_funcs": {"metric_loss": loss},
             "dataset": dataset,
             "sampler": MPerClassSampler(
-                dataset.labels,
-                m=2,
-                batch_size=2 * classes,
-                length_before_new_iter=2 * classes * steps,
+                dataset.labels, settings.m, settings.batch_size, steps * settings.batch_size
             ),
             "iterations_per_epoch": steps,
             "data_device": torch.device("cpu"),
             "dataloader_num_workers": 0,
-            "end_of_iteration_hook": after_a_step,
+            "end_of_iteration_hook": lambda x: look(x.get_global_iteration() + 1),
         },
-        method,
-        _LEARNING_RATE,
+        settings,
     )
     look(0)
     trainer.train(num_epochs=1)

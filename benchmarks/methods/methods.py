@@ -135,7 +135,7 @@ class Method:
         loss_factor: the learning rate of the loss's own parameters in units of the
             trunk's; None for that of the embedder.
         trainer: a name in trainers.TRAINERS.
-        sampler: a name in samplers.SAMPLERS.
+        sampler: a name in trainers.SAMPLERS.
         trainer_options: for the trainer; see there.
         searched: of these, what is searched for beside the learning rate -> its values.
         needs_pairs: a batch of one item per class, or of one class, gives no gradient.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..methods.methods import METHODS, Synthesis
-from ..training import embedding_map, records
+from ..training import evaluator, records
 from ..training.settings import complete
 from . import convergence
 
@@ -68,7 +68,7 @@ def read(folder: Path) -> FinishedRuns:
     for name, result in tested.items():
         label = _label(result["settings"], varying)
         variants.setdefault(label, []).append(result)
-        if (folder / name / embedding_map.NAME).exists():
+        if (folder / name / evaluator.MAP).exists():
             maps.setdefault(label, folder / name)
     bases = {}
     for label, results in variants.items():

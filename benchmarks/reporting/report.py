@@ -27,7 +27,7 @@ from pml_symm import SymmSynthesizer
 
 from ..data.files import written_whole
 from ..methods.methods import METHODS
-from ..training import embedding_map, records
+from ..training import evaluator, records
 from . import convergence, finished_runs, tables
 from .figures import CURVES, Curve
 from .finished_runs import FinishedRuns
@@ -214,7 +214,7 @@ def map_plot(runs: FinishedRuns) -> Plot:
         return METHODS[runs.variants[label][0]["settings"]["method"]].is_symm
 
     label = max(runs.maps, key=is_symm)
-    data = embedding_map.load(runs.maps[label] / embedding_map.NAME)
+    data = evaluator.load_map(runs.maps[label] / evaluator.MAP)
     pool = SymmSynthesizer(pairing="ring")(
         torch.from_numpy(data.embeddings), torch.from_numpy(data.labels)
     )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import pickle
+import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_metric_learning.trainers import BaseTrainer
 
 from ..data.files import written_whole
-from . import random_state
 
 LOGGER = logging.getLogger(__name__)
 
@@ -43,17 +44,12 @@ def save(
         # A trainer's state between steps, in addition to that of PML's trainers.
         "trainer": trainer.state_dict() if hasattr(trainer, "state_dict") else None,
         "own": own,
-        "random": random_state.get(),
+        "random": random_state(),
     }
     with written_whole(path) as file:
         torch.save(state, file)
         if path.exists():
             path.replace(path.with_name(PREVIOUS))
-
-
-def load_latest(folder: Path) -> dict[str, Any] | None:
-    """The newest checkpoint of an epoch's end that is not damaged, or None."""
-    return load(folder / NAME) or load(folder / PREVIOUS)
 
 
 def load(path: Path) -> dict[str, Any] | None:
@@ -67,12 +63,6 @@ def load(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def keep_last(folder: Path) -> None:
-    """Remove all checkpoints of a finished run but the last, from which it can go on."""
-    for name in (PREVIOUS, WITHIN):
-        (folder / name).unlink(missing_ok=True)
-
-
 def restore(state: dict[str, Any], trainer: BaseTrainer) -> None:
     """Restore all but the random state: the caller does that last."""
     for part in _PARTS:
@@ -80,3 +70,34 @@ def restore(state: dict[str, Any], trainer: BaseTrainer) -> None:
             getattr(trainer, part)[name].load_state_dict(saved)
     if state["trainer"] is not None:
         trainer.load_state_dict(state["trainer"])
+
+
+def seed_all(number: int) -> None:
+    """Seed all generators that a run draws from with one number."""
+    random.seed(number)
+    np.random.seed(number)
+    torch.manual_seed(number)
+
+
+def random_state() -> dict[str, Any]:
+    """The states of all generators, as plain values and tensors."""
+    of_numpy: dict[str, Any] = np.random.get_state(legacy=False)
+    # torch.load with weights_only=True does not load NumPy arrays.
+    of_numpy["state"]["key"] = of_numpy["state"]["key"].tolist()
+    state = {
+        "python": random.getstate(),
+        "numpy": of_numpy,
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Restore what random_state returned."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,11 +1,15 @@
-"""Validation and test of a run's models, with PML's testers."""
+"""Validation and test of a run's models with PML's testers, and a map of embeddings."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
+import numpy as np
 import torch
 from pytorch_metric_learning.testers import GlobalEmbeddingSpaceTester
 from pytorch_metric_learning.trainers import BaseTrainer
@@ -15,10 +19,11 @@ from torch.utils.data import Dataset
 
 from pml_symm import AccuracyCalculator, SymmSynthesizer
 
+from ..data.files import written_whole
 from ..data.splits import Splits
-from . import embedding_map
-from .divergence import FiniteTester
-from .recorder import Recorder
+from ..data.stem_features import without_stem
+from .records import Recorder
+from .trainers import DivergedError
 
 RETRIEVAL = (
     "recall_at_1",
@@ -31,7 +36,22 @@ RETRIEVAL = (
 CLUSTERING = ("NMI", "F1")
 _CURVES = ("recall_at_1", "mean_average_precision_at_r")
 
+MAP = "map.npz"  # test embeddings of a few classes, with their images
+_MAP_CLASSES = 24
+_MAP_PIXELS = 48
+
 Models = Mapping[str, nn.Module]
+
+
+class FiniteTester(GlobalEmbeddingSpaceTester):
+    """PML's tester, which raises DivergedError for embeddings that are not finite."""
+
+    def get_all_embeddings(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """As PML."""
+        embeddings, labels = super().get_all_embeddings(*args, **kwargs)
+        if not embeddings.isfinite().all():
+            raise DivergedError("an embedding")
+        return embeddings, labels
 
 
 class Evaluator:
@@ -80,20 +100,15 @@ class Evaluator:
     def look_before_training(self, models: Models) -> None:
         """Record the angle between source and axis before the first step."""
         val = self._datasets.val
-        labels = torch.from_numpy(val.labels)
-        self._recorder.add_angle(0, mean_angle(self.embed(val, models), labels))
+        angle = mean_angle(self.embed(val, models), torch.from_numpy(val.labels))
+        self._recorder.add_validated("angle", 0, angle)
 
     def validate(self, trainer: BaseTrainer) -> None:
         """Evaluate a trainer's models on the validation split, at an epoch's end."""
         self._validate(trainer)
 
     def test(self, models: Models, epoch: int) -> dict[str, float]:
-        """Metric -> value, on the test split.
-
-        Args:
-            models: with "trunk" and "embedder".
-            epoch: the epoch to record them for.
-        """
+        """Metric -> value, on the test split, recorded for an epoch."""
         tester = self._test_tester
         accuracies = tester.test(
             {"test": self._datasets.test}, epoch, models["trunk"], models["embedder"]
@@ -124,21 +139,16 @@ class Evaluator:
         self._recorder.hooks.end_of_testing_hook(tester)
         embeddings, labels = tester.embeddings_and_labels["val"]
         labels, epoch = labels[:, 0], tester.all_accuracies["val"]["epoch"]
-        self._recorder.add_angle(epoch, mean_angle(embeddings, labels))
+        self._recorder.add_validated("angle", epoch, mean_angle(embeddings, labels))
         if self._synthesizer is not None:
             recall = recall_of_synthetic(self._synthesizer, embeddings, labels)
-            self._recorder.add_synthetic_queries(epoch, recall)
+            self._recorder.add_validated("synthetic_queries", epoch, recall)
 
     def _end_test(self, tester: GlobalEmbeddingSpaceTester) -> None:
         """PML's hook: record the test, and save an embedding map."""
         self._recorder.hooks.end_of_testing_hook(tester)
         embeddings, labels = tester.embeddings_and_labels["test"]
-        embedding_map.save(
-            self._folder / embedding_map.NAME,
-            self._datasets.test,
-            embeddings,
-            labels[:, 0],
-        )
+        save_map(self._folder / MAP, self._datasets.test, embeddings, labels[:, 0])
 
 
 def mean_angle(embeddings: Tensor, labels: Tensor) -> float:
@@ -160,23 +170,13 @@ def mean_angle(embeddings: Tensor, labels: Tensor) -> float:
 def recall_of_synthetic(
     synthesizer: SymmSynthesizer, embeddings: Tensor, labels: Tensor
 ) -> float:
-    """recall@1 with synthetic points as queries: are originals of their class nearest?
-
-    Args:
-        synthesizer: makes the points.
-        embeddings: shape (N, D), the originals, which are the references.
-        labels: shape (N,), of the originals.
-    """
+    """recall@1 with synthetic points as queries, and originals as references."""
     pool = synthesizer(embeddings, labels)
     calculator = AccuracyCalculator(
         recall_at=(1,), include=("recall_at_1",), device=embeddings.device
     )
-    found = calculator.get_accuracy(
-        nn.functional.normalize(pool.synthetic),
-        pool.synthetic_labels,
-        embeddings,
-        labels,
-    )
+    queries = nn.functional.normalize(pool.synthetic)
+    found = calculator.get_accuracy(queries, pool.synthetic_labels, embeddings, labels)
     return float(found["recall_at_1"])
 
 
@@ -191,3 +191,69 @@ def accuracy_calculator(
         # With about twelve images of a class, faiss would warn about too few each time.
         kmeans_func=FaissKMeans(niter=20, min_points_per_centroid=1),
     )
+
+
+class EmbeddingMap(NamedTuple):
+    """Embeddings and their images.
+
+    Attributes:
+        embeddings: shape (N, D), float32.
+        labels: shape (N,), int64.
+        images: shape (N, height, width) or (N, height, width, 3), uint8.
+    """
+
+    embeddings: np.ndarray
+    labels: np.ndarray
+    images: np.ndarray
+
+
+def save_map(path: Path, dataset: Dataset, embeddings: Tensor, labels: Tensor) -> None:
+    """Save the first classes of a dataset of pictures; nothing for texts.
+
+    Args:
+        path: of the file.
+        dataset: pictures, or StemFeatures of pictures.
+        embeddings: shape (N, D), of all pictures in their order.
+        labels: shape (N,), of them.
+    """
+    dataset = without_stem(dataset)
+    if dataset[0][0].dim() != 3:
+        return
+    classes = torch.unique(labels)[:_MAP_CLASSES]
+    rows = torch.where(torch.isin(labels, classes))[0].tolist()
+    images = np.stack([_small(dataset[row][0]) for row in rows])
+    with written_whole(path) as file:
+        np.savez_compressed(
+            file,
+            embeddings=embeddings[rows].float().cpu().numpy(),
+            labels=labels[rows].cpu().numpy(),
+            images=images,
+        )
+
+
+def load_map(path: Path) -> EmbeddingMap:
+    """What save_map wrote.
+
+    Raises:
+        ValueError: the file is damaged, or another one.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return EmbeddingMap(file["embeddings"], file["labels"], file["images"])
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): without this file, the report has no map of it"
+        ) from error
+
+
+def _small(image: Any) -> np.ndarray:
+    """A small image, (height, width) or (height, width, 3), uint8, with full contrast."""
+    largest = max(image.shape[1:])
+    if largest > _MAP_PIXELS:
+        scale = _MAP_PIXELS / largest
+        image = torch.nn.functional.interpolate(
+            image[None], scale_factor=scale, mode="area"
+        )[0]
+    low, high = torch.aminmax(image)
+    levels = (image - low) / (high - low).clamp_min(1e-6) * 255
+    return levels.byte().permute(1, 2, 0).squeeze(2).cpu().numpy()

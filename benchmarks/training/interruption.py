@@ -16,11 +16,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal stopped a run, and everything that it needs to continue is saved.
-
-    Args:
-        number: of the signal.
-    """
+    """A signal of this number stopped a run; all that it needs to continue is saved."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -28,11 +24,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Request:
-    """Whether a signal has asked to stop.
-
-    Attributes:
-        number: of the signal, or None.
-    """
+    """Whether a signal has asked to stop: its number, or None."""
 
     def __init__(self) -> None:
         self.number: int | None = None

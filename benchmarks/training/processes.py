@@ -1,4 +1,4 @@
-"""The processes that train one run: those that torchrun started, or a single one."""
+"""The processes that train one run together: those that torchrun started, or one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
-from torch import distributed
+from pytorch_metric_learning.utils.distributed import (
+    DistributedLossWrapper,
+    DistributedMinerWrapper,
+)
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import Sampler
 
 T = TypeVar("T")
 
@@ -20,10 +26,7 @@ _PATIENCE = timedelta(hours=12)
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Join the processes that torchrun started in one group, while the block runs.
-
-    Does nothing without torchrun, or with one process.
-    """
+    """Join the processes that torchrun started, if any, while the block runs."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
         yield
         return
@@ -80,3 +83,70 @@ def any_of_them(flag: bool) -> bool:
     flags = torch.tensor(int(flag), device=device)
     distributed.all_reduce(flags, distributed.ReduceOp.MAX)
     return bool(flags)
+
+
+def share(parts: dict[str, Any]) -> dict[str, Any]:
+    """From arguments of MetricLossOnly, those with which each process has its part.
+
+    Raises:
+        ValueError: a loss has parameters, or the batch cannot be divided.
+    """
+    for loss in parts["loss_funcs"].values():
+        if list(loss.parameters()):
+            raise ValueError(
+                f"{type(loss).__name__} has parameters, which only one process can train, "
+                "not several"
+            )
+    wrappers = {
+        "models": _data_parallel,
+        "loss_funcs": DistributedLossWrapper,
+        "mining_funcs": DistributedMinerWrapper,
+    }
+    shared = {
+        part: {name: wrap(module) for name, module in parts[part].items()}
+        for part, wrap in wrappers.items()
+    }
+    sampler = OwnPart(parts["sampler"], parts["batch_size"])
+    own_size = parts["batch_size"] // world_size()
+    return {**parts, **shared, "sampler": sampler, "batch_size": own_size}
+
+
+def _data_parallel(model: nn.Module) -> nn.Module:
+    if not list(model.parameters()):
+        return model  # all its stages are frozen
+    is_on_gpu = next(model.parameters()).is_cuda
+    return DistributedDataParallel(
+        model,
+        device_ids=[torch.cuda.current_device()] if is_on_gpu else None,
+        # Each process keeps its own batch statistics: broadcasting them in an evaluation
+        # would wait forever for the processes that do not evaluate.
+        broadcast_buffers=False,
+    )
+
+
+class OwnPart(Sampler[int]):
+    """This process's part of each batch that a sampler draws.
+
+    The first process draws, so that all processes have parts of the same batches.
+
+    Args:
+        sampler: draws batches of the size of all parts together.
+        batch_size: of all parts together, a multiple of the world size.
+    """
+
+    def __init__(self, sampler: Sampler[int], batch_size: int) -> None:
+        if batch_size % world_size():
+            raise ValueError(
+                f"batch_size must be a multiple of the {world_size()} processes, got "
+                f"{batch_size}"
+            )
+        self.sampler, self.batch_size = sampler, batch_size
+
+    def __len__(self) -> int:
+        return len(self.sampler) // world_size()  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[int]:
+        rows = from_first(lambda: list(self.sampler))
+        size = self.batch_size // world_size()
+        for start in range(rank() * size, len(rows), self.batch_size):
+            yield from rows[start : start + size]

@@ -18,17 +18,20 @@ from pml_symm import SymmSynthesizer
 
 from ..data.stem_features import keep_stem
 from ..methods.methods import METHODS
-from ..models.trunks import freeze_until
-from . import checkpoint, interruption, lock, processes, random_state
-from .divergence import DivergedError
+from ..models import trunks
+from ..models.pretrain import pretrained_trunk
+from . import checkpoint, interruption, processes
 from .evaluator import Evaluator
-from .networks import make_networks, make_trunk, start_from_softmax
-from .recorder import Recorder
-from .samplers import SAMPLERS, HardClassSampler
+from .records import Recorder
 from .settings import Settings, Source
-from .start import Start, prepare
-from .step_timer import StepTimer
-from .trainers import make_trainer
+from .start import Start, held, prepare
+from .trainers import (
+    SAMPLERS,
+    DivergedError,
+    HardClassSampler,
+    StepTimer,
+    make_trainer,
+)
 
 LOGGER = logging.getLogger(__name__)
 
@@ -74,7 +77,7 @@ def run(
             fingerprint of the settings, at the start or at the end.
         interruption.Interrupted: SIGINT or SIGTERM; the next call continues.
     """
-    with interruption.requests() as request, lock.held(folder, request):
+    with interruption.requests() as request, held(folder, request):
         start = processes.from_first(lambda: prepare(settings, folder, force))
         result = start.finished
         if result is None:
@@ -86,18 +89,7 @@ def run(
 
 
 class _Run:
-    """A run that has steps left to train.
-
-    Only the first process has a recorder and an evaluator.
-
-    Args:
-        settings: what to train.
-        folder: of this run.
-        source: where a dataset of pictures or texts is.
-        start: where it starts.
-        request: whether to stop.
-        after_epoch: called when an epoch is validated and saved.
-    """
+    """A run that has steps left to train; only the first process evaluates and records."""
 
     def __init__(
         self,
@@ -108,36 +100,48 @@ class _Run:
         request: interruption.Request,
         after_epoch: Callable[[], None],
     ) -> None:
-        self.settings, self.folder, self.start = settings, folder, start
-        self.source = source
-        self.request, self.after_epoch = request, after_epoch
+        self.settings, self.folder, self.source = settings, folder, source
+        self.start, self.request, self.after_epoch = start, request, after_epoch
+        self.step = 0
         method = METHODS[settings.method]
         source.check(settings)
-        random_state.seed(settings.seed)
+        checkpoint.seed_all(settings.seed)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        whole = make_trunk(settings)
-        frozen, rest = freeze_until(whole, settings.freeze_until)
+        whole = trunks.make_trunk(
+            settings.trunk, settings.width, settings.pretrained, settings.image_size
+        )
+        stem, rest = trunks.freeze_until(whole, settings.freeze_until)
         processes.from_first(lambda: source.check_unchanged(settings))
-        self.datasets = processes.from_first(lambda: source.splits(settings, whole))
-        labels = self.datasets.train.labels
-        settings.check_num_classes("the training split", len(np.unique(labels)))
+        datasets = processes.from_first(lambda: source.splits(settings, whole))
+        labels = datasets.train.labels
+        num_classes = len(np.unique(labels))
+        settings.check_num_classes("the training split", num_classes)
         if settings.start == "softmax":
-            start_from_softmax(whole, settings, self.datasets.pretrain)
-        if frozen:
+            reserved = datasets.pretrain
+            assert reserved is not None, "settings check that there is a reserve"
+            weights = processes.from_first(
+                lambda: pretrained_trunk(reserved, settings.width, settings.seed)
+            )
+            whole.stages.load_state_dict(weights)
+            # Pre-training, if its result was not cached, drew random numbers.
+            checkpoint.seed_all(settings.seed)
+        self.datasets = datasets
+        if stem:
             self.datasets = processes.from_first(
                 lambda: keep_stem(
-                    self.datasets,
-                    frozen,
+                    datasets,
+                    stem,
                     augmentations=settings.augmentations,
                     device=device,
                     workers=source.workers,
                     check=request.check_alone,
                 )
             )
-        self.models = make_networks(rest, settings)
+        embedder = torch.nn.Linear(rest.features, settings.embedding_size)
+        self.models = {"trunk": rest.stages, "embedder": embedder}
         self.loss, self.miner = method.make(
             settings,
-            num_classes=len(np.unique(labels)),
+            num_classes=num_classes,
             embedding_size=settings.embedding_size,
             batch_size=settings.batch_size,
         )
@@ -180,40 +184,35 @@ class _Run:
                 "end_of_iteration_hook": self.timer,
                 "end_of_epoch_hook": self._end_epoch,
             },
-            method,
-            settings.learning_rate,
-            settings.head_factor,
-            settings.lr_step_size,
-            settings.trainer_options,
-            settings.weight_decay,
+            settings,
         )
 
     def finish(self) -> dict[str, Any]:
         """Train to the end, test, and record the result."""
         state, within = self.start.state, self.start.within
-        done = self.step = 0
         if state is not None:
-            done = state["epoch"]
             checkpoint.restore(state, self.trainer)
             self.timer.seconds[:] = state["own"]["seconds"]
             self.sampler.labels = state["own"]["classes"]
             self._refresh_sampler()
-            random_state.restore(state["random"])
+            checkpoint.restore_random_state(state["random"])
         if within is not None:
             self.timer.seconds[:] = within["own"]["seconds"]
             self.trainer.go_on_within(within)
         if self.start.is_new:
-            random_state.restore(processes.from_first(self._look_before_training))
+            state_before = processes.from_first(self._look_before_training)
+            checkpoint.restore_random_state(state_before)
+        done = 0 if state is None else state["epoch"]
         epochs = self.settings.steps // self.settings.test_interval
         try:
             self.trainer.train(start_epoch=done + 1, num_epochs=epochs)
             return processes.from_first(lambda: self._test_and_record(epochs))
-        except DivergedError as divergence:
-            what = divergence.what
+        except DivergedError as error:
+            what = error.what
             return processes.from_first(lambda: self._record_divergence(what))
 
     def _look_before_training(self) -> dict[str, Any]:
-        before = random_state.get()
+        before = checkpoint.random_state()
         self.evaluator.look_before_training(self.models)
         return before
 
@@ -235,10 +234,10 @@ class _Run:
             self._refresh_sampler()
             self.evaluator.validate(trainer)
             self._save(checkpoint.NAME, trainer)
-            return random_state.get()
+            return checkpoint.random_state()
 
         # Evaluating drew random numbers, only in the first process.
-        random_state.restore(processes.from_first(validate_and_save))
+        checkpoint.restore_random_state(processes.from_first(validate_and_save))
         self.after_epoch()
         self.request.check()
 
@@ -257,44 +256,40 @@ class _Run:
         checkpoint.save(self.folder / name, trainer, own, iteration)
 
     def _test_and_record(self, epochs: int) -> dict[str, Any]:
-        settings, test = self.settings, self.datasets.test
-        result = {
-            "settings": asdict(settings),
+        settings, test, recorder = self.settings, self.datasets.test, self.recorder
+        found = {
             "test": self.evaluator.test(self.models, epochs) if settings.touch_test else {},
             "test_classes": len(np.unique(test.labels)),
             "test_images": len(test),
-            "seconds_per_step": self._pace,
             "val": self._over_steps(self.evaluator.history()),
-            "synthetic_queries": self._over_steps(self.recorder.synthetic_queries()),
-            "angle": self._over_steps(self.recorder.angle()),
-            "synthetic_ratio": self.recorder.synthetic_ratio(self.loss, self.miner),
-            "loss": self.recorder.over_steps("loss"),
-            "gradient_norm": self.recorder.over_steps("gradient_norm"),
-            "skipped": self.datasets.skipped,
+            "synthetic_queries": self._over_steps(recorder.validated("synthetic_queries")),
+            "angle": self._over_steps(recorder.validated("angle")),
+            "synthetic_ratio": recorder.synthetic_ratio(self.loss, self.miner),
+            "loss": recorder.over_steps("loss"),
+            "gradient_norm": recorder.over_steps("gradient_norm"),
         }
         self.source.check_unchanged(settings)
-        self.recorder.finish(result, settings.steps)
-        checkpoint.keep_last(self.folder)
-        return result
+        return self._record(found, settings.steps)
 
     def _record_divergence(self, what: str) -> dict[str, Any]:
         LOGGER.warning(
             "%s diverged at step %d: %s is not finite", self.folder, self.step, what
         )
+        found = {"test": {}, "diverged": {"step": self.step, "what": what}}
+        return self._record(found, self.step)
+
+    def _record(self, found: dict[str, Any], step: int) -> dict[str, Any]:
         result = {
             "settings": asdict(self.settings),
-            "test": {},
-            "seconds_per_step": self._pace,
-            "diverged": {"step": self.step, "what": what},
+            **found,
+            "seconds_per_step": statistics.median(self.timer.seconds or [float("nan")]),
             "skipped": self.datasets.skipped,
         }
-        self.recorder.finish(result, self.step)
-        checkpoint.keep_last(self.folder)
+        self.recorder.finish(result, step)
+        # From the last one, the run can go on with more steps.
+        for name in (checkpoint.PREVIOUS, checkpoint.WITHIN):
+            (self.folder / name).unlink(missing_ok=True)
         return result
-
-    @property
-    def _pace(self) -> float:
-        return statistics.median(self.timer.seconds or [float("nan")])
 
     def _over_steps(self, history: dict[str, list]) -> dict[str, list]:
         """A history over the epochs, converted to steps."""

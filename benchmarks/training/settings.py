@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -116,51 +116,45 @@ class Settings(Synthesis, CommonSettings):
     fingerprint: str | None = None
 
     def __post_init__(self) -> None:
-        self._check_numbers()
-        self._check_method()
-        self._check_data()
-        self._check_start()
+        for is_met, message in self._requirements():
+            if not is_met:
+                raise ValueError(message)
 
-    def _check_numbers(self) -> None:
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must be from 0 to 2^32 - 1, got {self.seed}")
-        if self.steps < 1 or self.test_interval < 1 or self.steps % self.test_interval:
-            raise ValueError(
-                "steps must be a multiple of test_interval, both at least 1, got "
-                f"{self.steps} and {self.test_interval}"
-            )
-        if self.batch_size < 1 or self.m < 1 or self.batch_size % self.m:
-            raise ValueError(
-                "batch_size must be a multiple of m, both at least 1, got "
-                f"{self.batch_size} and {self.m}"
-            )
-        positive = (
-            "embedding_size",
-            "width",
-            "lr_step_size",
-            "image_size",
-            "augmentations",
+    def _requirements(self) -> Iterator[tuple[bool, str]]:
+        """What must be true, one after the other, and what an error says if it is not."""
+        yield 0 <= self.seed < 2**32, f"seed must be from 0 to 2^32 - 1, got {self.seed}"
+        yield (
+            _is_multiple(self.steps, self.test_interval),
+            "steps must be a multiple of test_interval, both at least 1, got "
+            f"{self.steps} and {self.test_interval}",
         )
-        for name in positive:
+        yield (
+            _is_multiple(self.batch_size, self.m),
+            "batch_size must be a multiple of m, both at least 1, got "
+            f"{self.batch_size} and {self.m}",
+        )
+        counts = ("embedding_size", "width", "lr_step_size", "image_size", "augmentations")
+        for name in counts:
             number = getattr(self, name)
-            if number is not None and number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}")
+            yield number is None or number >= 1, f"{name} must be at least 1, got {number}"
         for name in ("learning_rate", "head_factor"):
             number = getattr(self, name)
-            if not 0 < number < float("inf"):
-                raise ValueError(f"{name} must be a finite positive number, got {number}")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise ValueError(
-                f"weight_decay must be a finite number >= 0, got {self.weight_decay}"
-            )
-        if self.base_steps < 0:
-            raise ValueError(f"base_steps must be at least 0, got {self.base_steps}")
+            is_fine = 0 < number < float("inf")
+            yield is_fine, f"{name} must be a finite positive number, got {number}"
+        yield (
+            0 <= self.weight_decay < float("inf"),
+            f"weight_decay must be a finite number >= 0, got {self.weight_decay}",
+        )
+        steps = self.base_steps
+        yield steps >= 0, f"base_steps must be at least 0, got {steps}"
         for name in ("max_classes", "train_classes"):
             if getattr(self, name) is not None:
                 self.check_num_classes(name, getattr(self, name))
         _ = self.split  # for its errors
+        yield from self._requirements_of_method()
+        yield from self._requirements_of_data()
 
-    def _check_method(self) -> None:
+    def _requirements_of_method(self) -> Iterator[tuple[bool, str]]:
         method = METHODS[self.method]
         try:
             method.make(  # for its errors
@@ -173,64 +167,73 @@ class Settings(Synthesis, CommonSettings):
             raise ValueError(
                 f"candidates={self.candidates!r} does not fit {self.method}"
             ) from error
-        if method.needs_pairs and self.m < 2:
-            raise ValueError(
-                f"m must be at least 2 for {self.method}, which learns from pairs of a "
-                f"class, got {self.m}"
-            )
-        if method.needs_pairs and self.batch_size < 2 * self.m:
-            raise ValueError(
-                f"batch_size must be at least 2 m = {2 * self.m} for {self.method}, which "
-                f"learns from pairs of two classes, got {self.batch_size}"
-            )
+        yield (
+            self.m >= 2 or not method.needs_pairs,
+            f"m must be at least 2 for {self.method}, which learns from pairs of a class, "
+            f"got {self.m}",
+        )
+        yield (
+            self.batch_size >= 2 * self.m or not method.needs_pairs,
+            f"batch_size must be at least 2 m = {2 * self.m} for {self.method}, which "
+            f"learns from pairs of two classes, got {self.batch_size}",
+        )
 
-    def _check_data(self) -> None:
+    def _requirements_of_data(self) -> Iterator[tuple[bool, str]]:
         trunks.check_name(self.trunk)
-        if not self._trunk_fits:
-            raise ValueError(
-                "the trunk of glyphs must be convnet, that of texts minilm or "
-                "sentence-encoder:NAME, and that of photographs another one; folder may "
-                f"have any but those of texts, got dataset={self.dataset!r} and "
-                f"trunk={self.trunk!r}"
-            )
-        if self.trunk == "convnet" and self.image_size not in (None, SIZE):
-            raise ValueError(
-                f"image_size must be {SIZE} for the convnet, got {self.image_size}"
-            )
-        if self.dataset == "texts" and not self.pretrained:
-            raise ValueError("pretrained must be true for texts, got False")
-        if self.dataset == "texts" and self.image_size is not None:
-            raise ValueError(f"image_size is for pictures, got {self.image_size} for texts")
-        if self.test_classes is not None and self.dataset not in ("folder", "texts"):
-            raise ValueError(
-                "test_classes is for folder and texts: others have a test split of their "
-                f"own, got {self.test_classes!r} for {self.dataset}"
-            )
-
-        if self.crop_cars and self.dataset not in PHOTOGRAPHS:
-            raise ValueError(
-                "crop_cars is for PML's datasets of photographs, got True for "
-                f"{self.dataset!r}"
-            )
-
-    def _check_start(self) -> None:
-        if self.start not in ("scratch", "softmax"):
-            raise ValueError(f"start must be scratch or softmax, got {self.start!r}")
-        if self.start == "softmax" and self.trunk != "convnet":
-            raise ValueError(f'start="softmax" is for the convnet, got {self.trunk!r}')
-        if self.start == "softmax" and not self.reserve:
-            raise ValueError('start="softmax" needs reserve: it trains on those classes')
-        if self.freeze_until < 0:
-            raise ValueError(f"freeze_until must be at least 0, got {self.freeze_until}")
-        if self.freeze_until and self.dataset == "glyphs":
-            raise ValueError(
-                f"freeze_until is for datasets other than glyphs, got {self.freeze_until}"
-            )
-        if self.freeze_until and not self.is_pretrained:
-            raise ValueError(
-                "freeze_until needs a trunk that is pre-trained, got "
-                f"{self.freeze_until} with one that is not"
-            )
+        is_texts, is_convnet = self.dataset == "texts", self.trunk == "convnet"
+        yield (
+            self._trunk_fits,
+            "the trunk of glyphs must be convnet, that of texts minilm or "
+            "sentence-encoder:NAME, and that of photographs another one; folder may "
+            f"have any but those of texts, got dataset={self.dataset!r} and "
+            f"trunk={self.trunk!r}",
+        )
+        yield (
+            not is_convnet or self.image_size in (None, SIZE),
+            f"image_size must be {SIZE} for the convnet, got {self.image_size}",
+        )
+        yield (
+            not is_texts or self.pretrained,
+            "pretrained must be true for texts, got False",
+        )
+        yield (
+            not is_texts or self.image_size is None,
+            f"image_size is for pictures, got {self.image_size} for texts",
+        )
+        yield (
+            self.test_classes is None or self.dataset in ("folder", "texts"),
+            "test_classes is for folder and texts: others have a test split of their own, "
+            f"got {self.test_classes!r} for {self.dataset}",
+        )
+        yield (
+            not self.crop_cars or self.dataset in PHOTOGRAPHS,
+            "crop_cars is for PML's datasets of photographs, got True for "
+            f"{self.dataset!r}",
+        )
+        is_softmax = self.start == "softmax"
+        yield (
+            self.start in ("scratch", "softmax"),
+            f"start must be scratch or softmax, got {self.start!r}",
+        )
+        yield (
+            is_convnet or not is_softmax,
+            f'start="softmax" is for the convnet, got {self.trunk!r}',
+        )
+        yield (
+            self.reserve or not is_softmax,
+            'start="softmax" needs reserve: it trains on those classes',
+        )
+        frozen = self.freeze_until
+        yield frozen >= 0, f"freeze_until must be at least 0, got {frozen}"
+        yield (
+            not frozen or self.dataset != "glyphs",
+            f"freeze_until is for datasets other than glyphs, got {frozen}",
+        )
+        yield (
+            not frozen or self.is_pretrained,
+            f"freeze_until needs a trunk that is pre-trained, got {frozen} with one that "
+            "is not",
+        )
 
     @property
     def split(self) -> SplitOptions:
@@ -262,11 +265,12 @@ class Settings(Synthesis, CommonSettings):
             )
 
 
-def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Stored settings with the fields that they lack.
+def _is_multiple(number: int, of: int) -> bool:
+    return number >= 1 and of >= 1 and number % of == 0
 
-    Earlier versions without a field behaved like its default.
-    """
+
+def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored settings with the fields of later versions: without, they had its default."""
     defaults = {x.name: x.default for x in fields(Settings) if x.default is not MISSING}
     return {**defaults, **settings}
 
@@ -309,10 +313,6 @@ class Source:
     def fingerprint(self, dataset: str, test_classes: str | None) -> str | None:
         """The fingerprint of the dataset's files; None for glyphs, and without any files.
 
-        Args:
-            dataset: its name in the settings.
-            test_classes: of the settings.
-
         Raises:
             OSError, ValueError: as splits, but bad items are no error.
         """
@@ -337,8 +337,7 @@ class Source:
         """The dataset that the settings name, as input for the trunk.
 
         Raises:
-            OSError, ValueError: it is missing, incomplete, or cannot be read; the message
-                says what is wrong.
+            OSError, ValueError: it is missing, incomplete, or cannot be read.
         """
         self.check(settings)
         if settings.dataset == "glyphs":

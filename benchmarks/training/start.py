@@ -1,19 +1,54 @@
-"""Where a run starts: at its beginning, where it stopped, or not at all."""
+"""The folder of a run: one process uses it, and the run starts there or continues."""
 
 from __future__ import annotations
 
 import json
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from filelock import FileLock, Timeout
+
 from ..data.files import remove_unfinished, written_whole
 from . import checkpoint, processes, records
+from .interruption import Request
 from .settings import Settings, complete
 
 LOGGER = logging.getLogger(__name__)
+
+
+@contextmanager
+def held(folder: Path, request: Request) -> Iterator[None]:
+    """Hold the lock of a run's folder, and wait while another process holds it.
+
+    The lock of a process that is killed is free.
+
+    Args:
+        folder: of the run. Locks are beside it, because it may be removed.
+        request: whether to stop waiting.
+    """
+    if not processes.is_first():
+        yield
+        return
+    path = folder.parent / "locks" / f"{folder.name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    with suppress(Timeout):
+        lock.acquire(timeout=0)
+    if not lock.is_locked:
+        LOGGER.warning("%s is in use by another process: waiting until it ends", folder)
+    while not lock.is_locked:
+        request.check_alone()
+        with suppress(Timeout):
+            lock.acquire(timeout=1)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Start(NamedTuple):
@@ -38,12 +73,8 @@ class Start(NamedTuple):
 def prepare(settings: Settings, folder: Path, force: bool) -> Start:
     """Find where a run continues, and remove its records and files after that point.
 
-    A finished run continues if its settings have more steps than it was trained for.
-
-    Args:
-        settings: of the run.
-        folder: of the run; created if it does not exist.
-        force: start at the beginning, even if there is a run.
+    A finished run continues if its settings have more steps than it was trained for. With
+    force, it starts at the beginning.
 
     Raises:
         ValueError: there is a run with other settings or with more steps, it was stopped
@@ -61,13 +92,20 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
                 LOGGER.info("%s is finished already", folder)
                 return Start(earlier)
         if written.exists():
-            state = checkpoint.load_latest(folder)
+            state = checkpoint.load(folder / checkpoint.NAME) or checkpoint.load(
+                folder / checkpoint.PREVIOUS
+            )
             within = checkpoint.load(folder / checkpoint.WITHIN)
-            epochs = 0 if state is None else state["epoch"]
-            if within is not None and within["epoch"] != epochs:
+            if within is not None and within["epoch"] != (state["epoch"] if state else 0):
                 within = None  # older than the last epoch's checkpoint
         if state is not None or within is not None:
-            stopped = _stored(written)
+            try:
+                stopped = dict(json.loads(written.read_text(encoding="utf-8")))
+            except (ValueError, TypeError) as error:
+                raise ValueError(
+                    f"{written} is damaged ({error}): choose another --out, or --force to "
+                    "train from the start"
+                ) from error
             _check_same(stopped, now, folder)
             now["fingerprint"] = now["fingerprint"] or stopped.get("fingerprint")
         elif earlier is not None:
@@ -95,16 +133,6 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
     with written_whole(written) as file:
         file.write(json.dumps(now, indent=1).encode())
     return Start(None, state, within)
-
-
-def _stored(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"{path} is damaged ({error}): choose another --out, or --force to train from "
-            "the start"
-        ) from error
 
 
 def _check_same(earlier: dict[str, Any], now: dict[str, Any], folder: Path) -> None:

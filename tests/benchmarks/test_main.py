@@ -8,8 +8,7 @@ import pytest
 
 from benchmarks.__main__ import main, parse
 from benchmarks.commands import COMMANDS
-from benchmarks.experiments.presets import PRESETS
-from benchmarks.experiments.variants import DEMO_METHODS
+from benchmarks.experiments.command import DEMO_METHODS, PRESETS
 from benchmarks.methods.methods import METHODS
 from benchmarks.training.settings import Settings
 

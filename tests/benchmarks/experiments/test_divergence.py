@@ -11,7 +11,7 @@ from benchmarks.reporting import finished_runs
 from benchmarks.training.evaluator import Evaluator
 from benchmarks.training.records import read_all
 from benchmarks.training.run import run
-from benchmarks.training.stepwise import StepwiseMixin
+from benchmarks.training.trainers import StepwiseMixin
 from tests.benchmarks.training.test_checkpoint import METHODS, settings_of
 
 TINY = shlex.split("--steps 4 --test-interval 2 --batch-size 8 --width 2 --max-classes 8")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main
-from benchmarks.experiments.variants import ABLATIONS
+from benchmarks.commands import ABLATIONS
 from benchmarks.methods.methods import METHODS, Synthesis
 from benchmarks.reporting.tables import published_rows
 from benchmarks.training import records

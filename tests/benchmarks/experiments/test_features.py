@@ -6,7 +6,6 @@ from PIL import Image
 
 from benchmarks.__main__ import main
 from benchmarks.data import stem_features
-from benchmarks.experiments import features
 from benchmarks.models import trunks
 
 
@@ -28,7 +27,7 @@ def data(tmp_path, monkeypatch):
 def _small_trunk(monkeypatch):
     """A small trunk in the place of EfficientNet."""
     trunk = trunks.make_trunk("convnet", 2)
-    monkeypatch.setattr(features, "make_trunk", lambda settings: trunk)
+    monkeypatch.setattr(trunks, "make_trunk", lambda *arguments, **options: trunk)
 
 
 @pytest.mark.usefixtures("_small_trunk")

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.experiments.variants import regimes
+from benchmarks.commands import Regimes
 from benchmarks.training.settings import CommonSettings
 
 METHODS = ["N-pairs", "Symm + N-pairs"]
@@ -23,7 +23,8 @@ METHODS = ["N-pairs", "Symm + N-pairs"]
 )
 def test_base_and_symm_start_alike(settings, starts):
     common = CommonSettings(**settings)
-    variants = regimes(METHODS, common, (100, 400))
+    command = Regimes(methods=METHODS, settings=common, train_classes=(100, 400))
+    variants = command.variants()
     assert len(variants) == 2 * len(starts) * 3
     assert {label.split(", ")[-2] for label in variants} == starts
     for label, variant in variants.items():

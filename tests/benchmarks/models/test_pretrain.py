@@ -9,7 +9,6 @@ from benchmarks.data import files
 from benchmarks.data.glyphs import Glyphs, glyphs, random_affine
 from benchmarks.data.splits import SplitOptions, of_classes
 from benchmarks.models import pretrain
-from benchmarks.training import networks
 from benchmarks.training.run import run
 from benchmarks.training.settings import Settings
 
@@ -65,7 +64,7 @@ def test_a_run_starts_from_it(tmp_path, monkeypatch):
         asked.append((set(dataset.labels), width, seed))
         return pretrain._train(dataset, width, seed, 1)
 
-    monkeypatch.setattr(networks, "pretrained_trunk", trunk)
+    monkeypatch.setattr("benchmarks.training.run.pretrained_trunk", trunk)
     settings = Settings(
         "N-pairs",
         4,

@@ -17,7 +17,7 @@ from benchmarks.__main__ import main
 from benchmarks.reporting import tables
 from benchmarks.reporting.finished_runs import FinishedRuns, read
 from benchmarks.reporting.report import difference_plot
-from benchmarks.training import embedding_map
+from benchmarks.training import evaluator
 from benchmarks.training.run import run
 from benchmarks.training.settings import Settings
 
@@ -70,7 +70,7 @@ def test_variants_of_an_ablation_are_told_apart(tmp_path):
 
 
 def test_a_map_holds_embeddings_and_images(runs):
-    data = embedding_map.load(runs / "symm+triplet-seed0" / embedding_map.NAME)
+    data = evaluator.load_map(runs / "symm+triplet-seed0" / evaluator.MAP)
     assert len(data.embeddings) == len(data.labels) == len(data.images)
     assert data.images.dtype == np.uint8 and data.images.shape[1:] == (32, 32)
     assert len(np.unique(data.labels)) == 24
@@ -80,12 +80,12 @@ def test_a_map_holds_embeddings_and_images(runs):
 @pytest.mark.parametrize("content", [b"", b"PK\3\4 cut off", b"{}"])
 def test_what_is_damaged_is_named(content, runs, tmp_path, capsys):
     copy = shutil.copytree(runs, tmp_path / "copy")
-    for path in copy.glob(f"*/{embedding_map.NAME}"):
+    for path in copy.glob(f"*/{evaluator.MAP}"):
         path.write_bytes(content)
     arguments = ["report", str(copy), "--out", str(tmp_path / "report.html")]
     assert main(arguments) == 2
-    assert f"{embedding_map.NAME} is damaged" in capsys.readouterr().err
-    for path in copy.glob(f"*/{embedding_map.NAME}"):
+    assert f"{evaluator.MAP} is damaged" in capsys.readouterr().err
+    for path in copy.glob(f"*/{evaluator.MAP}"):
         path.unlink()
     (tmp_path / "speed.csv").write_bytes(b"a,b\n1,2\n" + content)
     assert main([*arguments, "--speed", str(tmp_path / "speed.csv")]) == 2

@@ -1,17 +1,20 @@
 """A stopped run continues to the same result, with the same records."""
 
+import io
+import random
 import sqlite3
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks.training import checkpoint, records
-from benchmarks.training.records import read
+from benchmarks.training import checkpoint
+from benchmarks.training.records import Recorder, read
 from benchmarks.training.run import run
 from benchmarks.training.settings import Settings
-from benchmarks.training.step_timer import StepTimer
+from benchmarks.training.trainers import StepTimer
 
 # One method for each kind of state that is kept between steps.
 METHODS = [
@@ -71,7 +74,7 @@ def stop_at_the_end(settings, folder, monkeypatch):
         raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(records, "finish", stop)
+        patch.setattr(Recorder, "finish", stop)
         with pytest.raises(Stop):
             run(settings, folder)
 
@@ -238,3 +241,25 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         checkpoint.save(path, trainer, {})
     assert checkpoint.load(path) == {"epoch": 1}
+
+
+def draw():
+    return random.random(), np.random.normal(), float(torch.randn(()))
+
+
+def test_draws_repeat_after_the_random_state_is_restored():
+    checkpoint.seed_all(0)
+    draw()  # an odd number of normals: NumPy keeps the second of each two
+    file = io.BytesIO()
+    torch.save(checkpoint.random_state(), file)
+    expected = [draw() for _ in range(3)]
+    file.seek(0)
+    checkpoint.restore_random_state(torch.load(file, weights_only=True))
+    assert [draw() for _ in range(3)] == expected
+
+
+def test_a_seed_starts_all_of_them():
+    checkpoint.seed_all(3)
+    first = draw()
+    checkpoint.seed_all(3)
+    assert draw() == first

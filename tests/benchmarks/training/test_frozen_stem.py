@@ -10,8 +10,8 @@ from PIL import Image
 from benchmarks.__main__ import main
 from benchmarks.data import stem_features
 from benchmarks.models import pretrain
-from benchmarks.training import networks, records
-from benchmarks.training.embedding_map import NAME, load
+from benchmarks.training import records
+from benchmarks.training.evaluator import MAP, load_map
 from benchmarks.training.run import run
 from benchmarks.training.settings import Settings, Source
 
@@ -43,7 +43,7 @@ def source(tmp_path, monkeypatch):
     def trunk(dataset, width, seed):
         return pretrain._train(dataset, width, seed, 1)
 
-    monkeypatch.setattr(networks, "pretrained_trunk", trunk)
+    monkeypatch.setattr("benchmarks.training.run.pretrained_trunk", trunk)
     monkeypatch.setattr(stem_features, "default_root", lambda: tmp_path / "cache")
     return Source(tmp_path / "data")
 
@@ -98,7 +98,7 @@ def test_stopped_and_resumed_is_as_never_stopped(tmp_path, source, monkeypatch):
 
 def test_the_map_shows_the_pictures(tmp_path, source):
     run(SETTINGS, tmp_path / "run", source=source)
-    kept = load(tmp_path / "run" / NAME)
+    kept = load_map(tmp_path / "run" / MAP)
     assert kept.images.shape == (24, 32, 32)
 
 
@@ -125,7 +125,7 @@ def test_too_many_stages_are_refused_before_anything_is_read(tmp_path, capsys):
 
 
 def test_a_trunk_without_parameters_trains_in_several_processes(process_group):
-    from benchmarks.training.data_parallel import _data_parallel
+    from benchmarks.training.processes import _data_parallel
 
     frozen = torch.nn.Sequential()
-    assert _data_parallel(frozen, torch.device("cpu")) is frozen
+    assert _data_parallel(frozen) is frozen

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.training import checkpoint, interruption, records
-from benchmarks.training.records import read
+from benchmarks.training import checkpoint, interruption
+from benchmarks.training.records import Recorder, read
 from benchmarks.training.run import run
 from benchmarks.training.settings import Settings
-from benchmarks.training.step_timer import StepTimer
+from benchmarks.training.trainers import StepTimer
 from tests.benchmarks.training.test_checkpoint import METHODS, rows, settings_of
 
 ROOT = Path(__file__).parents[3]
@@ -166,13 +166,13 @@ def test_stopped_between_two_steps(method, stop_at, tmp_path, monkeypatch):
 
 def test_a_signal_in_the_last_evaluation_is_not_lost(tmp_path, monkeypatch):
     settings = settings_of("N-pairs")
-    real = records.finish
+    real = Recorder.finish
 
     def ask_to_stop(*arguments):
         signal.raise_signal(signal.SIGTERM)
         real(*arguments)
 
-    monkeypatch.setattr(records, "finish", ask_to_stop)
+    monkeypatch.setattr(Recorder, "finish", ask_to_stop)
     with pytest.raises(interruption.Interrupted):
         run(settings, tmp_path / "run")
     assert read(tmp_path / "records.db", "run") is not None

@@ -8,7 +8,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks.training import records
-from benchmarks.training.recorder import Recorder
+from benchmarks.training.records import Recorder
 
 RESULT = {
     "settings": {"method": "N-pairs", "seed": 3},
@@ -20,7 +20,7 @@ RESULT = {
 def recorded(folder, epochs):
     recorder = Recorder(folder, is_new=True)
     for epoch in epochs:
-        recorder.add_angle(epoch, 10.0 * epoch)
+        recorder.add_validated("angle", epoch, 10.0 * epoch)
     recorder.save()
     return recorder
 
@@ -42,10 +42,11 @@ def test_what_is_repeated_after_a_stop_is_there_once(tmp_path):
     records.trim(tmp_path / "records.db", "run", epoch=1, step=100)
     assert angles(folder) == [(0, 0.0), (1, 10.0)]
     recorder = Recorder(folder, is_new=False)
-    recorder.add_angle(2, 20.0)
+    recorder.add_validated("angle", 2, 20.0)
     recorder.finish(RESULT, 150)
     assert angles(folder) == [(0, 0.0), (1, 10.0), (2, 20.0)]
-    assert recorder.angle() == {"epoch": [0, 1, 2], "degrees": [0.0, 10.0, 20.0]}
+    measured = {"epoch": [0, 1, 2], "degrees": [0.0, 10.0, 20.0]}
+    assert recorder.validated("angle") == measured
 
 
 def test_steps_that_are_not_recorded_from_the_start_are_left_out(tmp_path):
