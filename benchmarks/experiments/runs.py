@@ -9,8 +9,14 @@ import signal
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from multiprocessing import get_context
@@ -20,18 +26,19 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
-from tqdm import tqdm
 
 from ..methods.methods import METHODS
 from ..reporting import tables
 from ..training import interruption, processes
 from ..training.records import DATABASE, read_all
 from ..training.run import run
-from ..training.settings import Settings
+from ..training.settings import Settings, Source
 from .command import Configured
-from .time_left import TimeLeft
+from .progress import Screen, State, TimeLeft
 
-_stopping: Event  # in a run's own process: set when no further run may start
+# In a run's own process: set when no further run may start, and what it does.
+_stopping: Event
+_state: State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +89,9 @@ class PlannedRun(NamedTuple):
     label: str
     folder: Path
     settings: Settings
+
+    def __str__(self) -> str:
+        return f"{self.label}, seed {self.settings.seed}"
 
     def steps_left(self, finished: Mapping[str, Mapping[str, Any]]) -> int:
         """How many steps it needs beyond those of its finished run, if there is one."""
@@ -184,6 +194,10 @@ class Runs:
         pace = statistics.median(paces) / self._schedule.jobs if paces else None
         return TimeLeft(steps, pace)
 
+    def _arguments(self, planned: PlannedRun) -> tuple[Settings, Path, bool, Source]:
+        settings, folder = planned.settings, planned.folder
+        return settings, folder, self._schedule.force, self._command.source
+
     def _train_in_turn(
         self,
         plan: Sequence[PlannedRun],
@@ -192,14 +206,13 @@ class Runs:
     ) -> list[dict[str, Any]]:
         results = []
         for number, planned in enumerate(plan, start=1):
-            label, folder, settings = planned
             if processes.is_first():
-                line = f"run {number} of {len(plan)}: {label}, seed {settings.seed}"
+                line = f"run {number} of {len(plan)}: {planned}"
                 print("\n" + "; ".join(filter(None, [line, str(left)])), flush=True)
             left.start_run()
-            after_epoch = partial(left.end_epoch, settings.test_interval)
-            force, source = self._schedule.force, self._command.source
-            results.append(run(settings, folder, force, source, after_epoch))
+            after_epoch = partial(left.end_epoch, planned.settings.test_interval)
+            tell = State(str(planned)).tell
+            results.append(run(*self._arguments(planned), after_epoch, tell))
             if trained := planned.steps_left(finished):
                 left.end_run(trained)
         return results
@@ -208,40 +221,47 @@ class Runs:
         self,
         plan: Sequence[PlannedRun],
         finished: Mapping[str, Mapping[str, Any]],
-        left: TimeLeft,
+        time_left: TimeLeft,
     ) -> list[dict[str, Any]]:
-        print(left, flush=True)
+        print(time_left, flush=True)
         jobs = self._schedule.jobs
         threads = max(1, (os.cpu_count() or 1) // jobs)
         spawn = get_context("spawn")
         stopping = spawn.Event()
-        killed = []
+        killed: list[str] = []
 
         def train(planned: PlannedRun) -> dict[str, Any]:
-            _, folder, settings = planned
-            arguments = settings, folder, self._schedule.force, self._command.source
+            arguments = self._arguments(planned)
             if not planned.steps_left(finished):
                 return run(*arguments)
             # Of a pool with several processes, all end when one of them is killed.
-            with ProcessPoolExecutor(
-                1, spawn, _prepare_worker, (threads, stopping)
-            ) as worker:
+            with (
+                screen.line(str(planned)) as state,
+                ProcessPoolExecutor(
+                    1, spawn, _prepare_worker, (threads, stopping, state)
+                ) as worker,
+            ):
                 try:
                     return worker.submit(_run_in_worker, *arguments).result()
                 except BrokenProcessPool:
-                    killed.append(str(folder))
+                    killed.append(str(planned.folder))
                     return {}
 
         with (
             # The progress bars of several runs would overwrite each other.
             mock.patch.dict(os.environ, TQDM_DISABLE="1"),
+            closing(Screen(sum(x.steps_left(finished) > 0 for x in plan))) as screen,
             ThreadPoolExecutor(jobs, initializer=interruption.keep_back) as pool,
             interruption.passed_to_children(),
         ):
             try:
                 futures = [pool.submit(train, planned) for planned in plan]
-                for future in tqdm(as_completed(futures), total=len(futures), unit="run"):
-                    future.result()  # raises what the run raised
+                left = set(futures)
+                while left:
+                    screen.refresh()
+                    done, left = wait(left, timeout=1, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        future.result()  # raises what the run raised
             except BaseException:
                 stopping.set()
                 pool.shutdown(cancel_futures=True)
@@ -255,14 +275,16 @@ class Runs:
         return [future.result() for future in futures]
 
 
-def _prepare_worker(threads: int, stopping: Event) -> None:
-    global _stopping
-    _stopping = stopping
+def _prepare_worker(threads: int, stopping: Event, state: State) -> None:
+    global _stopping, _state
+    _stopping, _state = stopping, state
     torch.set_num_threads(threads)
     interruption.prepare_worker()
 
 
-def _run_in_worker(*arguments: Any) -> dict[str, Any]:
+def _run_in_worker(
+    settings: Settings, folder: Path, force: bool, source: Source
+) -> dict[str, Any]:
     if _stopping.is_set():
         raise interruption.Interrupted(signal.SIGTERM)
-    return run(*arguments)
+    return run(settings, folder, force, source, tell=_state.tell)

@@ -42,6 +42,7 @@ def run(
     force: bool = False,
     source: Source | None = None,
     after_epoch: Callable[[], None] = lambda: None,
+    tell: Callable[[str], None] = lambda state: None,
 ) -> dict[str, Any]:
     """Train and test once, or return the result of an earlier, finished run.
 
@@ -60,6 +61,7 @@ def run(
         force: train from the start, even if there is a run.
         source: where a dataset of pictures or texts is.
         after_epoch: called when an epoch is validated and saved.
+        tell: called with what the run does from now on.
 
     Returns:
         {"settings": ..., "test": metrics on the unseen test classes, "seconds_per_step":
@@ -77,12 +79,14 @@ def run(
             fingerprint of the settings, at the start or at the end.
         interruption.Interrupted: SIGINT or SIGTERM; the next call continues.
     """
-    with interruption.requests() as request, held(folder, request):
+    with interruption.requests() as request, held(folder, request, tell):
         start = processes.from_first(lambda: prepare(settings, folder, force))
         result = start.finished
         if result is None:
             source = source or Source()
-            result = _Run(settings, folder, source, start, request, after_epoch).finish()
+            result = _Run(
+                settings, folder, source, start, request, after_epoch, tell
+            ).finish()
         # A signal in the last evaluation: this run is finished, but do not start others.
         request.check()
         return result
@@ -99,12 +103,15 @@ class _Run:
         start: Start,
         request: interruption.Request,
         after_epoch: Callable[[], None],
+        tell: Callable[[str], None],
     ) -> None:
         self.settings, self.folder, self.source = settings, folder, source
-        self.start, self.request, self.after_epoch = start, request, after_epoch
+        self.start, self.request = start, request
+        self.after_epoch, self.tell = after_epoch, tell
         self.step = 0
         method = METHODS[settings.method]
         source.check(settings)
+        tell("reading data")
         checkpoint.seed_all(settings.seed)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         whole = trunks.make_trunk(
@@ -127,6 +134,7 @@ class _Run:
             checkpoint.seed_all(settings.seed)
         self.datasets = datasets
         if stem:
+            tell("waiting for the output of frozen stages")
             self.datasets = processes.from_first(
                 lambda: keep_stem(
                     datasets,
@@ -134,7 +142,7 @@ class _Run:
                     augmentations=settings.augmentations,
                     device=device,
                     workers=source.workers,
-                    check=request.check_alone,
+                    check=self._before_batch,
                 )
             )
         embedder = torch.nn.Linear(rest.features, settings.embedding_size)
@@ -204,12 +212,18 @@ class _Run:
             checkpoint.restore_random_state(state_before)
         done = 0 if state is None else state["epoch"]
         epochs = self.settings.steps // self.settings.test_interval
+        self.tell("training")
         try:
             self.trainer.train(start_epoch=done + 1, num_epochs=epochs)
             return processes.from_first(lambda: self._test_and_record(epochs))
         except DivergedError as error:
             what = error.what
             return processes.from_first(lambda: self._record_divergence(what))
+
+    def _before_batch(self) -> None:
+        """Stop between two batches of the frozen stages' output if asked to."""
+        self.tell("computing the output of frozen stages")
+        self.request.check_alone()
 
     def _look_before_training(self) -> dict[str, Any]:
         before = checkpoint.random_state()
@@ -256,6 +270,7 @@ class _Run:
         checkpoint.save(self.folder / name, trainer, own, iteration)
 
     def _test_and_record(self, epochs: int) -> dict[str, Any]:
+        self.tell("testing")
         settings, test, recorder = self.settings, self.datasets.test, self.recorder
         found = {
             "test": self.evaluator.test(self.models, epochs) if settings.touch_test else {},

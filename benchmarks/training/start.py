@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +22,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 @contextmanager
-def held(folder: Path, request: Request) -> Iterator[None]:
+def held(folder: Path, request: Request, tell: Callable[[str], None]) -> Iterator[None]:
     """Hold the lock of a run's folder, and wait while another process holds it.
 
     The lock of a process that is killed is free.
@@ -30,6 +30,7 @@ def held(folder: Path, request: Request) -> Iterator[None]:
     Args:
         folder: of the run. Locks are beside it, because it may be removed.
         request: whether to stop waiting.
+        tell: called before waiting.
     """
     if not processes.is_first():
         yield
@@ -41,6 +42,7 @@ def held(folder: Path, request: Request) -> Iterator[None]:
         lock.acquire(timeout=0)
     if not lock.is_locked:
         LOGGER.warning("%s is in use by another process: waiting until it ends", folder)
+        tell("waiting for the process that trains it")
     while not lock.is_locked:
         request.check_alone()
         with suppress(Timeout):

@@ -101,11 +101,16 @@ def _one_thread():
 
 
 @pytest.mark.usefixtures("_one_thread")
-def test_several_jobs_give_the_same_table(tmp_path):
+def test_several_jobs_give_the_same_table(tmp_path, capfd):
     methods = ["--methods", "Triplet", "Symm + Triplet", "--seeds", "0", "1"]
     for jobs in ("1", "2"):
         out = str(tmp_path / jobs)
         assert main(["compare", "--out", out, *TINY, *methods, "--jobs", jobs]) == 0
+        lines = capfd.readouterr().out.splitlines()
+        for name in ("Triplet, seed 0", "Symm + Triplet, seed 1"):
+            states = [line.split(": ")[1] for line in lines if line[9:].startswith(name)]
+            first = int(jobs) - 1  # "starting", for a process
+            assert states[first:][:3] == ["reading data", "training", "testing"]
     assert without_times(tmp_path / "1") == without_times(tmp_path / "2")
 
 

@@ -98,6 +98,7 @@ def test_the_same_command_twice_at_once(whole, tmp_path):
     assert [process.returncode for process in both] == [0, 0], outputs
     waited = f"{tmp_path / NAMES[0]} is in use by another process: waiting"
     assert sum(waited in output for output in outputs) == 1
+    assert any("waiting for the process that trains it" in output for output in outputs)
     is_same_end(tmp_path, whole)
 
 

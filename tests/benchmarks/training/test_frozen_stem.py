@@ -69,13 +69,18 @@ def test_a_stage_that_is_not_trained_may_as_well_be_frozen(tmp_path, source):
 
 
 def test_another_run_reads_them(tmp_path, source, monkeypatch):
-    run(SETTINGS, tmp_path / "first", source=source)
+    first, second = [], []
+    run(SETTINGS, tmp_path / "first", source=source, tell=first.append)
+    assert "computing the output of frozen stages" in first
 
     def forbidden(*arguments):
         raise AssertionError("computed again")
 
     monkeypatch.setattr(stem_features, "_write", forbidden)
-    run(replace(SETTINGS, method="Triplet"), tmp_path / "second", source=source)
+    settings = replace(SETTINGS, method="Triplet")
+    run(settings, tmp_path / "second", source=source, tell=second.append)
+    waiting = "waiting for the output of frozen stages"
+    assert second == ["reading data", waiting, "training", "testing"]
 
 
 def test_stopped_and_resumed_is_as_never_stopped(tmp_path, source, monkeypatch):
