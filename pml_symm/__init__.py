@@ -4,6 +4,7 @@
 pytorch-metric-learning 2, and are imported when they are first asked for.
 """
 
+import re
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -35,25 +36,16 @@ __all__ = [
     "functional",
 ]
 
-_MODULES = {
-    "AccuracyCalculator": "accuracy_calculator",
-    "SymmAngularLoss": "symm_angular_loss",
-    "SymmLiftedStructureLoss": "symm_lifted_structure_loss",
-    "SymmLoss": "symm_loss",
-    "SymmMiner": "symm_miner",
-    "SymmNPairsLoss": "symm_n_pairs_loss",
-    "SymmSynthesizer": "symm_synthesizer",
-    "SymmTripletMarginLoss": "symm_triplet_margin_loss",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from .pml_version import check_pml_version
 
     check_pml_version()  # first, because other versions fail below with an obscure error
-    found = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    # A class's module has its name: SymmNPairsLoss is in symm_n_pairs_loss.
+    module = re.sub("(?<!^)(?=[A-Z])", "_", name).lower()
+    found = getattr(import_module(f".{module}", __name__), name)
     globals()[name] = found
     return found
 

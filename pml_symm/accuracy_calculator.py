@@ -12,12 +12,7 @@ import torch
 from sklearn.metrics.cluster import pair_confusion_matrix
 from torch import Tensor
 
-from .pml import (
-    c_f,
-    maybe_get_avg_of_avgs,
-    nan_accuracy,
-    try_getting_not_lone_labels,
-)
+from .pml import c_f, maybe_get_avg_of_avgs, nan_accuracy, try_getting_not_lone_labels
 from .validation import whole_labels
 
 
@@ -79,9 +74,8 @@ class AccuracyCalculator(pml_calculator.AccuracyCalculator):
         query_labels: Tensor | np.ndarray,
         reference: Tensor | np.ndarray | None = None,
         reference_labels: Tensor | np.ndarray | None = None,
-        ref_includes_query: bool = False,
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
+        *args: Any,
+        **kwargs: Any,
     ) -> dict[str, Any]:
         """Compute the metrics as PML does; embeddings may require gradients.
 
@@ -90,10 +84,8 @@ class AccuracyCalculator(pml_calculator.AccuracyCalculator):
             query_labels: shape (Q,).
             reference: shape (R, D); by default the queries.
             reference_labels: shape (R,).
-            ref_includes_query: whether reference begins with the queries, so that no
-                point is its own neighbour.
-            include: compute these metrics only.
-            exclude: do not compute these.
+            *args: further arguments of PML's: ref_includes_query, include, exclude.
+            **kwargs: the same.
 
         Returns:
             The metrics by name.
@@ -105,13 +97,9 @@ class AccuracyCalculator(pml_calculator.AccuracyCalculator):
         if self._labels_are_classes:
             query_labels, reference_labels = _dense(query_labels, reference_labels)
         return super().get_accuracy(
-            _detached(query),
-            query_labels,
-            _detached(reference),
-            reference_labels,
-            ref_includes_query,
-            include,
-            exclude,
+            *(_detached(query), query_labels, _detached(reference), reference_labels),
+            *args,
+            **kwargs,
         )
 
     def _recall(
@@ -154,10 +142,7 @@ class AccuracyCalculator(pml_calculator.AccuracyCalculator):
         return [*super().requires_knn(), *(f"recall_at_{k}" for k in self.recall_at)]
 
     def determine_k(
-        self,
-        bin_counts: Tensor,
-        num_reference_embeddings: int,
-        ref_includes_query: bool,
+        self, bin_counts: Tensor, num_reference_embeddings: int, ref_includes_query: bool
     ) -> int:
         """The number of neighbours that PML's metrics and recall need."""
         others = num_reference_embeddings - int(ref_includes_query)
@@ -185,11 +170,11 @@ def _dense(query: Any, reference: Any) -> tuple[Any, Any]:
     labels = [torch.as_tensor(x) for x in (query, reference) if x is not None]
     if any(x.ndim != 1 for x in labels):
         return query, reference
-    whole = [whole_labels(x)[0].cpu() for x in labels]
+    whole = [whole_labels(x).cpu() for x in labels]
     dense = torch.unique(torch.cat(whole), return_inverse=True)[1]
     parts = dense.split([len(x) for x in whole])
     return parts[0], None if reference is None else parts[1]
 
 
-def _detached(points: Tensor | np.ndarray | None) -> Tensor | np.ndarray | None:
+def _detached(points: Any) -> Any:
     return points.detach() if isinstance(points, Tensor) else points

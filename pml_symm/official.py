@@ -18,17 +18,11 @@ from torch.nn.functional import cross_entropy
 
 
 class Official(NamedTuple):
-    """A released loss.
+    """A released loss."""
 
-    Attributes:
-        losses: shape (n,), of the pairs.
-        candidates: shape (n, n, k), the terms of every two classes; the largest counts.
-        originals: the candidates without a synthetic point.
-    """
-
-    losses: Tensor
-    candidates: Tensor
-    originals: tuple[int, ...]
+    losses: Tensor  # (n,), of the pairs
+    candidates: Tensor  # (n, n, k), the terms of every two classes; the largest counts
+    originals: tuple[int, ...]  # the candidates without a synthetic point
 
     @property
     def synthetic_ratio(self) -> float:
@@ -47,12 +41,7 @@ def four_points(
 
 
 def n_pairs(points: Sequence[Tensor], distance: Any) -> Official:
-    """The softmax over six kinds of pairs: rows of the first kind, columns of the second.
-
-    Args:
-        points: what four_points returns.
-        distance: PML's.
-    """
+    """The softmax over six kinds of pairs: rows of the one kind, columns of the other."""
     sign = 1 if distance.is_inverted else -1
     candidates = [sign * distance(x, y) for x, y in combinations(points, 2)]
     # Of the six, the first is (a, p).
@@ -60,17 +49,9 @@ def n_pairs(points: Sequence[Tensor], distance: Any) -> Official:
 
 
 def angular(
-    points: Sequence[Tensor],
-    normalize: Callable[[Tensor], Tensor],
-    squared_tangent: Tensor,
+    points: Sequence[Tensor], normalize: Callable[[Tensor], Tensor], squared_tangent: Tensor
 ) -> Official:
-    """The softmax over the angular terms of twelve ordered pairs of different kinds.
-
-    Args:
-        points: what four_points returns.
-        normalize: of PML's distance, which normalizes or not.
-        squared_tangent: of the angle.
-    """
+    """The softmax over the angular terms of twelve ordered pairs of different kinds."""
     points = [normalize(x) for x in points]
     diagonal = torch.eye(len(points[0]), dtype=torch.bool, device=points[0].device)
     candidates = [

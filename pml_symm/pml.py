@@ -82,23 +82,11 @@ def pairs_of_tuple(indices_tuple: IndicesTuple | None) -> tuple[Tensor, Tensor] 
     """
     if indices_tuple is None:
         return None
-    check_indices_tuple(indices_tuple)
-    return lmu.pos_pairs_from_tuple(indices_tuple)
-
-
-def check_indices_tuple(indices_tuple: object) -> None:
-    """Raise ValueError unless indices_tuple is a tuple or list of 3 or 4 tensors."""
-    if (
-        c_f.is_list_or_tuple(indices_tuple)
-        and len(indices_tuple) in (3, 4)  # type: ignore[arg-type]
-        and all(isinstance(x, Tensor) for x in indices_tuple)  # type: ignore[attr-defined]
-    ):
-        return
-    shown = (
-        f"{len(indices_tuple)} values"  # type: ignore[arg-type]
-        if c_f.is_list_or_tuple(indices_tuple)
-        else type(indices_tuple).__name__
-    )
+    is_tuple = c_f.is_list_or_tuple(indices_tuple)
+    are_tensors = is_tuple and all(isinstance(x, Tensor) for x in indices_tuple)
+    if are_tensors and len(indices_tuple) in (3, 4):
+        return lmu.pos_pairs_from_tuple(indices_tuple)
+    shown = f"{len(indices_tuple)} values" if is_tuple else type(indices_tuple).__name__
     raise ValueError(
         "indices_tuple must be 3 tensors (anchors, positives, negatives) or 4 tensors "
         f"(anchors, positives, anchors, negatives), got {shown}"

@@ -5,20 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from pytorch_metric_learning.distances import (
-    BaseDistance,
-    DotProductSimilarity,
-    LpDistance,
-)
+from pytorch_metric_learning.distances import BaseDistance, DotProductSimilarity, LpDistance
 from pytorch_metric_learning.losses import AngularLoss
-from torch import Tensor
 
 from . import official
 from .functional.angular import angular_terms
+from .functional.batch import Batch
 from .functional.comparison import Comparison
 from .functional.distances import DotProduct
 from .functional.loss import Terms
-from .pml import IndicesTuple
 from .symm_mixin import CandidatesMixin
 
 
@@ -81,36 +76,24 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
                     f"power={distance.power})"
                 )
             self.distance = distance
+        self.one_pair_a_class = self.candidates == "official"
 
-    def compute_loss(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        indices_tuple: IndicesTuple | None,
-        ref_emb: Tensor,
-        ref_labels: Tensor,
-    ) -> dict:
-        """PML's hook: one term for each positive pair."""
-        inputs = embeddings, labels, indices_tuple, ref_emb, ref_labels
-        is_official = self.candidates == "official"
-        batch = self.one_pair_a_class(*inputs) if is_official else self.batch(*inputs)
-        if batch.is_empty:
-            return self.zero_losses()
-        anchor, positive = batch.pairs[:2]
-        ends = embeddings[anchor], ref_emb[positive]
+    def terms(self, batch: Batch) -> Terms:
+        """One for each positive pair."""
+        (anchor, positive, *_), of_reference = batch.pairs, batch.groups.row_labels
+        ends = batch.embeddings[anchor], batch.reference[positive]
+        normalize, squared_tangent = (
+            self.distance.maybe_normalize,
+            torch.tan(self.alpha) ** 2,
+        )
         if self.collect_stats:
-            others = labels[anchor].unsqueeze(1) != ref_labels
-            normalized = map(self.distance.maybe_normalize, ends)
-            self.set_stats(*normalized, embeddings, ref_emb, others)
-        squared_tangent = torch.tan(self.alpha) ** 2
-        if not is_official:
-            terms = angular_terms(batch, self.comparison, squared_tangent)
-            return self.loss_dictionary(terms)
+            others = of_reference[positive].unsqueeze(1) != of_reference
+            self.set_stats(*map(normalize, ends), batch.embeddings, batch.reference, others)
+        if self.candidates == "all":
+            return angular_terms(batch, self.comparison, squared_tangent)
         points = official.four_points(*ends, self.synthesizer.reflect)
-        found = official.angular(points, self.distance.maybe_normalize, squared_tangent)
-        if self.collect_stats:
-            self.synthetic_ratio = found.synthetic_ratio
-        return self.loss_dictionary(Terms(found.losses, (anchor, positive)))
+        found = official.angular(points, normalize, squared_tangent)
+        return Terms(found.losses, (anchor, positive), found)
 
     @property
     def comparison(self) -> Comparison:

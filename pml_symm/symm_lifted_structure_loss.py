@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pytorch_metric_learning.losses import LiftedStructureLoss
-from torch import Tensor
 
+from .functional.batch import Batch
 from .functional.lifted_structure import lifted_structure_terms
-from .pml import IndicesTuple
+from .functional.loss import Terms
 from .symm_mixin import SymmMixin
 
 
@@ -48,18 +48,7 @@ class SymmLiftedStructureLoss(SymmMixin, LiftedStructureLoss):
         tensor(0.9107)
     """
 
-    def compute_loss(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        indices_tuple: IndicesTuple | None,
-        ref_emb: Tensor,
-        ref_labels: Tensor,
-    ) -> dict:
-        """PML's hook: one term for each positive pair."""
-        batch = self.batch(embeddings, labels, indices_tuple, ref_emb, ref_labels)
-        if len(batch.pairs.anchor) == 0:
-            return self.zero_losses()
+    def terms(self, batch: Batch) -> Terms:
+        """One for each positive pair."""
         margins = self.neg_margin, self.pos_margin
-        terms = lifted_structure_terms(batch, self.comparison, *margins)
-        return self.loss_dictionary(terms)
+        return lifted_structure_terms(batch, self.comparison, *margins)

@@ -9,7 +9,7 @@ from .functional.precision import finite_or_nan
 from .pml import IndicesTuple, c_f, given_reference, pairs_of_tuple
 from .symm_miner import SymmMiner
 from .symm_mixin import SymmMixin
-from .validation import check_batch, whole_labels
+from .validation import check_batch
 
 _MINER = "SymmMiner(), whose tuple weights this loss's samples"
 _NO_TUPLES = "a loss that takes an indices_tuple, such as MultiSimilarityLoss"
@@ -118,8 +118,7 @@ class SymmLoss(losses.BaseMetricLossFunction):
         """
         self.reset_stats()
         c_f.labels_required(labels)
-        check_batch(embeddings, labels, ref_emb, ref_labels)
-        labels, ref_labels = whole_labels(labels, ref_labels)
+        labels, ref_labels = check_batch(embeddings, labels, ref_emb, ref_labels)
         labels = c_f.to_device(labels, embeddings)
         reference = given_reference(embeddings, ref_emb, ref_labels)
         ref_emb, ref_labels = reference or (embeddings, labels)

@@ -8,21 +8,10 @@ from pytorch_metric_learning.miners import BaseMiner
 from torch import Tensor
 
 from .functional.mining import mine_points
-from .functional.rules import Rule
-from .pml import (
-    IndicesTuple,
-    core_distance,
-    given_reference,
-    record_norms,
-)
+from .functional.rules import Hardness
+from .pml import IndicesTuple, core_distance, given_reference, record_norms
 from .symm_synthesizer import SymmSynthesizer, synthesizer_or_default
-from .validation import (
-    Hardness,
-    check_batch,
-    check_choice,
-    check_hardness,
-    whole_labels,
-)
+from .validation import check_batch, check_choice, check_hardness
 
 
 class SymmMiner(BaseMiner):
@@ -65,7 +54,7 @@ class SymmMiner(BaseMiner):
 
     def __init__(
         self,
-        hardness: Hardness | Rule = "hardest",
+        hardness: Hardness = "hardest",
         synthesizer: SymmSynthesizer | None = None,
         index_space: str = "batch",
         **kwargs: Any,
@@ -100,10 +89,9 @@ class SymmMiner(BaseMiner):
             TypeError: embeddings are not floating-point.
             ValueError: shapes do not match.
         """
-        check_batch(embeddings, labels, ref_emb, ref_labels)
+        labels, ref_labels = check_batch(embeddings, labels, ref_emb, ref_labels)
         if ref_emb is embeddings:  # for PML, too, the batch itself is no reference
             ref_emb = ref_labels = None
-        labels, ref_labels = whole_labels(labels, ref_labels)
         return super().forward(embeddings, labels, ref_emb, ref_labels)
 
     def mine(
@@ -120,7 +108,7 @@ class SymmMiner(BaseMiner):
         comparison = self.synthesizer.comparison(distance, self.hardness)
         mined = mine_points(embeddings, labels, reference, comparison, pairs)
         record_norms(self.distance, embeddings, ref_emb)
-        if self.collect_stats and len(mined.indices[-1]) > 0:
-            is_synthetic = mined.indices[-1] >= len(ref_emb)
+        if self.collect_stats and len(mined.point) > 0:
+            is_synthetic = mined.in_pool()[-1] >= len(ref_emb)
             self.synthetic_ratio = is_synthetic.float().mean().item()
-        return mined.indices if self.index_space == "pool" else mined.in_batch()
+        return mined.in_pool() if self.index_space == "pool" else mined.in_batch()

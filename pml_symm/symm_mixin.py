@@ -4,27 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from . import pml
-from .functional.batch import Batch, make_batch, one_pair_a_class, promise_kept
-from .functional.class_groups import class_groups
+from .functional.batch import Batch, checked_pairs, make_batch
 from .functional.comparison import Comparison
-from .functional.loss import Terms
-from .functional.precision import at_least_float32, finite_or_nan
-from .functional.rules import Rule
+from .functional.loss import Terms, checked
+from .functional.rules import Hardness
 from .symm_synthesizer import SymmSynthesizer, synthesizer_or_default
-from .validation import (
-    Hardness,
-    check_batch,
-    check_choice,
-    check_hardness,
-    check_samples_per_class,
-    whole_labels,
-)
+from .validation import check_batch, check_choice, check_hardness, check_samples_per_class
 
-_REDUCTIONS = {1: "element", 2: "pos_pair", 3: "triplet"}
+_REDUCTIONS = "already_reduced", "element", "pos_pair", "triplet"
 
 
 class SymmMixin:
@@ -33,12 +23,16 @@ class SymmMixin:
     # Of PML's losses.
     distance: Any
     collect_stats: bool
+    zero_losses: Any
+
+    # Whether the classes are reduced to one pair each, as in PML's NPairsLoss.
+    one_pair_a_class = False
 
     def __init__(
         self,
         *args: Any,
         synthesizer: SymmSynthesizer | None = None,
-        hardness: Hardness | Rule = "hardest",
+        hardness: Hardness = "hardest",
         samples_per_class: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -82,29 +76,35 @@ class SymmMixin:
         """
         pml.c_f.labels_required(labels)
         assert labels is not None
-        check_batch(embeddings, labels, ref_emb, ref_labels)
         if ref_emb is embeddings:  # for PML, too, the batch itself is no reference
+            check_batch(embeddings, labels, ref_emb, ref_labels)
             ref_emb = ref_labels = None
-        labels, ref_labels = whole_labels(labels, ref_labels)
-        kept = self._promise_kept(labels if ref_labels is None else ref_labels)
-        points = at_least_float32(embeddings)
-        reference = None if ref_emb is None else at_least_float32(ref_emb)
-        with torch.autocast(embeddings.device.type, enabled=False):
-            loss = super().forward(  # type: ignore[misc]
-                points, labels, indices_tuple, reference, ref_labels
+
+        def compute(points: Tensor, labels: Tensor, *reference: Tensor | None) -> Any:
+            return super(SymmMixin, self).forward(  # type: ignore[misc]
+                points, labels, indices_tuple, *reference
             )
-        loss = finite_or_nan(loss, points, reference)
-        if kept is None or not isinstance(loss, Tensor):
-            return loss
-        return loss * torch.where(kept.to(loss.device), 1.0, torch.nan)
 
-    def _promise_kept(self, labels: Tensor) -> Tensor | None:
-        return promise_kept(labels, self.samples_per_class)
+        promised = self.samples_per_class
+        return checked(compute, embeddings, labels, ref_emb, ref_labels, promised)
 
-    @property
-    def comparison(self) -> Comparison:
-        """How the loss compares points."""
-        return self.synthesizer.comparison(pml.core_distance(self.distance), self.hardness)
+    def compute_loss(self, *inputs: Any) -> dict:
+        """PML's hook: its dictionary of the terms; records synthetic_ratio."""
+        batch = self.batch(*inputs)
+        if batch.is_empty:
+            return self.zero_losses()
+        losses, indices, compared = self.terms(batch)
+        if self.collect_stats and (ratio := compared.synthetic_ratio) is not None:
+            self.synthetic_ratio = ratio
+        if losses.numel() == 0:
+            return self.zero_losses()
+        return {
+            "loss": {
+                "losses": losses,
+                "indices": indices[0] if len(indices) == 1 else indices or None,
+                "reduction_type": _REDUCTIONS[len(indices)],
+            }
+        }
 
     def batch(
         self,
@@ -116,38 +116,32 @@ class SymmMixin:
     ) -> Batch:
         """The arguments of PML's hook, with classes and positive pairs."""
         pml.record_norms(self.distance, embeddings, ref_emb)
-        reference = pml.given_reference(embeddings, ref_emb, ref_labels)
-        pairs = pml.pairs_of_tuple(indices_tuple)
-        symmetric, promised = self.comparison.symmetric, self.samples_per_class
-        return make_batch(embeddings, labels, reference, pairs, symmetric, promised)
+        chosen = pml.pairs_of_tuple(indices_tuple)
+        if self.one_pair_a_class:
+            pml.c_f.ref_not_supported(embeddings, labels, ref_emb, ref_labels)
+            if chosen is not None:
+                checked_pairs(chosen, labels, labels)
+                chosen = pml.lmu.convert_to_pos_pairs_with_unique_labels(
+                    indices_tuple, labels
+                )
+        return make_batch(
+            embeddings,
+            labels,
+            pml.given_reference(embeddings, ref_emb, ref_labels),
+            chosen,
+            symmetric=self.comparison.symmetric,
+            samples_per_class=self.samples_per_class,
+            one_pair_a_class=self.one_pair_a_class,
+        )
 
-    def one_pair_a_class(self, *inputs: Any) -> Batch:
-        """As batch, with the pairs of different classes that PML's NPairsLoss has."""
-        embeddings, labels, indices_tuple, ref_emb, ref_labels = inputs
-        pml.c_f.ref_not_supported(embeddings, labels, ref_emb, ref_labels)
-        if indices_tuple is None:
-            pml.record_norms(self.distance, embeddings, ref_emb)
-            groups = class_groups(labels, self.samples_per_class)
-            return one_pair_a_class(embeddings, groups, groups.first_pairs())
-        groups = self.batch(*inputs).groups
-        pairs = pml.lmu.convert_to_pos_pairs_with_unique_labels(indices_tuple, labels)
-        return one_pair_a_class(embeddings, groups, torch.stack(pairs, dim=1))
+    def terms(self, batch: Batch) -> Terms:
+        """The terms of a batch in which there is something to compare."""
+        raise NotImplementedError
 
-    def loss_dictionary(self, terms: Terms) -> dict:
-        """PML's loss dictionary; records synthetic_ratio if stats are on."""
-        if self.collect_stats and terms.compared is not None:
-            ratio = terms.compared.synthetic_ratio
-            self.synthetic_ratio = (
-                getattr(self, "synthetic_ratio", 0) if ratio is None else ratio
-            )
-        indices, count = terms.indices, len(terms.indices)
-        return {
-            "loss": {
-                "losses": terms.losses,
-                "indices": (indices[0] if count == 1 else indices) if count else None,
-                "reduction_type": _REDUCTIONS.get(count, "already_reduced"),
-            }
-        }
+    @property
+    def comparison(self) -> Comparison:
+        """How the loss compares points."""
+        return self.synthesizer.comparison(pml.core_distance(self.distance), self.hardness)
 
 
 class CandidatesMixin(SymmMixin):
@@ -156,13 +150,15 @@ class CandidatesMixin(SymmMixin):
     def __init__(self, *args: Any, candidates: str = "all", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         check_choice("candidates", candidates, ("all", "official"))
+        self.candidates = candidates
+        if candidates == "all":
+            return
         released = 'candidates="official" reproduces the released code, which'
-        if candidates == "official" and self.hardness != "hardest":
+        if self.hardness != "hardest":
             raise ValueError(
                 f'{released} knows only hardness="hardest", got hardness={self.hardness!r}'
             )
-        if candidates == "official" and self.synthesizer.pairing == "none":
+        if self.synthesizer.pairing == "none":
             raise ValueError(
                 f"{released} always synthesizes, got a synthesizer with pairing='none'"
             )
-        self.candidates = candidates

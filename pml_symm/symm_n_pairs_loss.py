@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pytorch_metric_learning.losses import NPairsLoss
-from torch import Tensor
 
 from . import official
+from .functional.batch import Batch
 from .functional.loss import Terms
 from .functional.n_pairs import n_pairs_terms
-from .pml import IndicesTuple
 from .symm_mixin import CandidatesMixin
 
 
@@ -50,26 +51,19 @@ class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
         tensor(0.7763)
     """
 
-    def compute_loss(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        indices_tuple: IndicesTuple | None,
-        ref_emb: Tensor,
-        ref_labels: Tensor,
-    ) -> dict:
-        """PML's hook: one term for each class with a pair."""
-        batch = self.one_pair_a_class(
-            embeddings, labels, indices_tuple, ref_emb, ref_labels
-        )
+    one_pair_a_class = True
+
+    def batch(self, *inputs: Any) -> Batch:
+        """As of SymmMixin; sets num_pairs, as PML's NPairsLoss does."""
+        batch = super().batch(*inputs)
         self.num_pairs = len(batch.pairs.anchor)
-        if self.num_pairs == 0:
-            return self.zero_losses()
+        return batch
+
+    def terms(self, batch: Batch) -> Terms:
+        """One for each class with a pair."""
         if self.candidates == "all":
-            return self.loss_dictionary(n_pairs_terms(batch, self.comparison))
-        anchors, positives = (embeddings[x] for x in batch.pairs[:2])
+            return n_pairs_terms(batch, self.comparison)
+        anchors, positives = (batch.embeddings[x] for x in batch.pairs[:2])
         points = official.four_points(anchors, positives, self.synthesizer.reflect)
         found = official.n_pairs(points, self.distance)
-        if self.collect_stats:
-            self.synthetic_ratio = found.synthetic_ratio
-        return self.loss_dictionary(Terms(found.losses, (batch.pairs.anchor,)))
+        return Terms(found.losses, (batch.pairs.anchor,), found)

@@ -5,23 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .functional.batch import make_batch
+from .functional.batch import checked_pairs
 from .functional.class_groups import class_groups
 from .functional.comparison import Comparison
 from .functional.distances import Distance
 from .functional.reflect import reflect
-from .functional.rules import Rule
+from .functional.rules import Hardness
 from .functional.synthesis import Synthesis, make_pool
 from .functional.synthetic_batch import SyntheticBatch
 from .pml import IndicesTuple, ModuleWithRecords, pairs_of_tuple
-from .validation import (
-    Hardness,
-    check_alpha_beta,
-    check_choice,
-    check_embeddings,
-    check_labels,
-    whole_labels,
-)
+from .validation import check_batch
 
 
 class SymmSynthesizer(ModuleWithRecords):
@@ -57,18 +50,14 @@ class SymmSynthesizer(ModuleWithRecords):
 
     def __init__(self, alpha: float = 2.0, beta: float = 1.0, pairing: str = "all") -> None:
         super().__init__()
-        check_alpha_beta(alpha, beta)
-        check_choice("pairing", pairing, ("all", "ring", "none"))
+        Synthesis(alpha, beta, pairing)  # type: ignore[arg-type]  # checks them
         self.alpha = alpha
         self.beta = beta
         self.pairing = pairing
         self.add_to_recordable_attributes(list_of_names=["alpha", "beta"])
 
     def forward(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        indices_tuple: IndicesTuple | None = None,
+        self, embeddings: Tensor, labels: Tensor, indices_tuple: IndicesTuple | None = None
     ) -> SyntheticBatch:
         """Make the pool of originals and synthetic points.
 
@@ -85,9 +74,7 @@ class SymmSynthesizer(ModuleWithRecords):
             TypeError: embeddings are not floating-point.
             ValueError: shapes do not match, or pairs do not match the labels.
         """
-        check_embeddings(embeddings)
-        check_labels(labels, embeddings)
-        labels, _ = whole_labels(labels, device=embeddings.device)
+        labels = check_batch(embeddings, labels)[0].to(embeddings.device)
         ends = self.source_and_axis(labels, indices_tuple)
         return make_pool(embeddings, labels, *ends, self.reflect)
 
@@ -97,12 +84,10 @@ class SymmSynthesizer(ModuleWithRecords):
         """The sources and axes, int64 of shape (S,), that forward mirrors."""
         if indices_tuple is None or self.pairing == "none":
             return class_groups(labels).source_and_axis(self.pairing)
-        rows = torch.empty(len(labels), 0)
-        batch = make_batch(rows, labels, None, pairs_of_tuple(indices_tuple))
-        anchors, positives = batch.pairs[:2]
-        both_ways = torch.stack(
-            [torch.cat([anchors, positives]), torch.cat([positives, anchors])]
-        )
+        pairs = pairs_of_tuple(indices_tuple)
+        assert pairs is not None
+        one, other = checked_pairs(pairs, labels, labels)
+        both_ways = torch.stack([torch.cat([one, other]), torch.cat([other, one])])
         source, axis = torch.unique(both_ways[:, both_ways[0] != both_ways[1]], dim=1)
         return source, axis
 
@@ -110,7 +95,7 @@ class SymmSynthesizer(ModuleWithRecords):
         """`functional.reflect` with this synthesizer's alpha and beta, row by row."""
         return reflect(source, axis, self.alpha, self.beta)
 
-    def comparison(self, distance: Distance, hardness: Hardness | Rule) -> Comparison:
+    def comparison(self, distance: Distance, hardness: Hardness) -> Comparison:
         """How points of this synthesizer are compared; a subclass may make any points."""
         synthesis = Synthesis(self.alpha, self.beta, self.pairing)  # type: ignore[arg-type]
         pool = None if type(self) is SymmSynthesizer else self

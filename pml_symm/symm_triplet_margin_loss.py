@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pytorch_metric_learning.losses import TripletMarginLoss
 from pytorch_metric_learning.reducers import AvgNonZeroReducer, MultipleReducers
-from torch import Tensor
 
-from .functional.batch import PositivePairs
+from .functional.batch import Batch, PositivePairs
+from .functional.loss import Terms
 from .functional.triplet_margin import mean_above_zero, triplet_margin_terms
-from .pml import IndicesTuple, lmu
+from .pml import lmu
 from .symm_mixin import SymmMixin
 
 
@@ -53,31 +55,24 @@ class SymmTripletMarginLoss(SymmMixin, TripletMarginLoss):
         tensor(0.5496)
     """
 
-    def compute_loss(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        indices_tuple: IndicesTuple | None,
-        ref_emb: Tensor,
-        ref_labels: Tensor,
-    ) -> dict:
-        """PML's hook: one term for each positive pair and other class."""
-        batch = self.batch(embeddings, labels, indices_tuple, ref_emb, ref_labels)
-        drawn = None
-        if indices_tuple is None and self.triplets_per_anchor != "all":
-            *pairs, drawn = lmu.convert_to_triplets(
-                None, labels, ref_labels, t_per_anchor=self.triplets_per_anchor
-            )
-            batch = batch._replace(pairs=PositivePairs(*pairs))
-        if batch.is_empty:
-            return self.zero_losses()
-        own = self.margin, self.smooth_loss, not self._only_mean(), drawn
+    def batch(self, *inputs: Any) -> Batch:
+        """As of SymmMixin; draws triplets_per_anchor."""
+        _, labels, indices_tuple, _, ref_labels = inputs
+        batch = super().batch(*inputs)
+        if indices_tuple is not None or self.triplets_per_anchor == "all":
+            return batch
+        triplets = lmu.convert_to_triplets(
+            None, labels, ref_labels, t_per_anchor=self.triplets_per_anchor
+        )
+        return batch._replace(pairs=PositivePairs(*triplets))
+
+    def terms(self, batch: Batch) -> Terms:
+        """One for each positive pair and other class, or their mean."""
+        own = self.margin, self.smooth_loss, not self._only_mean()
         terms = triplet_margin_terms(batch, self.comparison, *own)
-        if not terms.indices:
-            terms = terms._replace(losses=mean_above_zero(terms.losses))
-        elif len(terms.losses) == 0:
-            return self.zero_losses()
-        return self.loss_dictionary(terms)
+        if terms.indices:
+            return terms
+        return terms._replace(losses=mean_above_zero(terms.losses))
 
     def _only_mean(self) -> bool:
         """Whether the reducer needs only the mean of the terms above zero.

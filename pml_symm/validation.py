@@ -1,12 +1,9 @@
 """Checks of arguments, with errors that name the argument and show its value."""
 
 from numbers import Integral, Real
-from typing import Literal
 
 import torch
 from torch import Tensor
-
-Hardness = Literal["hardest", "semihard"] | int
 
 
 def check_hardness(hardness: object) -> None:
@@ -19,16 +16,6 @@ def check_hardness(hardness: object) -> None:
         'hardness must be "hardest", "semihard", an int >= 1 or a rule, a function of '
         f"candidates, got {hardness!r}"
     )
-
-
-def rank_of(hardness: object) -> int:
-    """The rank of the selected candidate among those that compete, 1 for the hardest.
-
-    >>> import numpy as np
-    >>> rank_of(np.int64(2))
-    2
-    """
-    return 1 if isinstance(hardness, str) else int(hardness)  # type: ignore[call-overload]
 
 
 def check_samples_per_class(samples_per_class: object) -> None:
@@ -49,15 +36,6 @@ def _is_int(value: object) -> bool:
     (True, False, False, False)
     """
     return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def check_divides(samples_per_class: int, labels: Tensor) -> None:
-    """Raise ValueError unless samples_per_class divides the number of labels."""
-    if len(labels) % samples_per_class != 0:
-        raise ValueError(
-            f"labels must name every class samples_per_class={samples_per_class} times, "
-            f"got {len(labels)} labels"
-        )
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -101,10 +79,10 @@ def check_embeddings(embeddings: Tensor, name: str = "embeddings") -> None:
         )
 
 
-def check_labels(
+def checked_labels(
     labels: Tensor, embeddings: Tensor, name: str = "labels", of: str = "embeddings"
-) -> None:
-    """Raise unless labels is a tensor with one entry for each row of embeddings."""
+) -> Tensor:
+    """whole_labels; raises unless there is one label for each row of embeddings."""
     if labels is None:
         raise ValueError(f"{name} must be given, got None")
     if not isinstance(labels, Tensor):
@@ -114,33 +92,18 @@ def check_labels(
             f"{name} must be a 1D tensor of shape ({embeddings.shape[0]},), one label "
             f"for each row of {of}, got shape {tuple(labels.shape)}"
         )
+    return whole_labels(labels, name)
 
 
-def whole_labels(
-    labels: Tensor, ref_labels: Tensor | None = None, device: torch.device | None = None
-) -> tuple[Tensor, Tensor | None]:
-    """Convert integer labels to int64, which every operator takes.
-
-    Floating-point labels stay unchanged.
-
-    Args:
-        labels: shape (B,).
-        ref_labels: shape (R,), or None.
-        device: to move them to; by default where they are.
+def whole_labels(labels: Tensor, name: str = "labels") -> Tensor:
+    """Integer labels as int64, which every operator takes; floating ones as they are.
 
     Raises:
         ValueError: a label is too large for int64.
 
     >>> whole_labels(torch.tensor([3, 1], dtype=torch.uint16))
-    (tensor([3, 1]), None)
+    tensor([3, 1])
     """
-    whole = _whole(labels, "labels").to(device)
-    if ref_labels is None:
-        return whole, None
-    return whole, _whole(ref_labels, "ref_labels").to(device)
-
-
-def _whole(labels: Tensor, name: str) -> Tensor:
     if labels.is_floating_point():
         return labels
     whole = labels.long()
@@ -155,10 +118,10 @@ def _whole(labels: Tensor, name: str) -> Tensor:
 def check_batch(
     embeddings: Tensor,
     labels: Tensor,
-    ref_emb: Tensor | None,
-    ref_labels: Tensor | None,
+    ref_emb: Tensor | None = None,
+    ref_labels: Tensor | None = None,
     names: tuple[str, str] = ("ref_emb", "ref_labels"),
-) -> None:
+) -> tuple[Tensor, Tensor | None]:
     """Check the arguments that losses and miners share.
 
     Args:
@@ -168,23 +131,37 @@ def check_batch(
         ref_labels: shape (R,), required with ref_emb and not allowed without.
         names: of ref_emb and ref_labels, for messages.
 
+    Returns:
+        whole_labels of labels and of ref_labels.
+
     Raises:
         TypeError: an argument is not a tensor, or embeddings are not floating-point.
         ValueError: shapes do not match, or only one of ref_emb and ref_labels is given.
     """
     check_embeddings(embeddings)
-    check_labels(labels, embeddings)
+    labels = checked_labels(labels, embeddings)
     if (ref_emb is None) != (ref_labels is None):
         given = names[ref_emb is None]
         raise ValueError(f"{names[0]} and {names[1]} go together, got only {given}")
-    if ref_emb is not None and ref_labels is not None:
-        check_embeddings(ref_emb, names[0])
-        check_labels(ref_labels, ref_emb, names[1], names[0])
-        if ref_emb.shape[1] != embeddings.shape[1]:
-            raise ValueError(
-                f"{names[0]} must have the embedding size of embeddings, got shapes "
-                f"{tuple(ref_emb.shape)} and {tuple(embeddings.shape)}"
-            )
+    if ref_emb is None or ref_labels is None:
+        return labels, None
+    check_embeddings(ref_emb, names[0])
+    ref_labels = checked_labels(ref_labels, ref_emb, names[1], names[0])
+    if ref_emb.shape[1] != embeddings.shape[1]:
+        raise ValueError(
+            f"{names[0]} must have the embedding size of embeddings, got shapes "
+            f"{tuple(ref_emb.shape)} and {tuple(embeddings.shape)}"
+        )
+    return labels, ref_labels
+
+
+def check_pairs(pairs: object) -> None:
+    """Raise ValueError unless pairs are None or two tensors."""
+    several = list(pairs) if isinstance(pairs, tuple | list) else []
+    if pairs is None or [isinstance(x, Tensor) for x in several] == [True, True]:
+        return
+    shown = f"{len(several)} values" if several else repr(pairs)
+    raise ValueError(f"pairs must be two tensors, anchors and positives, got {shown}")
 
 
 def check_positive_pairs(

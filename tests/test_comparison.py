@@ -15,8 +15,9 @@ import pml_symm
 from pml_symm import SymmSynthesizer
 from pml_symm.functional import Synthesis, points
 from pml_symm.functional.class_groups import class_groups
-from pml_symm.functional.comparison import Comparison, Scores, rows_of, select
+from pml_symm.functional.comparison import Comparison, Scores, rows_of
 from pml_symm.functional.distances import ByFunction
+from pml_symm.functional.search import compare_groups
 from pml_symm.pml import core_distance
 
 from .losses import four
@@ -193,10 +194,10 @@ def test_error_of_squared_distances(dtype):
     embeddings = torch.cat([first, first + step * size]).to(dtype)
     groups = class_groups(torch.arange(len(embeddings)))
     squared = LpDistance(normalize_embeddings=False, power=2)
-    comparison = Comparison(core_distance(squared))
-    scores = Scores(comparison, embeddings)
+    core = core_distance(squared)
+    scores = Scores(Comparison(core), embeddings)
     own = scores.classes(embeddings, groups).points
-    found = scores.values(select(own, own, comparison).score).double()
+    found = scores.values(compare_groups(own, own, core, "hardest").score).double()
     exact = embeddings.double()
     expected = torch.cdist(exact, exact, compute_mode="donot_use_mm_for_euclid_dist") ** 2
     squared_norms = exact.square().sum(1)

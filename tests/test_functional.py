@@ -282,6 +282,14 @@ class TestBadInput:
         with pytest.raises(ValueError, match=r"\(1,\) and \(2,\)"):
             function(x, labels, pairs=(first, torch.tensor([2, 5])))
 
+    @pytest.mark.parametrize("function", [*FUNCTIONS[:3], F.mine])
+    def test_a_distance_of_another_shape(self, function):
+        for wrong in (lambda x, y: x @ x[:2].t(), lambda x, y: x.sum(1), lambda x, y: 0):
+            with pytest.raises(
+                ValueError, match=r"distance must .* shape \(\d+, \d+\), got"
+            ):
+                function(*batch(), distance=F.ByFunction(wrong))
+
     def test_options(self):
         with pytest.raises(ValueError, match=r"index_space must be .* got 'ref'"):
             F.mine(*batch(), index_space="ref")

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from pml_symm.functional import Synthesis, reflect
 from pml_symm.functional.class_groups import point_places
-from pml_symm.functional.points import MadePoints, class_points
+from pml_symm.functional.points import MadePoints, class_points, sums_of_two
 
 DOUBLE = torch.float64
 CPU = torch.device("cpu")
@@ -114,19 +114,19 @@ def test_zero_and_equal_vectors_have_finite_gradients(normalized, alpha):
 def test_sums_of_two(pairing):
     members = random(5, 2, 6)
     points = class_points(members, Synthesis(1.5, 0.7, pairing))
-    sums, all_points = points.sums_of_two(), made(members, 1.5, 0.7, pairing)
+    sums, all_points = sums_of_two(points), made(members, 1.5, 0.7, pairing)
     found = sums.weights @ sums.members
-    of_made = MadePoints(all_points, points.synthetic).sums_of_two()
+    of_made = sums_of_two(MadePoints(all_points, points.synthetic))
     assert_close(found, of_made.points)
     assert_same_gradient(found, of_made.points, members)
     assert torch.equal(sums.synthetic, of_made.synthetic)
     # Originals first: of equal candidates the first wins.
     assert_close(found[:, 0], members.sum(1))
-    assert sums.synthetic[0].tolist() == [False] + [True] * (sums.shape[1] - 1)
+    assert sums.synthetic[0].tolist() == [False] + [True] * (sums.synthetic.shape[1] - 1)
     k = all_points.shape[1]
     expected = [
         all_points[:, i] + all_points[:, j] for i in range(k) for j in range(i + 1, k)
     ]
-    assert len(expected) == sums.shape[1]
+    assert len(expected) == sums.synthetic.shape[1]
     for one in expected:
         assert ((found - one.unsqueeze(1)).abs().amax(2) < 1e-12).any(1).all()

@@ -52,6 +52,15 @@ class TestLosses:
         value.backward()
         assert value == 0 and not x.grad.any()
 
+    def test_nan_never_wins(self, symm_loss):
+        def nan_instead(candidates):
+            found = capped(candidates)
+            return found.masked_fill(found == -torch.inf, torch.nan)
+
+        x, labels = batch()
+        expected = symm_loss(hardness=capped)(x, labels)
+        assert torch.equal(symm_loss(hardness=nan_instead)(x, labels), expected)
+
     def test_a_capped_rule_is_easier(self, symm_loss):
         x, labels = batch()
         assert symm_loss(hardness=capped)(x, labels) < symm_loss()(x, labels)

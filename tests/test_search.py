@@ -3,16 +3,20 @@
 test_oracle.py has the same blocks for the whole losses.
 """
 
+from typing import NamedTuple
+
 import pytest
 import torch
+from torch import Tensor
 from torch.nn.functional import normalize
 from torch.testing import assert_close
 
 from pml_symm import functional as F
 from pml_symm.functional import Synthesis, rules, search
 from pml_symm.functional.distances import DotProduct
-from pml_symm.functional.points import MadePoints, class_points
-from pml_symm.functional.search import compare_groups
+from pml_symm.functional.points import MadePoints, class_points, sums_of_two
+
+from .covering import covering
 
 DOUBLE = torch.float64
 BLOCKS = {
@@ -36,10 +40,36 @@ CASES = [
 HARDNESS = ["hardest", 3, 1000]
 
 
-@pytest.fixture(params=BLOCKS.values(), ids=BLOCKS)
+@pytest.fixture
 def _blocks(request, monkeypatch):
-    for name, value in request.param.items():
+    for name, value in BLOCKS[request.param].items():
         monkeypatch.setattr(search, name, value)
+
+
+def every_two(**options):
+    """Cases with every two of these options, and every one in all blocks."""
+    cases = [tuple(case.values()) for case in covering({"_blocks": [*BLOCKS], **options})]
+    return pytest.mark.parametrize(
+        ("_blocks", *options), cases, indirect=["_blocks"], ids=lambda x: str(x)
+    )
+
+
+class Found(NamedTuple):
+    """Of shape (R, n, C) each."""
+
+    score: Tensor
+    row: Tensor
+    column: Tensor
+
+
+def compare(rows, columns, distance, hardness, limits=None, same=False):
+    """Compare one group of rows with one of columns."""
+    n, of_groups = 1, None
+    if limits is not None:
+        n, of_groups = limits.shape[1], [limits]
+    found = search.compare_groups([rows], [columns], distance, hardness, of_groups, same)
+    shape = len(rows.synthetic), n, len(columns.synthetic)
+    return Found(*(x.view(shape) for x in found[:3]))
 
 
 def random(*shape):
@@ -62,7 +92,7 @@ def all_scores(rows, columns):
 
 def check(rows, columns, inputs, hardness="hardest", limits=None, same=False):
     """Check scores, selected points and gradients, but for the diagonal of `same`."""
-    found = compare_groups(rows, columns, DotProduct(False), hardness, limits, same)
+    found = compare(rows, columns, DotProduct(False), hardness, limits, same)
     scores = all_scores(rows, columns)
     flat = scores.flatten(1, 2).unsqueeze(1)  # (R, 1, K L, C)
     if limits is None:
@@ -95,9 +125,7 @@ def some_limits(rows, columns):
 
 @pytest.mark.usefixtures("_blocks")
 class TestBlocks:
-    @pytest.mark.parametrize("hardness", HARDNESS)
-    @pytest.mark.parametrize("with_bias", [True, False])
-    @pytest.mark.parametrize("case", CASES, ids=str)
+    @every_two(case=CASES, with_bias=[True, False], hardness=HARDNESS)
     def test_classes_with_themselves(self, case, with_bias, hardness):
         m, pairing, alpha, beta = case
         members = random(7, m, 5)
@@ -108,12 +136,13 @@ class TestBlocks:
         row, column = found.row.squeeze(1), found.column.squeeze(1)
         assert torch.equal(row[others], column.t()[others])
 
-    @pytest.mark.parametrize("hardness", HARDNESS)
-    @pytest.mark.parametrize(
-        "biases", [(False, False), (True, False), (False, True)], ids=str
+    @every_two(
+        sizes=[(2, 3), (3, 1)],
+        biases=[(False, False), (True, False), (False, True)],
+        hardness=HARDNESS,
     )
-    @pytest.mark.parametrize(("m", "n"), [(2, 3), (3, 1)])
-    def test_groups_of_other_sizes(self, m, n, biases, hardness):
+    def test_groups_of_other_sizes(self, sizes, biases, hardness):
+        m, n = sizes
         rows, columns = random(6, m, 5), random(8, n, 5)
         synthesis = Synthesis(1.5, 0.7)
         check(
@@ -123,19 +152,17 @@ class TestBlocks:
             hardness,
         )
 
-    @pytest.mark.parametrize("hardness", [*HARDNESS, "semihard"])
-    @pytest.mark.parametrize("n", [1, 2, 4])
+    @every_two(n=[1, 2, 4], hardness=[*HARDNESS, "semihard"])
     def test_sums_of_two(self, n, hardness):
         rows, columns = random(6, 2, 5), random(8, n, 5)
-        row_points = class_points(rows, Synthesis()).sums_of_two()
+        row_points = sums_of_two(class_points(rows, Synthesis()))
         column_points = class_points(columns, Synthesis())
         limits = None
         if hardness == "semihard":
             limits = some_limits(row_points, column_points)
         check(row_points, column_points, (rows, columns), hardness, limits)
 
-    @pytest.mark.parametrize("with_bias", [True, False])
-    @pytest.mark.parametrize("m", [1, 2, 3])
+    @every_two(m=[1, 2, 3], with_bias=[True, False])
     def test_limits(self, m, with_bias):
         members = random(7, m, 5)
         points = class_points(members, Synthesis(1.5, 0.7), with_bias=with_bias)
@@ -144,7 +171,7 @@ class TestBlocks:
         # More limits than are asked for one after another.
         check(points, points, members, "semihard", limits.repeat(1, 6))
 
-    @pytest.mark.parametrize("hardness", [*HARDNESS, "semihard"])
+    @every_two(hardness=[*HARDNESS, "semihard"])
     def test_made_points(self, hardness):
         rows, columns = random(6, 3, 5), random(8, 2, 5)
         nothing = torch.zeros(8, 3, dtype=torch.bool)
@@ -155,8 +182,7 @@ class TestBlocks:
             limits = some_limits(row_points, column_points)
         check(row_points, column_points, (rows, columns), hardness, limits)
 
-    @pytest.mark.parametrize("normalized", [True, False])
-    @pytest.mark.parametrize("with_bias", [True, False])
+    @every_two(normalized=[True, False], with_bias=[True, False])
     def test_zero_and_equal_vectors_have_finite_gradients(self, normalized, with_bias):
         members = normalize(torch.randn(4, 2, 3, dtype=DOUBLE), dim=2)
         members[0, 0] = 0
@@ -164,21 +190,20 @@ class TestBlocks:
         members[2] = 0
         members.requires_grad_()
         points = class_points(members, Synthesis(1.5), normalized, with_bias)
-        score = compare_groups(points, points, DotProduct(), "hardest", same=True).score
+        score = compare(points, points, DotProduct(), "hardest", same=True).score
         assert score.isfinite().all()
         score.sum().backward()
         assert members.grad.isfinite().all()
 
-    @pytest.mark.parametrize("hardness", ["hardest", 3])
-    @pytest.mark.parametrize("with_bias", [True, False])
+    @every_two(hardness=["hardest", 3], with_bias=[True, False])
     def test_derivatives(self, hardness, with_bias):
         def score(members):
             points = class_points(members, Synthesis(1.5, 0.8), with_bias=with_bias)
-            found = compare_groups(points, points, DotProduct(), hardness, same=True)
+            found = compare(points, points, DotProduct(), hardness, same=True)
             diagonal = torch.eye(len(members), dtype=torch.bool).unsqueeze(1)
             return found.score.masked_fill(diagonal, 0)
 
-        members = random(4, 2, 3)
+        members = random(4, 2, 2)
         assert torch.autograd.gradcheck(score, members)
         assert torch.autograd.gradgradcheck(score, members)
 
@@ -189,7 +214,7 @@ def test_no_class(sizes):
         class_points(random(size, m, 5), Synthesis())
         for size, m in zip(sizes, (2, 3), strict=True)
     )
-    found = compare_groups(rows, columns, DotProduct(), "hardest")
+    found = compare(rows, columns, DotProduct(), "hardest")
     assert found.score.shape == found.row.shape == (sizes[0], 1, sizes[1])
 
 
@@ -199,7 +224,7 @@ def test_a_limit_is_not_below_itself(times, large, monkeypatch):
     monkeypatch.setattr(rules, "_LARGE", large)
     points = class_points(torch.tensor([[[1.0]], [[2.0]]]), Synthesis())
     limits = torch.tensor([[2.0], [4.5]]).repeat(1, times)
-    found = compare_groups(points, points, DotProduct(), "semihard", limits)
+    found = compare(points, points, DotProduct(), "semihard", limits)
     for n in range(times):
         wins = found.row[:, n] >= 0
         assert wins.tolist() == [[True, False], [True, True]]
@@ -218,7 +243,7 @@ def test_equal_candidates_send_the_gradient_of_one():
     # Every point of a class is the same, so any candidate is the hardest.
     members = torch.ones(4, 2, 3, dtype=DOUBLE, requires_grad=True)
     points = class_points(members, Synthesis())
-    found = compare_groups(points, points, DotProduct(False), "hardest", same=True)
+    found = compare(points, points, DotProduct(False), "hardest", same=True)
     found.score[0, 0, 1].backward()
     # The gradient of <x, y> is y for x and x for y, and only one pair gets it.
     assert_close(members.grad.sum(1)[:2], torch.ones(2, 3, dtype=DOUBLE))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,35 +11,36 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from .batch import Batch
-from .comparison import Compared, Comparison, Scores, rows_of, select
+from .comparison import Compared, Comparison, Scores, rows_of
 from .distances import DotProduct
 from .loss import Options, Terms, evaluate
+from .points import sums_of_two
 from .rules import asks_for_pairs
+from .search import compare_groups
 
 
 def compare_sums(
     batch: Batch, comparison: Comparison, squared_tangent: float | Tensor
 ) -> Compared:
     """x_i.x_j of every pair, and the selected (X + Y).z for it and every class."""
-    pairs = batch.pairs
+    distance, hardness = comparison.distance, comparison.hardness
     scores = Scores(comparison, batch.embeddings, batch.reference)
     classes = scores.classes(batch.reference, batch.groups)
-    if pairs.within_groups and batch.groups.are_pairs and not scores.made:
-        of_pairs, row_class = classes.points[0], None
+    positive, row_class = scores.of_pairs(batch, classes), None
+    if batch.is_one_pair_a_class and not scores.made:
+        of_pairs = classes.points[0]
     else:
-        anchors = rows_of(batch.embeddings, pairs.anchor)
-        of_pairs = scores.pairs(anchors, rows_of(batch.reference, pairs.positive))
-        row_class = classes.class_of[pairs.positive]
-    positive, limits = scores.of_pairs(batch, classes), None
-    if asks_for_pairs(comparison.hardness):
+        anchors = rows_of(batch.embeddings, batch.pairs.anchor)
+        of_pairs = scores.pairs(anchors, rows_of(batch.reference, batch.pairs.positive))
+        row_class = classes.class_of(batch.pairs.positive)
+    limits = None
+    if asks_for_pairs(hardness):
         # Where f_v is as large as the positive term.
         ratio = (1 + squared_tangent) / (2 * squared_tangent)
         limits = [(ratio * positive.detach()).unsqueeze(1)]
-    selected = select([of_pairs.sums_of_two()], classes.points, comparison, limits)
-    return Compared(
-        *(comparison.distance, positive, selected.score, classes, selected),
-        *(None, row_class, limits is None),
-    )
+    rows = [sums_of_two(of_pairs)]
+    selected = compare_groups(rows, classes.points, distance, hardness, limits)
+    return Compared(positive, selected.score, classes, selected, None, row_class)
 
 
 def angular_terms(
@@ -90,10 +92,6 @@ def angular_loss(
     if not isinstance(chosen.distance, DotProduct):
         raise ValueError(f"distance must be a DotProduct, got {chosen.distance!r}")
 
-    def terms(batch: Batch, comparison: Comparison) -> Terms:
-        if batch.is_empty:
-            nothing = batch.pairs.anchor[:0]
-            return Terms(batch.embeddings.new_empty(0), (nothing, nothing))
-        return angular_terms(batch, comparison, math.tan(math.radians(alpha)) ** 2)
-
-    return evaluate(terms, embeddings, labels, chosen)
+    squared_tangent = math.tan(math.radians(alpha)) ** 2
+    terms = partial(angular_terms, squared_tangent=squared_tangent)
+    return evaluate(terms, 2, embeddings, labels, chosen)

@@ -7,40 +7,28 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..validation import check_divides, check_positive_pairs
+from ..validation import check_positive_pairs
 from .class_groups import ClassGroups, class_groups, is_balanced
 
 
 class PositivePairs(NamedTuple):
-    """The positive pairs that a loss works on.
+    """The positive pairs that a loss works on."""
 
-    Attributes:
-        anchor: shape (P,), int64, rows of embeddings.
-        positive: shape (P,), int64, rows of the reference.
-        both_ways: whether each also stands for the pair (positive, anchor), which has
-            the same loss.
-        within_groups: whether they are the pairs of ClassGroups.positive_pairs.
-    """
-
-    anchor: Tensor
-    positive: Tensor
-    both_ways: bool = False
+    anchor: Tensor  # (P,), int64, rows of embeddings
+    positive: Tensor  # (P,), int64, rows of the reference
+    # (P,), int64, rows of the reference: a pair competes with this row's class alone.
+    drawn: Tensor | None = None
+    # Whether they are the pairs of ClassGroups.positive_pairs, where each also stands for
+    # the pair (positive, anchor), which has the same loss.
     within_groups: bool = False
 
 
 class Batch(NamedTuple):
-    """What a loss compares.
+    """What a loss compares."""
 
-    Attributes:
-        embeddings: shape (B, D), in float32 or better.
-        reference: shape (R, D); the embeddings again where there is no reference.
-        groups: the classes of the reference.
-        pairs: the positive pairs.
-    """
-
-    embeddings: Tensor
-    reference: Tensor
-    groups: ClassGroups
+    embeddings: Tensor  # (B, D), in float32 or better
+    reference: Tensor  # (R, D); the embeddings again where there is no reference
+    groups: ClassGroups  # of the reference
     pairs: PositivePairs
 
     @property
@@ -48,12 +36,10 @@ class Batch(NamedTuple):
         """Whether there is nothing to compare: no pair, or no other class."""
         return len(self.pairs.anchor) == 0 or self.groups.num_classes < 2
 
-
-def one_pair_a_class(embeddings: Tensor, groups: ClassGroups, pairs: Tensor) -> Batch:
-    """A batch of these pairs alone, shape (n, 2), of different classes."""
-    within = PositivePairs(pairs[:, 0], pairs[:, 1], within_groups=True)
-    groups = ClassGroups((pairs,), groups.row_labels)
-    return Batch(embeddings, embeddings, groups, within)
+    @property
+    def is_one_pair_a_class(self) -> bool:
+        """Whether the classes are the positive pairs."""
+        return self.pairs.within_groups and self.groups.are_pairs
 
 
 def make_batch(
@@ -61,36 +47,35 @@ def make_batch(
     labels: Tensor,
     reference: tuple[Tensor, Tensor] | None,
     chosen: tuple[Tensor, Tensor] | None = None,
+    *,
     symmetric: bool = False,
     samples_per_class: int | None = None,
+    one_pair_a_class: bool = False,
     name: str = "indices_tuple",
 ) -> Batch:
     """Find the classes and the positive pairs: the chosen ones, each once, or all.
 
     Args:
-        embeddings: shape (B, D).
+        embeddings: of shape (B, D), like the reference's.
         labels: shape (B,).
-        reference: points, shape (R, D), and labels, shape (R,), or None.
+        reference: points and labels, or None.
         chosen: anchors, rows of labels, and positives, rows of the reference; or None.
         symmetric: whether two points have the same distance in both orders.
         samples_per_class: a promise, which avoids a wait for the GPU.
+        one_pair_a_class: whether the classes are reduced to the first pair of each that
+            has one, or to the chosen pairs, which then must be of different classes.
         name: of the chosen pairs, for messages.
-
-    Raises:
-        ValueError: a chosen index is out of range, or anchor and positive of a pair have
-            different labels.
-        TypeError: they are no integers.
     """
     points, of_reference = reference or (embeddings, labels)
     groups = class_groups(of_reference, samples_per_class)
-    if chosen is not None:
-        anchors, positives = (x.to(labels.device) for x in chosen)
-        check_positive_pairs(anchors, positives, labels, of_reference, name)
-        both = torch.stack([anchors.long(), positives.long()])
-        anchors, positives = torch.unique(both, dim=1)
-        pairs = PositivePairs(anchors, positives)
+    if one_pair_a_class:
+        ends = groups.first_pairs() if chosen is None else torch.stack(chosen, dim=1)
+        pairs = PositivePairs(ends[:, 0], ends[:, 1], within_groups=True)
+        groups = ClassGroups((ends,), of_reference)
+    elif chosen is not None:
+        pairs = PositivePairs(*checked_pairs(chosen, labels, of_reference, name))
     elif reference is None and symmetric:
-        pairs = PositivePairs(*groups.positive_pairs(), True, True)
+        pairs = PositivePairs(*groups.positive_pairs(), within_groups=True)
     else:
         same = labels.unsqueeze(1) == of_reference
         if reference is None:
@@ -98,6 +83,20 @@ def make_batch(
         anchors, positives = same.nonzero(as_tuple=True)
         pairs = PositivePairs(anchors, positives)
     return Batch(embeddings, points, groups, pairs)
+
+
+def checked_pairs(
+    chosen: tuple[Tensor, Tensor],
+    labels: Tensor,
+    of_reference: Tensor,
+    name: str = "indices_tuple",
+) -> tuple[Tensor, Tensor]:
+    """The chosen anchors and positives, each pair once; raises for impossible pairs."""
+    anchors, positives = (x.to(labels.device) for x in chosen)
+    check_positive_pairs(anchors, positives, labels, of_reference, name)
+    both = torch.stack([anchors.long(), positives.long()])
+    anchors, positives = torch.unique(both, dim=1)
+    return anchors, positives
 
 
 def promise_kept(labels: Tensor, samples_per_class: int | None) -> Tensor | None:
@@ -108,13 +107,15 @@ def promise_kept(labels: Tensor, samples_per_class: int | None) -> Tensor | None
     """
     if samples_per_class is None:
         return None
-    check_divides(samples_per_class, labels)
+    broken = (
+        f"labels must name every class samples_per_class={samples_per_class} times, got"
+    )
+    if len(labels) % samples_per_class != 0:
+        raise ValueError(f"{broken} {len(labels)} labels")
     kept = is_balanced(labels, samples_per_class)
     if labels.device.type != "cpu" or torch.compiler.is_compiling():
         return kept
     if not kept:
-        raise ValueError(
-            f"labels must name every class samples_per_class={samples_per_class} times, "
-            f"got counts {torch.unique(labels, return_counts=True)[1].unique().tolist()}"
-        )
+        counts = torch.unique(labels, return_counts=True)[1].unique().tolist()
+        raise ValueError(f"{broken} counts {counts}")
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,11 @@ def point_places(num_members: int, pairing: str, device: torch.device) -> Tensor
         return itself
     about_next = member * num_members + (member + 1) % num_members
     return torch.cat([itself, about_next])
+
+
+def joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """As torch.cat, without a copy of a single part."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim)
 
 
 class ClassGroups(NamedTuple):
@@ -52,20 +58,24 @@ class ClassGroups(NamedTuple):
         return [group.shape[1] for group in self.groups] == [2]
 
     @property
+    def rows(self) -> Tensor:
+        """Shape (B,), int64: the rows, class after class."""
+        return joined([group.flatten() for group in self.groups])
+
+    @property
     def labels(self) -> Tensor:
         """Shape (C,), the label of each class."""
-        first = torch.cat([group[:, 0] for group in self.groups])
+        first = joined([group[:, 0] for group in self.groups])
         return self.row_labels.index_select(0, first)
 
     @property
     def class_of(self) -> Tensor:
         """Shape (B,), int64: each row's class; undefined for rows in no group."""
         class_of = torch.empty_like(self.row_labels, dtype=torch.long)
-        first = 0
-        for group in self.groups:
-            numbers = torch.arange(first, first + len(group), device=group.device)
-            class_of[group] = numbers.unsqueeze(1).expand_as(group)
-            first += len(group)
+        numbers = torch.arange(self.num_classes, device=class_of.device)
+        of_groups = numbers.split([len(group) for group in self.groups])
+        for group, number in zip(self.groups, of_groups, strict=True):
+            class_of[group] = number.unsqueeze(1).expand_as(group)
         return class_of
 
     def positive_pairs(self) -> tuple[Tensor, Tensor]:
@@ -79,55 +89,46 @@ class ClassGroups(NamedTuple):
             first, second = torch.triu_indices(m, m, offset=1, device=group.device)
             anchors.append(group.index_select(1, first).flatten())
             positives.append(group.index_select(1, second).flatten())
-        if len(self.groups) == 1:
-            return anchors[0], positives[0]
-        return torch.cat(anchors), torch.cat(positives)
+        return joined(anchors), joined(positives)
 
     def first_pairs(self) -> Tensor:
         """Shape (n, 2), int64: the first two rows of every class that has two.
 
         They are the pairs that PML's convert_to_pos_pairs_with_unique_labels chooses.
         """
-        if self.are_pairs:
-            return self.groups[0]
         first = [group[:, :2] for group in self.groups if group.shape[1] > 1]
-        return torch.cat([self.groups[0].new_empty(0, 2), *first])
+        return joined(first or [self.groups[0].new_empty(0, 2)])
 
-    def source_and_axis(self, pairing: str) -> tuple[Tensor, Tensor]:
-        """The rows that are mirrored, and about which, by source, then by axis.
+    def ends_of_points(self, pairing: str) -> tuple[Tensor, Tensor]:
+        """The rows of source and axis of every point, an original being its own axis.
 
-        Args:
-            pairing: as for Synthesis.
+        Class after class, each with its points in the order of point_places.
         """
-        source, axis = self._sources_and_axes(pairing)
-        order = (source * len(self.row_labels) + axis).argsort()
-        order = order[(source != axis)[order]]
-        return source[order], axis[order]
-
-    def point_numbers(self, pairing: str) -> Tensor:
-        """The number in the pool of every point of every class, int64 of shape (N,).
-
-        Class after class, each with its points in the order of point_places. In the pool
-        are first the rows of the batch, then the synthetic points by source, then by axis.
-
-        Args:
-            pairing: as for Synthesis.
-        """
-        source, axis = self._sources_and_axes(pairing)
-        key = source * len(self.row_labels) + axis
-        synthetic = source != axis
-        number = torch.searchsorted(key[synthetic].sort().values, key)
-        return torch.where(synthetic, len(self.row_labels) + number, source)
-
-    def _sources_and_axes(self, pairing: str) -> tuple[Tensor, Tensor]:
-        """The rows of source and axis of every class's points, int64 of shape (N,)."""
         sources, axes = [], []
         for group in self.groups:
             m = group.shape[1]
             place = point_places(m, pairing, group.device)
             sources.append(group.index_select(1, place // m).flatten())
             axes.append(group.index_select(1, place % m).flatten())
-        return torch.cat(sources), torch.cat(axes)
+        return joined(sources), joined(axes)
+
+    def source_and_axis(self, pairing: str) -> tuple[Tensor, Tensor]:
+        """The rows that are mirrored, and about which, by source, then by axis."""
+        source, axis = self.ends_of_points(pairing)
+        order = (source * len(self.row_labels) + axis).argsort()
+        order = order[(source != axis)[order]]
+        return source[order], axis[order]
+
+    def point_numbers(self, pairing: str) -> Tensor:
+        """The number of every point in the pool, in the order of ends_of_points.
+
+        In the pool are first the rows of the batch, then those of source_and_axis.
+        """
+        source, axis = self.ends_of_points(pairing)
+        key = source * len(self.row_labels) + axis
+        synthetic = source != axis
+        number = torch.searchsorted(key[synthetic].sort().values, key)
+        return torch.where(synthetic, len(self.row_labels) + number, source)
 
 
 def class_groups(labels: Tensor, samples_per_class: int | None = None) -> ClassGroups:
@@ -138,8 +139,6 @@ def class_groups(labels: Tensor, samples_per_class: int | None = None) -> ClassG
         samples_per_class: a promise that each label occurs so many times, which avoids a
             wait for the device.
 
-    >>> import torch
-    >>> from pml_symm.functional.class_groups import class_groups
     >>> class_groups(torch.tensor([7, 5, 7, 9, 5])).groups
     (tensor([[3]]), tensor([[1, 4],
             [0, 2]]))

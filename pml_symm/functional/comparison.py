@@ -9,13 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..validation import Hardness, check_hardness
+from ..validation import check_hardness
 from .batch import Batch
-from .class_groups import ClassGroups, class_groups
+from .class_groups import ClassGroups, class_groups, joined
 from .distances import ByFunction, Distance, DotProduct, Euclidean
 from .points import AnyPoints, MadePoints, Points, class_points
-from .rules import Rule, asks_for_pairs
-from .search import Winners, compare_groups
+from .rules import Hardness, asks_for_pairs
+from .search import Selected, compare_groups
 from .synthesis import Synthesis
 from .synthetic_batch import SyntheticBatch
 
@@ -40,7 +40,7 @@ class Comparison:
 
     distance: Distance
     synthesis: Synthesis = field(default_factory=Synthesis)
-    hardness: Hardness | Rule = "hardest"
+    hardness: Hardness = "hardest"
     pool: Callable[[Tensor, Tensor], SyntheticBatch] | None = None
 
     def __post_init__(self) -> None:
@@ -72,46 +72,31 @@ class Comparison:
 
 
 class Classes(NamedTuple):
-    """The points of the classes of a reference, group by group.
-
-    Attributes:
-        points: of each group of classes of equal size.
-        groups: the rows of each class, of the reference or of the pool.
-        pairing: of the synthesis.
-        pool: of made points.
-        rows: the rows of the reference that the pool is made of.
-    """
+    """The points of the classes of a reference, group by group."""
 
     points: Sequence[AnyPoints]
-    groups: ClassGroups
+    groups: ClassGroups  # rows of the reference, or of the pool
     pairing: str
-    pool: SyntheticBatch | None = None
-    rows: Tensor | None = None
+    pool: SyntheticBatch | None = None  # of made points
+    rows: Tensor | None = None  # of the reference, of which the pool is made, sorted
 
-    @property
-    def class_of(self) -> Tensor:
-        """The class of each row of the reference, int64; undefined for rows in none."""
-        if self.pool is None or self.rows is None:
-            return self.groups.class_of
-        class_of = self.rows.new_zeros(int(self.rows.max()) + 1 if len(self.rows) else 0)
-        class_of[self.rows] = self.groups.class_of[: len(self.rows)]
-        return class_of
+    def class_of(self, rows: Tensor) -> Tensor:
+        """The class of rows of the reference, int64."""
+        if self.rows is not None:
+            rows = torch.searchsorted(self.rows, rows.contiguous())
+        return self.groups.class_of[rows]
 
     @property
     def numbers(self) -> Tensor:
         """The number in the pool of every point, class after class, int64."""
-        if self.pool is None:
-            return self.groups.point_numbers(self.pairing)
-        return torch.cat([group.flatten() for group in self.groups.groups])
+        return self.groups.rows if self.pool else self.groups.point_numbers(self.pairing)
 
     @property
     def nearest_original(self) -> Tensor:
-        """Each original of the pool itself, and each synthetic point's axis, int64."""
-        if self.pool is not None and self.rows is not None:
-            return self.rows[self.pool.nearest_original]
-        labels = self.groups.row_labels
-        rows = torch.arange(len(labels), device=labels.device)
-        return torch.cat([rows, self.groups.source_and_axis(self.pairing)[1]])
+        """The row of the original nearest to every point, class after class, int64."""
+        if self.pool is None or self.rows is None:
+            return self.groups.ends_of_points(self.pairing)[1]
+        return self.rows[self.pool.nearest_original[self.numbers]]
 
 
 class Scores:
@@ -145,17 +130,17 @@ class Scores:
         """The points of the classes of x, shape (R, D)."""
         pairing = self.comparison.synthesis.pairing
         if not self.made:
-            members = [self.prepared(rows_of(x, group)) for group in groups.groups]
             synthesis = self.comparison.synthesis
+            members = (rows_of(x, group) for group in groups.groups)
             return Classes([self._weighted(x, synthesis) for x in members], groups, pairing)
-        rows = torch.cat([group.flatten() for group in groups.groups]).sort().values
-        points, groups, pool = self._made(x[rows], groups.row_labels[rows])
-        return Classes(points, groups, pairing, pool, rows)
+        rows = groups.rows.sort().values
+        made, groups, pool = self._made(x[rows], groups.row_labels[rows])
+        return Classes(made, groups, pairing, pool, rows)
 
     def pairs(self, first: Tensor, second: Tensor) -> AnyPoints:
         """The points of P classes of two members each, of shape (P, D) both."""
         if not self.made:
-            members = self.prepared(torch.stack([first, second], dim=1))
+            members = torch.stack([first, second], dim=1)
             return self._weighted(members, self.comparison.synthesis)
         number = torch.arange(len(first), device=first.device)
         ((points,), *_) = self._made(torch.cat([first, second]), number.repeat(2))
@@ -163,21 +148,22 @@ class Scores:
 
     def originals(self, x: Tensor) -> AnyPoints:
         """Classes of one original each, shape (C, D)."""
-        members = self.prepared(x).unsqueeze(1)
         if not self.made:
-            return self._weighted(members, Synthesis(pairing="none"))
-        return MadePoints(members, members.new_zeros(len(x), 1, dtype=torch.bool))
+            return self._weighted(x.unsqueeze(1), Synthesis(pairing="none"))
+        synthetic = torch.zeros(len(x), 1, dtype=torch.bool, device=x.device)
+        return MadePoints(self.prepared(x).unsqueeze(1), synthetic)
 
     def _weighted(self, members: Tensor, synthesis: Synthesis) -> Points:
-        return class_points(members, synthesis, self.distance.normalize, self.euclidean)
+        normalize = self.distance.normalize
+        return class_points(self.prepared(members), synthesis, normalize, self.euclidean)
 
     def _made(
         self, x: Tensor, labels: Tensor
-    ) -> tuple[list[AnyPoints], ClassGroups, SyntheticBatch]:
+    ) -> tuple[Sequence[AnyPoints], ClassGroups, SyntheticBatch]:
         pool = (self.comparison.pool or self.comparison.synthesis.pool)(x, labels)
         groups, points = class_groups(pool.labels), self.prepared(pool.embeddings)
         made = [MadePoints(points[x], x >= pool.num_originals) for x in groups.groups]
-        return [*made], groups, pool
+        return made, groups, pool
 
     def values(self, scores: Tensor) -> Tensor:
         """Convert scores to the distance's own values."""
@@ -185,7 +171,7 @@ class Scores:
             return self.distance.similarity(scores)
         squared = 2 * (float(self.distance.normalize) - scores)
         # The root has no gradient at 0: send none there, as torch.cdist does.
-        return self._power(squared.clamp_min(torch.finfo(squared.dtype).tiny).sqrt())
+        return self._of_root(squared.clamp_min(torch.finfo(squared.dtype).tiny).sqrt())
 
     def of_values(self, values: Tensor) -> Tensor:
         """Convert the distance's own values to scores."""
@@ -196,7 +182,7 @@ class Scores:
         root = root if self.unit is None else root / self.unit
         return float(self.distance.normalize) - root**2 / 2
 
-    def _power(self, root: Tensor) -> Tensor:
+    def _of_root(self, root: Tensor) -> Tensor:
         assert isinstance(self.distance, Euclidean)
         return self.distance.of_root(root if self.unit is None else root * self.unit)
 
@@ -204,16 +190,15 @@ class Scores:
         """The distance's values of rows of prepared embeddings, shapes (..., D)."""
         if self.unit is None:
             return self.distance.rows(x, y)
-        return self._power(torch.linalg.vector_norm(x - y, dim=-1))
+        return self._of_root(torch.linalg.vector_norm(x - y, dim=-1))
 
     def of_pairs(self, batch: Batch, classes: Classes) -> Tensor:
         """The distance's values of the positive pairs, shape (P,)."""
-        anchor, positive, _, within_groups = batch.pairs
+        anchor, positive = batch.pairs[:2]
         if isinstance(self.distance, ByFunction):
             return self.distance.matrix(batch.embeddings, batch.reference)[anchor, positive]
-        if within_groups and not self.made:
-            values = [self._within(x).flatten() for x in classes.points]
-            return values[0] if len(values) == 1 else torch.cat(values)
+        if batch.pairs.within_groups and not self.made:
+            return joined([self._within(x).flatten() for x in classes.points])
         ends = rows_of(batch.embeddings, anchor), rows_of(batch.reference, positive)
         return self._rows(*map(self.prepared, ends))
 
@@ -239,117 +224,20 @@ def _unit_of_length(embeddings: Sequence[Tensor]) -> Tensor | None:
     return torch.ldexp(torch.ones_like(largest[0]), exponent)
 
 
-class Selected(NamedTuple):
-    """The winners of U rows in C classes; a row class has n rows, one for each limit.
-
-    Attributes:
-        blocks: for each group of rows, and each group of columns, what was found.
-        rows: the points of each group's row classes.
-        columns: the points of each group's column classes.
-    """
-
-    blocks: list[list[Winners]]
-    rows: Sequence[AnyPoints]
-    columns: Sequence[AnyPoints]
-
-    def of_all(self, of_block: Callable[[Winners, int, int], Tensor]) -> Tensor:
-        """Shape (U, C), from what it gives for the block of two groups, (R, n, C)."""
-        rows = [
-            [of_block(found, g, h) for h, found in enumerate(row)]
-            for g, row in enumerate(self.blocks)
-        ]
-        whole = [(x[0] if len(x) == 1 else torch.cat(x, dim=2)).flatten(0, 1) for x in rows]
-        return whole[0] if len(whole) == 1 else torch.cat(whole)
-
-    @property
-    def score(self) -> Tensor:
-        """Shape (U, C), with gradients."""
-        return self.of_all(lambda found, *_: found.score)
-
-    @property
-    def found(self) -> Tensor:
-        """Shape (U, C), bool, whether there is a winner."""
-        return self.of_all(lambda found, *_: found.row >= 0)
-
-    @property
-    def column_points(self) -> Tensor:
-        """Shape (U, C), int64: the column class's point, counted class after class."""
-        sizes = [C * L for C, L in (points.shape for points in self.columns)]
-
-        def number(found: Winners, _: int, h: int) -> Tensor:
-            (C, L), device = self.columns[h].shape, found.column.device
-            return found.column + (torch.arange(C, device=device) * L + sum(sizes[:h]))
-
-        return self.of_all(number)
-
-    @property
-    def is_synthetic(self) -> Tensor:
-        """Shape (U, C), bool: whether either point is or contains a mirror image."""
-
-        def either(found: Winners, g: int, h: int) -> Tensor:
-            row, column = found.row.clamp_min(0).flatten(1), found.column.flatten(0, 1)
-            of_row = self.rows[g].synthetic.gather(1, row).view_as(found.row)
-            of_column = self.columns[h].synthetic.t().gather(0, column)
-            return of_row | of_column.view_as(found.column)
-
-        return self.of_all(either)
-
-
-def select(
-    rows: Sequence[AnyPoints],
-    columns: Sequence[AnyPoints],
-    comparison: Comparison,
-    limits: Sequence[Tensor] | None = None,
-    with_score: bool = True,
-) -> Selected:
-    """H(u, v) of the classes of several groups.
-
-    Args:
-        rows: the points of each group's row classes.
-        columns: the points of each group's column classes. If they are the rows, the
-            diagonal is undefined.
-        comparison: how points are compared.
-        limits: of each group's row classes, shape (R, n): the scores of the positive
-            pairs, if the choice depends on them.
-        with_score: whether scores are wanted; else they are meaningless.
-    """
-    distance, hardness = comparison.distance, comparison.hardness
-    same = rows is columns and limits is None and comparison.symmetric
-    blocks: list[list[Winners]] = []
-    for g, row in enumerate(rows):
-        some = None if limits is None else limits[g]
-        # The half below the diagonal is that above it.
-        blocks.append([blocks[h][g].transposed() for h in range(g if same else 0)])
-        for h in range(len(blocks[g]), len(columns)):
-            both = row, columns[h], distance, hardness, some, same and g == h, with_score
-            blocks[g].append(compare_groups(*both))
-    return Selected(blocks, rows, columns)
-
-
-class Limits(NamedTuple):
-    """The scores of the positive pairs that each row class competes with.
-
-    Attributes:
-        of_rows: for each group of row classes, shape (R, n).
-        row: shape (P,), int64, the row of each pair among all U; None for itself.
-        row_class: shape (U,), int64, the row class of each row; None for itself.
-    """
-
-    of_rows: Sequence[Tensor]
-    row: Tensor | None
-    row_class: Tensor | None
-
-
-def limits_of(scores: Tensor, row_class: Tensor | None, sizes: Sequence[int]) -> Limits:
-    """Sort the scores of positive pairs by row class.
+def limits_of(
+    scores: Tensor, row_class: Tensor, sizes: Sequence[int]
+) -> tuple[Sequence[Tensor], Tensor, Tensor]:
+    """Sort the scores of positive pairs by the row class that competes with them.
 
     Args:
         scores: shape (P,).
-        row_class: shape (P,), int64, of each pair; None if each row class has one pair.
+        row_class: shape (P,), int64, of each pair.
         sizes: how many row classes each group has.
+
+    Returns:
+        The scores of each group's row classes, shape (R, n); the row of each pair among
+        all U, shape (P,); and the row class of each row, shape (U,).
     """
-    if row_class is None:
-        return Limits([scores.unsqueeze(1)], None, None)
     counts = torch.bincount(row_class, minlength=sum(sizes))
     most = [int(x.max()) if len(x) else 0 for x in counts.split(list(sizes))]
     # A group has n rows for each class, as many as its class with the most pairs needs.
@@ -364,9 +252,8 @@ def limits_of(scores: Tensor, row_class: Tensor | None, sizes: Sequence[int]) ->
     table[row] = scores
     shapes = list(zip(sizes, most, strict=True))
     of_groups = table.split([x * y for x, y in shapes])
-    of_rows = [x.view(shape) for x, shape in zip(of_groups, shapes, strict=True)]
-    classes = torch.arange(len(n), device=row.device).repeat_interleave(n)
-    return Limits(of_rows, row, classes)
+    limits = [x.view(shape) for x, shape in zip(of_groups, shapes, strict=True)]
+    return limits, row, torch.arange(len(n), device=n.device).repeat_interleave(n)
 
 
 class Compared(NamedTuple):
@@ -375,25 +262,26 @@ class Compared(NamedTuple):
     Pairs of one class often compete with the same negatives: then they share a row.
 
     Attributes:
-        distance: whose values these are.
-        positive: shape (P,), of the positive pairs.
+        positive: shape (P,), the distance's values of the positive pairs.
         negative: shape (U, C), H(u, v), with gradients.
         classes: whose points they are.
         selected: which points they are.
         row: shape (P,), int64, the row of each pair; None where each has its own.
         row_class: shape (U,), int64, the class u of each row; None where the rows are the
             classes.
-        all_found: whether there always is a negative.
     """
 
-    distance: Distance
     positive: Tensor
     negative: Tensor
     classes: Classes
     selected: Selected
     row: Tensor | None
     row_class: Tensor | None
-    all_found: bool
+
+    @property
+    def all_found(self) -> bool:
+        """Whether there always is a negative."""
+        return self.selected.limits is None
 
     @property
     def keep(self) -> Tensor:
@@ -401,7 +289,7 @@ class Compared(NamedTuple):
         number = torch.arange(self.negative.shape[1], device=self.negative.device)
         row_class = number if self.row_class is None else self.row_class
         keep = number != row_class.unsqueeze(1)
-        return keep if self.all_found else keep & self.selected.found
+        return keep if self.all_found else keep & (self.selected.row >= 0)
 
     def of_pairs(self, x: Tensor) -> Tensor:
         """The row of each pair, shape (P, ...), from x of shape (U, ...)."""
@@ -410,39 +298,36 @@ class Compared(NamedTuple):
     @property
     def synthetic_ratio(self) -> float | None:
         """The share of negatives with a synthetic end; None without negatives."""
-        keep = self.of_pairs(self.keep)
-        found = self.of_pairs(self.selected.is_synthetic)[keep]
+        found = self.of_pairs(self.selected.is_synthetic)[self.of_pairs(self.keep)]
         return found.float().mean().item() if len(found) else None
 
     @property
     def nearest_originals(self) -> Tensor:
         """Shape (U, C), int64: the original nearest to the selected point of v."""
-        number = self.classes.numbers[self.selected.column_points]
-        return self.classes.nearest_original[number]
+        return self.classes.nearest_original[self.selected.column_point]
 
 
 def compare(batch: Batch, comparison: Comparison) -> Compared:
-    """The values of the positive pairs, and of the hardest points of other classes.
-
-    Args:
-        batch: the points and the positive pairs.
-        comparison: how points are compared.
-    """
+    """The values of the positive pairs, and of the hardest points of other classes."""
+    distance, hardness = comparison.distance, comparison.hardness
     scores = Scores(comparison, batch.embeddings, batch.reference)
     classes = scores.classes(batch.reference, batch.groups)
-    positive = scores.of_pairs(batch, classes)
-    row = row_class = limits = None
-    if scores.made or not (batch.pairs.within_groups and batch.groups.are_pairs):
-        row = classes.class_of[batch.pairs.positive]
-    if asks_for_pairs(comparison.hardness):
-        sizes = [points.shape[0] for points in classes.points]
-        limits, row, row_class = limits_of(scores.of_values(positive.detach()), row, sizes)
-    selected = select(classes.points, classes.points, comparison, limits)
-    negative, all_found = scores.values(selected.score), limits is None
-    return Compared(
-        *(comparison.distance, positive, negative, classes, selected),
-        *(row, row_class, all_found),
-    )
+    points, positive = classes.points, scores.of_pairs(batch, classes)
+    row = row_class = None
+    limits: Sequence[Tensor] | None = None
+    if scores.made or not batch.is_one_pair_a_class:
+        row = classes.class_of(batch.pairs.positive)
+    if asks_for_pairs(hardness):
+        of_pairs = scores.of_values(positive.detach())
+        if row is None:
+            limits = [of_pairs.unsqueeze(1)]
+        else:
+            sizes = [len(x.synthetic) for x in points]
+            limits, row, row_class = limits_of(of_pairs, row, sizes)
+    same = limits is None and comparison.symmetric
+    selected = compare_groups(points, points, distance, hardness, limits, same)
+    negative = scores.values(selected.score)
+    return Compared(positive, negative, classes, selected, row, row_class)
 
 
 def rows_of(x: Tensor, index: Tensor) -> Tensor:

@@ -127,5 +127,9 @@ class ByFunction(Distance):
     normalize: bool = field(default=False, init=False, repr=False)
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
-        """Shape (N, M)."""
-        return self.function(x, y)
+        """Shape (N, M); raises ValueError if the function returns anything else."""
+        found, shape = self.function(x, y), (len(x), len(y))
+        if isinstance(found, Tensor) and found.shape == shape:
+            return found
+        shown = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(f"distance must return a matrix of shape {shape}, got {shown}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -67,11 +68,6 @@ def lifted_structure_loss(
         >>> lifted_structure_loss(embeddings, torch.tensor([0, 0, 1, 1]))
         tensor(0.9107)
     """
-
-    def terms(batch: Batch, comparison: Comparison) -> Terms:
-        if len(batch.pairs.anchor) == 0:
-            return Terms(batch.embeddings.new_empty(0), batch.pairs[:2])
-        return lifted_structure_terms(batch, comparison, neg_margin, pos_margin)
-
     options = {"distance": Euclidean(), **options}
-    return evaluate(terms, embeddings, labels, Options(**options))
+    terms = partial(lifted_structure_terms, neg_margin=neg_margin, pos_margin=pos_margin)
+    return evaluate(terms, 2, embeddings, labels, Options(**options))

@@ -9,33 +9,16 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ..validation import (
-    Hardness,
-    check_batch,
-    check_choice,
-    check_samples_per_class,
-    whole_labels,
-)
+from ..validation import check_batch, check_choice, check_pairs, check_samples_per_class
 from .batch import Batch, PositivePairs, make_batch, promise_kept
-from .comparison import Compared, Comparison
+from .comparison import Comparison
 from .distances import Distance
 from .precision import at_least_float32, finite_or_nan
-from .rules import Rule
+from .rules import Hardness
 from .synthesis import Synthesis
 
 # Of the reference, in messages.
 NAMES = "reference", "reference_labels"
-
-
-def check_pairs(pairs: object) -> None:
-    """Raise ValueError unless pairs are None or two tensors."""
-    is_two = isinstance(pairs, tuple | list) and len(pairs) == 2
-    if pairs is None or (is_two and all(isinstance(x, Tensor) for x in pairs)):  # type: ignore[attr-defined]
-        return
-    raise ValueError(
-        "pairs must be two tensors, anchors and positives, got "
-        f"{f'{len(pairs)} values' if isinstance(pairs, tuple | list) else pairs!r}"
-    )
 
 
 class Terms(NamedTuple):
@@ -45,23 +28,23 @@ class Terms(NamedTuple):
         losses: shape (T,).
         indices: shape (T,), int64, each: the anchors; anchors and positives; or anchors,
             positives and negatives.
-        compared: what they are made of, with the share of synthetic negatives.
+        compared: what they are made of; has the share of negatives with a synthetic end.
     """
 
     losses: Tensor
     indices: tuple[Tensor, ...]
-    compared: Compared | None = None
+    compared: Any = None
 
     @classmethod
     def of_pairs(cls, losses: Tensor, pairs: PositivePairs, *compared: Any) -> Terms:
         """A term for each positive pair, in the orders that it stands for.
 
         >>> pair = torch.tensor([0]), torch.tensor([1])
-        >>> Terms.of_pairs(torch.ones(1), PositivePairs(*pair, both_ways=True)).indices
+        >>> Terms.of_pairs(torch.ones(1), PositivePairs(*pair, within_groups=True)).indices
         (tensor([0, 1]), tensor([1, 0]))
         """
         anchor, positive = pairs[:2]
-        if pairs.both_ways:
+        if pairs.within_groups:
             losses = losses.repeat(2)
             anchor, positive = torch.cat(pairs[:2]), torch.cat(pairs[1::-1])
         return cls(losses, (anchor, positive), *compared)
@@ -88,58 +71,109 @@ class Options:
 
     distance: Distance
     synthesis: Synthesis | None = None
-    hardness: Hardness | Rule = "hardest"
+    hardness: Hardness = "hardest"
     reference: Tensor | None = None
     reference_labels: Tensor | None = None
     pairs: tuple[Tensor, Tensor] | None = None
     samples_per_class: int | None = None
     reduction: Literal["mean", "none"] = "mean"
 
+    def __post_init__(self) -> None:
+        check_choice("reduction", self.reduction, ("mean", "none"))
+        check_samples_per_class(self.samples_per_class)
+        check_pairs(self.pairs)
+
+
+def checked(
+    compute: Callable[..., Any],
+    embeddings: Tensor,
+    labels: Tensor,
+    reference: Tensor | None,
+    reference_labels: Tensor | None,
+    samples_per_class: int | None,
+    names: tuple[str, str] = ("ref_emb", "ref_labels"),
+) -> Any:
+    """Compute a loss in float32 or better: NaN of a broken promise, or what is not finite.
+
+    Args:
+        compute: of embeddings, labels, reference and its labels: the loss, or Terms.
+        embeddings: shape (B, D), floating.
+        labels: shape (B,).
+        reference: shape (R, D), or None.
+        reference_labels: shape (R,), or None.
+        samples_per_class: the promise, or None.
+        names: of the reference and its labels, for messages.
+    """
+    labels, of_reference = check_batch(
+        embeddings, labels, reference, reference_labels, names
+    )
+    kept = promise_kept(labels if of_reference is None else of_reference, samples_per_class)
+    points = at_least_float32(embeddings)
+    others = None if reference is None else at_least_float32(reference)
+    with torch.autocast(embeddings.device.type, enabled=False):
+        device = embeddings.device
+        of_reference = None if of_reference is None else of_reference.to(device)
+        found = compute(points, labels.to(device), others, of_reference)
+    loss = found.losses if isinstance(found, Terms) else found
+    if not isinstance(loss, Tensor):  # it has not been reduced
+        return found
+    loss = finite_or_nan(loss, points, others)
+    if kept is not None:
+        loss = loss * torch.where(kept.to(loss.device), 1.0, torch.nan)
+    return found._replace(losses=loss) if isinstance(found, Terms) else loss
+
 
 def evaluate(
     terms: Callable[[Batch, Comparison], Terms],
+    num_indices: int,
     embeddings: Tensor,
     labels: Tensor,
     options: Options,
     mean: Callable[[Tensor], Tensor] = torch.mean,
+    one_pair_a_class: bool = False,
 ) -> Any:
     """Check the inputs, compute the terms in float32 or better, and reduce them.
 
     Args:
         terms: of a checked batch.
+        num_indices: of a term.
         embeddings: shape (B, D), floating.
         labels: shape (B,).
         options: of the loss.
         mean: of the losses, where there are some.
+        one_pair_a_class: as for make_batch.
 
     Raises:
         TypeError: embeddings are not floating-point.
         ValueError: shapes do not match, or an option is unknown.
     """
-    check_choice("reduction", options.reduction, ("mean", "none"))
-    check_samples_per_class(options.samples_per_class)
-    reference, ref_labels = options.reference, options.reference_labels
-    check_batch(embeddings, labels, reference, ref_labels, NAMES)
-    check_pairs(options.pairs)
-    labels, ref_labels = whole_labels(labels, ref_labels, embeddings.device)
-    of_reference = labels if ref_labels is None else ref_labels
-    kept = promise_kept(of_reference, options.samples_per_class)
     comparison = Comparison(
         options.distance, options.synthesis or Synthesis(), options.hardness
     )
-    points = at_least_float32(embeddings)
-    others = None if reference is None else at_least_float32(reference)
-    with torch.autocast(embeddings.device.type, enabled=False):
-        given = None if others is None or ref_labels is None else (others, ref_labels)
+
+    def compute(
+        points: Tensor, labels: Tensor, reference: Tensor | None, of_reference: Any
+    ) -> Tensor | Terms:
         batch = make_batch(
-            *(points, labels, given, options.pairs),
-            *(comparison.symmetric, options.samples_per_class, "pairs"),
+            points,
+            labels,
+            None if reference is None else (reference, of_reference),
+            options.pairs,
+            symmetric=comparison.symmetric,
+            samples_per_class=options.samples_per_class,
+            one_pair_a_class=one_pair_a_class,
+            name="pairs",
         )
-        found = terms(batch, comparison)
-    loss = found.losses
-    if options.reduction == "mean":
-        loss = mean(loss) if len(loss) else (points * 0).sum()
-    loss = finite_or_nan(loss, points, others)
-    if kept is not None:
-        loss = loss * torch.where(kept, 1.0, torch.nan)
-    return loss if options.reduction == "mean" else found._replace(losses=loss)
+        if batch.is_empty:
+            nothing = batch.pairs.anchor[:0]
+            found = Terms(points.new_empty(0), (nothing,) * num_indices)
+        else:
+            found = terms(batch, comparison)
+        if options.reduction == "none":
+            return found
+        return mean(found.losses) if len(found.losses) else (points * 0).sum()
+
+    return checked(
+        *(compute, embeddings, labels, options.reference, options.reference_labels),
+        *(options.samples_per_class, NAMES),
+    )

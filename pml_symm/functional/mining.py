@@ -7,31 +7,30 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ..validation import check_batch, check_choice, whole_labels
+from ..validation import check_batch, check_choice, check_pairs
 from .batch import make_batch
-from .comparison import Comparison, Scores, limits_of, rows_of, select
+from .comparison import Classes, Comparison, Scores, limits_of, rows_of
 from .distances import Euclidean
-from .loss import NAMES, check_pairs
+from .loss import NAMES
 from .precision import at_least_float32
 from .rules import asks_for_pairs
+from .search import compare_groups
 
 
 class Mined(NamedTuple):
-    """What the miner finds.
+    """What the miner finds."""
 
-    Attributes:
-        indices: (a1, p, a2, n), or (a, p, n) where the choice depends on positive pairs;
-            n counts in the pool: originals first, then synthetic points.
-        nearest_original: of every point of the pool, int64: each original itself, and
-            each synthetic point's axis.
-    """
+    indices: tuple[Tensor, ...]  # (a1, p, a2), or (a, p) if the choice depends on pairs
+    point: Tensor  # of each negative, int64: counted class after class
+    classes: Classes  # of the negatives
 
-    indices: tuple[Tensor, ...]
-    nearest_original: Tensor
+    def in_pool(self) -> tuple[Tensor, ...]:
+        """With the negatives' numbers in the pool: originals first, then synthetic ones."""
+        return *self.indices, rows_of(self.classes.numbers, self.point)
 
     def in_batch(self) -> tuple[Tensor, ...]:
-        """The indices with originals alone."""
-        return *self.indices[:-1], self.nearest_original[self.indices[-1]]
+        """With originals alone: a synthetic point's axis."""
+        return *self.indices, rows_of(self.classes.nearest_original, self.point)
 
 
 @torch.no_grad()
@@ -43,16 +42,8 @@ def mine_points(
     chosen: tuple[Tensor, Tensor] | None = None,
     name: str = "indices_tuple",
 ) -> Mined:
-    """Find the hardest points of other classes; the arguments are checked already.
-
-    Args:
-        embeddings: shape (B, D), floating.
-        labels: shape (B,), int64 or floating.
-        reference: points, shape (R, D), and labels, shape (R,), or None.
-        comparison: how points are compared.
-        chosen: anchors and positives, or None for all pairs.
-        name: of the chosen pairs, for messages.
-    """
+    """Find the hardest points of other classes; arguments as for make_batch, checked."""
+    distance, hardness = comparison.distance, comparison.hardness
     query = at_least_float32(embeddings)
     others = None if reference is None else (at_least_float32(reference[0]), reference[1])
     with torch.autocast(embeddings.device.type, enabled=False):
@@ -60,33 +51,22 @@ def mine_points(
         scores = Scores(comparison, query, batch.reference)
         classes = scores.classes(batch.reference, batch.groups)
         anchor, positive = batch.pairs[:2]
-        of_rows = in_row = None
-        if asks_for_pairs(comparison.hardness):
+        limits = in_row = None
+        if asks_for_pairs(hardness):
             values = scores.of_values(scores.of_pairs(batch, classes))
-            of_rows, in_row, _ = limits_of(values, anchor, [len(labels)])
+            limits, in_row, _ = limits_of(values, anchor, [len(labels)])
         rows = [scores.originals(query)]
-        selected = select(rows, classes.points, comparison, of_rows, with_score=False)
-    number = torch.arange(batch.groups.num_classes, device=labels.device)
-    point = selected.column_points
-    if in_row is not None:
-        # A row for each positive pair.
-        point, own = point[in_row], classes.class_of[positive]
-        keep = selected.found[in_row] & (own.unsqueeze(1) != number)
-        row, column = torch.where(keep)
-        indices: tuple[Tensor, ...] = anchor[row], positive[row]
-    elif reference is None:
-        # All rows have the same number of negatives, so no mask is needed.
-        del selected
-        row = torch.arange(len(labels), device=labels.device)
-        row = row.repeat_interleave(max(0, len(number) - 1))
-        column = number[:-1].repeat(len(labels))
-        column = column + (column >= classes.class_of[row])
-        indices = anchor, positive, row
-    else:
+        selected = compare_groups(
+            rows, classes.points, distance, hardness, limits, with_score=False
+        )
+    point = selected.column_point
+    if in_row is None:
         row, column = torch.where(labels.unsqueeze(1) != classes.groups.labels)
-        indices = anchor, positive, row
-    found = rows_of(classes.numbers, point[row, column])
-    return Mined((*indices, found), classes.nearest_original)
+        return Mined((anchor, positive, row), point[row, column], classes)
+    keep = labels[anchor].unsqueeze(1) != classes.groups.labels
+    pair, column = torch.where(keep & (selected.row >= 0)[in_row])
+    point = point[in_row[pair], column]
+    return Mined((anchor[pair], positive[pair]), point, classes)
 
 
 def mine(
@@ -131,11 +111,13 @@ def mine(
     """
     comparison = Comparison(**{"distance": Euclidean(), **compared})
     check_choice("index_space", index_space, ("batch", "pool"))
-    check_batch(embeddings, labels, reference, reference_labels, NAMES)
     check_pairs(pairs)
-    labels, reference_labels = whole_labels(labels, reference_labels, embeddings.device)
+    labels, of_reference = check_batch(
+        embeddings, labels, reference, reference_labels, NAMES
+    )
     given = None
-    if reference is not None and reference_labels is not None:
-        given = reference, reference_labels
+    if reference is not None and of_reference is not None:
+        given = reference, of_reference.to(embeddings.device)
+    labels = labels.to(embeddings.device)
     mined = mine_points(embeddings, labels, given, comparison, pairs, "pairs")
-    return mined.indices if index_space == "pool" else mined.in_batch()
+    return mined.in_pool() if index_space == "pool" else mined.in_batch()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from .batch import Batch, one_pair_a_class
+from .batch import Batch
 from .comparison import Comparison, compare
 from .distances import DotProduct
 from .loss import Options, Terms, evaluate
@@ -65,11 +65,4 @@ def n_pairs_loss(embeddings: Tensor, labels: Tensor, **options: Any) -> Any:
         if getattr(chosen, name) is not None:
             raise ValueError(f"{name} is not supported by the N-pairs loss")
 
-    def terms(batch: Batch, comparison: Comparison) -> Terms:
-        groups = batch.groups
-        batch = one_pair_a_class(batch.embeddings, groups, groups.first_pairs())
-        if len(batch.pairs.anchor) == 0:
-            return Terms(batch.embeddings.new_empty(0), (batch.pairs.anchor,))
-        return n_pairs_terms(batch, comparison)
-
-    return evaluate(terms, embeddings, labels, chosen)
+    return evaluate(n_pairs_terms, 1, embeddings, labels, chosen, one_pair_a_class=True)

@@ -6,7 +6,7 @@ Points are rows of weights over their class's members, or made as tensors.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,72 +19,27 @@ from .synthesis import Synthesis
 _FEW_MEMBERS = 8
 
 
-class Table(Protocol):
-    """The scores of the points of R row classes and C column classes."""
-
-    @property
-    def rows(self) -> AnyPoints:
-        """Of R classes."""
-
-    @property
-    def columns(self) -> AnyPoints:
-        """Of C classes."""
-
-    def candidates(self, here: slice) -> Callable[[slice], Tensor]:
-        """Of some row classes: from some of their points to scores, shape (r, k, L, C)."""
-
-    def winners(self, k: Tensor, l: Tensor) -> Tensor:
-        """Shape (R, n, C), of row points k and column points l, with gradients.
-
-        Both are int64 of shape (R, n, C).
-        """
-
-
 class Points(NamedTuple):
-    """Points of C classes of m members each, as rows of weights.
+    """Points of C classes of m members each, as rows of weights."""
 
-    Attributes:
-        members: shape (C, m, D), floating.
-        weights: shape (C, K, m): point k of class c is ``weights[c, k] @ members[c]``.
-        bias: shape (C, K), what a point adds to each of its scores; None for zero.
-        synthetic: shape (C, K), bool, which points are or contain a mirror image.
-        gram: shape (C, m, m), the dot products of the members of each class.
-    """
-
-    members: Tensor
-    weights: Tensor
-    bias: Tensor | None
-    synthetic: Tensor
-    gram: Tensor
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(C, K)."""
-        return self.weights.shape[0], self.weights.shape[1]
+    members: Tensor  # (C, m, D)
+    weights: Tensor  # (C, K, m): point k of class c is weights[c, k] @ members[c]
+    bias: Tensor | None  # (C, K), what a point adds to each of its scores; None for zero
+    synthetic: Tensor  # (C, K), bool, which points are or contain a mirror image
+    gram: Tensor  # (C, m, m), the dot products of the members of each class
 
     @property
     def num_members(self) -> int:
         """Of a class: m."""
         return self.members.shape[1]
 
-    def classes(self, start: int, end: int) -> Points:
-        """The points of some of the classes."""
-        return Points(*(None if x is None else x[start:end] for x in self))  # type: ignore[arg-type]
-
-    def table(self, columns: AnyPoints, distance: Distance) -> Table:
+    def table(self, columns: Points, distance: Distance) -> ProductTable:
         """The scores of these rows and columns."""
-        assert isinstance(columns, Points)
         return ProductTable(self, columns)
-
-    def sums_of_two(self) -> Points:
-        """The sums of every two different points of a class, without bias."""
-        pairs, synthetic = _pairs(self.synthetic)
-        first, second = (self.weights.index_select(1, x) for x in pairs)
-        return self._replace(weights=first + second, synthetic=synthetic)
 
 
 class ProductTable:
-    """Combinations of the dot products of members.
+    """The scores of R row and C column classes, from the dot products of their members.
 
     score(u, v) = sum_ij w_uk,i S_ui,vj w_vl,j + b_uk + b_vl
     """
@@ -99,7 +54,7 @@ class ProductTable:
         self.of_column_points = columns.weights.detach().permute(2, 1, 0).contiguous()
 
     def candidates(self, here: slice) -> Callable[[slice], Tensor]:
-        """From some of the rows' points to scores, shape (r, k, L, C)."""
+        """Of some row classes: from some of their points to scores, shape (r, k, L, C)."""
         # Scores of the rows' members with the columns' points ...
         products, weights = self.products.detach()[:, here], self.of_column_points
         if len(weights) <= _FEW_MEMBERS:
@@ -124,7 +79,7 @@ class ProductTable:
         return of_points
 
     def winners(self, k: Tensor, l: Tensor) -> Tensor:
-        """Shape (R, n, C)."""
+        """The scores of row points k and column points l, all of shape (R, n, C)."""
         (m, _, n, _), size = self.products.shape, k.shape
         k, l = k.flatten(1), l.flatten(0, 1)
         w_k = self.rows.weights.permute(2, 0, 1).gather(2, k.expand(m, *k.shape))
@@ -144,44 +99,23 @@ class ProductTable:
 
 
 class MadePoints(NamedTuple):
-    """Points of C classes, as tensors.
+    """Points of C classes, as tensors."""
 
-    Attributes:
-        points: shape (C, K, D), floating.
-        synthetic: shape (C, K), bool, which are or contain a mirror image.
-    """
-
-    points: Tensor
-    synthetic: Tensor
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(C, K)."""
-        return self.points.shape[0], self.points.shape[1]
+    points: Tensor  # (C, K, D)
+    synthetic: Tensor  # (C, K), bool, which are or contain a mirror image
 
     @property
     def num_members(self) -> int:
         """One: a score needs nothing but the two points."""
         return 1
 
-    def classes(self, start: int, end: int) -> MadePoints:
-        """The points of some of the classes."""
-        return MadePoints(self.points[start:end], self.synthetic[start:end])
-
-    def table(self, columns: AnyPoints, distance: Distance) -> Table:
+    def table(self, columns: MadePoints, distance: Distance) -> MatrixTable:
         """The scores of these rows and columns."""
-        assert isinstance(columns, MadePoints)
         return MatrixTable(self, columns, distance)
-
-    def sums_of_two(self) -> MadePoints:
-        """The sums of every two different points of a class."""
-        pairs, synthetic = _pairs(self.synthetic)
-        first, second = (self.points[:, x] for x in pairs)
-        return MadePoints(first + second, synthetic)
 
 
 class MatrixTable:
-    """Blocks of a distance's matrix."""
+    """The scores of R row and C column classes, from blocks of a distance's matrix."""
 
     def __init__(self, rows: MadePoints, columns: MadePoints, distance: Distance) -> None:
         self.rows, self.columns, self.distance = rows, columns, distance
@@ -190,7 +124,7 @@ class MatrixTable:
         return self.distance.similarity(self.distance.matrix(rows, columns))
 
     def candidates(self, here: slice) -> Callable[[slice], Tensor]:
-        """From some of the rows' points to scores, shape (r, k, L, C)."""
+        """As of ProductTable."""
         columns = self.columns.points.detach().transpose(0, 1)
 
         def of_points(some: slice) -> Tensor:
@@ -201,8 +135,8 @@ class MatrixTable:
         return of_points
 
     def winners(self, k: Tensor, l: Tensor) -> Tensor:
-        """Shape (R, n, C)."""
-        (R, K), (C, L) = self.rows.shape, self.columns.shape
+        """As of ProductTable."""
+        (R, K), (C, L) = self.rows.synthetic.shape, self.columns.synthetic.shape
         k = k + torch.arange(R, device=k.device).view(-1, 1, 1) * K
         l = l + torch.arange(C, device=l.device) * L
         # Few points win: one block of the matrix has them all.
@@ -212,25 +146,39 @@ class MatrixTable:
 
 
 AnyPoints = Points | MadePoints
+AnyTable = ProductTable | MatrixTable
 
 
-def _pairs(synthetic: Tensor) -> tuple[Tensor, Tensor]:
-    """Every two of K points, shape (2, N), and whether one is synthetic, shape (C, N).
+def some_classes(points: AnyPoints, start: int, end: int | None = None) -> AnyPoints:
+    """The points of some of the classes; the points themselves of all."""
+    if start == 0 and (end is None or end >= len(points.synthetic)):
+        return points
+    parts = (None if x is None else x[start:end] for x in points)
+    return type(points)(*parts)  # type: ignore[arg-type]
+
+
+def sums_of_two(points: AnyPoints) -> AnyPoints:
+    """The sums of every two different points of a class; weighted ones without bias.
 
     Of equal candidates the first wins: pairs without a synthetic point come first.
     """
-    K, device = synthetic.shape[1], synthetic.device
+    K, device = points.synthetic.shape[1], points.synthetic.device
     pairs = torch.triu_indices(K, K, offset=1, device=device)
-    one_is = synthetic[:1, pairs].any(1)
+    one_is = points.synthetic[:1, pairs].any(1)
     order = one_is.byte().argsort(stable=True)[0]
-    return pairs[:, order], one_is[:, order].expand(len(synthetic), -1)
+    synthetic = one_is[:, order].expand(len(points.synthetic), -1)
+    first, second = pairs[:, order]
+
+    def summed(x: Tensor) -> Tensor:
+        return x.index_select(1, first) + x.index_select(1, second)
+
+    if isinstance(points, MadePoints):
+        return MadePoints(summed(points.points), synthetic)
+    return points._replace(weights=summed(points.weights), synthetic=synthetic)
 
 
 def class_points(
-    members: Tensor,
-    synthesis: Synthesis,
-    normalized: bool = False,
-    with_bias: bool = False,
+    members: Tensor, synthesis: Synthesis, normalized: bool = False, with_bias: bool = False
 ) -> Points:
     """The originals of classes of one size, and their mirror images.
 
@@ -271,18 +219,16 @@ def class_points(
             lengths = lengths / divisor**2
         if with_bias:
             bias = (float(normalized) - lengths) / 2
-    if synthesis.pairing == "all":
-        source, axis = (x.expand(m, m, m).reshape(-1, m) for x in (eye.unsqueeze(1), eye))
+    # A slice makes views.
+    every = synthesis.pairing == "all"
+    place = slice(None) if every else point_places(m, synthesis.pairing, members.device)
+    source, axis = (
+        x.expand(m, m, m).reshape(-1, m)[place] for x in (eye.unsqueeze(1), eye)
+    )
 
-        def chosen(x: Tensor) -> Tensor:
-            """From shape (..., m, m) to (..., K): the points that there are."""
-            return x.flatten(-2)
-    else:
-        place = point_places(m, synthesis.pairing, members.device)
-        source, axis = eye.index_select(0, place // m), eye.index_select(0, place % m)
-
-        def chosen(x: Tensor) -> Tensor:
-            return x.flatten(-2).index_select(-1, place)
+    def chosen(x: Tensor) -> Tensor:
+        """From shape (..., m, m) to (..., K): the points that there are."""
+        return x.flatten(-2)[..., place]
 
     on_axis = chosen(on_axis).unsqueeze(2)
     weights = torch.addcmul(-beta * source, on_axis, axis, value=alpha * beta)

@@ -1,20 +1,18 @@
 """Which candidates of two classes may win, and which one does.
 
 A rule is a function of the candidates that gives each its priority. The largest wins;
-minus infinity never does. It is asked without gradients, in blocks, once for every
+minus infinity and NaN never do. It is asked without gradients, in blocks, once for every
 positive pair.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
-
-from ..validation import Hardness, rank_of
 
 
 class Candidates(NamedTuple):
@@ -38,6 +36,9 @@ class Candidates(NamedTuple):
 Rule = Callable[[Candidates], Tensor]
 """Priorities of the candidates, of the shape of their scores."""
 
+Hardness = Literal["hardest", "semihard"] | int | Rule
+"""What the losses and the miner take; an int is a rank."""
+
 
 def semihard(candidates: Candidates) -> Tensor:
     """The rule "semihard": the hardest that is farther apart than the positive pair."""
@@ -45,7 +46,7 @@ def semihard(candidates: Candidates) -> Tensor:
     return score.masked_fill(score >= candidates.positive, -torch.inf)
 
 
-def asks_for_pairs(hardness: Hardness | Rule) -> bool:
+def asks_for_pairs(hardness: Hardness) -> bool:
     """Whether the choice depends on the positive pair."""
     return hardness == "semihard" or callable(hardness)
 
@@ -56,72 +57,61 @@ _PAIRS_IN_TURN = 8
 
 
 class Best(NamedTuple):
-    """The winners of a block.
+    """The winners of a block, shape (r, n, c) each.
 
-    Attributes:
-        priority: shape (r, n, c), minus infinity where there is none; n is the number of
-            limits, or else the rank, the last being the selected one.
-        place: shape (r, n, c), int64, k * L + l.
+    n is the number of limits, or else the rank, the last being the selected one.
     """
 
-    priority: Tensor
-    place: Tensor
+    priority: Tensor  # minus infinity where there is none
+    place: Tensor  # int64, k * L + l
 
 
 def best(
     score: Tensor,
     row_synthetic: Tensor,
     column_synthetic: Tensor,
-    hardness: Hardness | Rule,
+    hardness: Hardness,
     limits: Tensor | None,
 ) -> Best:
-    """Select among the candidates of a block.
-
-    Args:
-        score: as in Candidates.
-        row_synthetic: as in Candidates.
-        column_synthetic: as in Candidates.
-        hardness: as the losses take it.
-        limits: shape (r, n), the scores of the positive pairs of each row class, if the
-            choice depends on them.
-
-    Raises:
-        ValueError: a rule does not return priorities of the candidates.
-    """
+    """Select among the candidates of a block; limits are positive pairs' scores, (r, n)."""
     if limits is None:
-        return _largest(score, rank_of(hardness))
+        return _largest(score, 1 if isinstance(hardness, str) else int(hardness))  # type: ignore[arg-type]
     if hardness == "semihard" and limits.shape[1] > _PAIRS_IN_TURN:
         return _largest_below(score, limits)
-    rule, in_turn = hardness if callable(hardness) else semihard, []
+    in_turn = []
     for limit in limits.unbind(1):
         positive = limit.view(-1, 1, 1, 1)
-        priority = rule(Candidates(score, row_synthetic, column_synthetic, positive))
-        _check_priority(priority, score)
+        candidates = Candidates(score, row_synthetic, column_synthetic, positive)
+        priority = (
+            _asked(hardness, candidates) if callable(hardness) else semihard(candidates)
+        )
         in_turn.append(_largest(priority, rank=1))
     return Best(*(torch.cat(x, dim=1) for x in zip(*in_turn, strict=True)))
 
 
-def _check_priority(priority: object, score: Tensor) -> None:
-    if isinstance(priority, Tensor):
-        if priority.shape == score.shape and priority.is_floating_point():
-            return
-        found = f"{priority.dtype} of shape {tuple(priority.shape)}"
-    else:
+def _asked(rule: Rule, candidates: Candidates) -> Tensor:
+    """A user's rule's priorities, checked; NaN does not win."""
+    priority, shape = rule(candidates), candidates.score.shape
+    if not isinstance(priority, Tensor):
         found = type(priority).__name__
+    elif priority.shape == shape and priority.is_floating_point():
+        return priority.nan_to_num(-torch.inf, torch.inf, -torch.inf)
+    else:
+        found = f"{priority.dtype} of shape {tuple(priority.shape)}"
     raise ValueError(
         "hardness must return a floating-point priority for each candidate, shape "
-        f"{tuple(score.shape)}, got {found}"
+        f"{tuple(shape)}, got {found}"
     )
 
 
-def better(first: Best, second: Best, hardness: Hardness | Rule) -> Best:
+def better(first: Best, second: Best, hardness: Hardness) -> Best:
     """Merge the winners of two blocks of the same classes."""
-    if not isinstance(hardness, str) and not callable(hardness):
-        priority, place = (torch.cat(x, dim=1) for x in zip(first, second, strict=True))
-        priority, order = priority.topk(min(int(hardness), priority.shape[1]), dim=1)
-        return Best(priority, place.gather(1, order))
-    wins = second.priority > first.priority
-    return Best(*(torch.where(wins, y, x) for x, y in zip(first, second, strict=True)))
+    if isinstance(hardness, str) or callable(hardness):
+        wins = second.priority > first.priority
+        return Best(*(torch.where(wins, y, x) for x, y in zip(first, second, strict=True)))
+    priority, place = (torch.cat(x, dim=1) for x in zip(first, second, strict=True))
+    priority, order = priority.topk(min(int(hardness), priority.shape[1]), dim=1)
+    return Best(priority, place.gather(1, order))
 
 
 def _largest(priority: Tensor, rank: int) -> Best:
@@ -155,6 +145,10 @@ def _largest_below(score: Tensor, limits: Tensor) -> Best:
     return Best(value.gather(1, rank), place.gather(1, source).gather(1, rank))
 
 
+# Of more values, a CPU counts the limits five times as fast by a grid.
+_LARGE = 1 << 14
+
+
 def _count_at_or_below(ordered: Tensor, values: Tensor) -> Tensor:
     """How many of a row's ordered limits, shape (r, n), each of its values is not below."""
     is_large = values.shape[1] > _LARGE and not torch.compiler.is_compiling()
@@ -162,10 +156,6 @@ def _count_at_or_below(ordered: Tensor, values: Tensor) -> Tensor:
         rows = zip(ordered, values, strict=True)
         return torch.stack([_count_by_grid(*row) for row in rows])
     return torch.searchsorted(ordered, values.contiguous(), right=True)
-
-
-# Of more values, a CPU counts the limits five times as fast by a grid.
-_LARGE = 1 << 14
 
 
 def _count_by_grid(ordered: Tensor, values: Tensor) -> Tensor:

@@ -8,18 +8,20 @@ of every two classes, is then scored once more with autograd on:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
-from ..validation import Hardness
+from .class_groups import joined
 from .distances import Distance
-from .points import AnyPoints, Table
-from .rules import Best, Rule, best, better
+from .points import AnyPoints, AnyTable, some_classes
+from .rules import Hardness, best, better
 
 # The most candidates at a time. On a CPU they should fit into its cache; a GPU needs
 # operators that large.
@@ -33,100 +35,137 @@ _MOST_KEPT = 1 << 24
 _HALVED, _BLOCKS = {"cpu": 64}, 8
 
 
-class Winners(NamedTuple):
-    """What a comparison of R row classes and C column classes finds.
+class Selected(NamedTuple):
+    """The winners of U rows in C classes; a row class has n rows, one for each limit."""
 
-    n is the number of limits, or 1.
+    score: Tensor  # (U, C), with gradients
+    row: Tensor  # (U, C), int64, the row class's point; -1 where none may win
+    column: Tensor  # (U, C), int64, the column class's point
+    rows: Sequence[AnyPoints]  # of each group of row classes
+    columns: Sequence[AnyPoints]
+    limits: Sequence[Tensor] | None  # of each group of row classes, (R, n)
 
-    Attributes:
-        score: shape (R, n, C), with gradients.
-        row: shape (R, n, C), int64, the row class's point; -1 where none may win.
-        column: shape (R, n, C), int64, the column class's point.
-    """
+    @property
+    def column_point(self) -> Tensor:
+        """Shape (U, C), int64: the column class's point, counted class after class."""
+        classes = [points.synthetic for points in self.columns]
+        counts = torch.cat(
+            [x.new_full((len(x),), x.shape[1], dtype=torch.long) for x in classes]
+        )
+        return self.column + (counts.cumsum(0) - counts)
 
-    score: Tensor
-    row: Tensor
-    column: Tensor
-
-    def transposed(self) -> Winners:
-        """The same comparison with rows and columns exchanged, where n is 1."""
-        score, row, column = (x.transpose(0, 2) for x in self)
-        return Winners(score, column, row)
+    @property
+    def is_synthetic(self) -> Tensor:
+        """Shape (U, C), bool: whether either point is or contains a mirror image."""
+        sizes = [x.numel() for x in self.limits or (p.synthetic[:, 0] for p in self.rows)]
+        parts = zip(self.rows, self.row.clamp_min(0).split(sizes), strict=True)
+        of_row = [
+            p.synthetic.gather(1, k.view(len(p.synthetic), -1)).view_as(k) for p, k in parts
+        ]
+        of_column = joined([points.synthetic.flatten() for points in self.columns])
+        return joined(of_row) | of_column[self.column_point]
 
 
 def compare_groups(
-    rows: AnyPoints,
-    columns: AnyPoints,
+    rows: Sequence[AnyPoints],
+    columns: Sequence[AnyPoints],
     distance: Distance,
-    hardness: Hardness | Rule,
-    limits: Tensor | None = None,
+    hardness: Hardness,
+    limits: Sequence[Tensor] | None = None,
     same: bool = False,
     with_score: bool = True,
-) -> Winners:
+) -> Selected:
     """H(u, v) of every row class u and column class v.
 
     Args:
-        rows: of R classes.
-        columns: of C classes, of the same kind.
+        rows: the points of each group's row classes.
+        columns: the points of each group's column classes, of the same kind.
         distance: of made points; weighted points are compared by their dot products.
         hardness: as the losses take it.
-        limits: shape (R, n), the scores of each row class's positive pairs, if the choice
-            depends on them.
-        same: whether columns are the rows, and their scores symmetric.
+        limits: of each group's row classes, shape (R, n): the scores of the positive
+            pairs, if the choice depends on them.
+        same: whether columns are the rows, and their scores symmetric; the diagonal is
+            then undefined.
         with_score: whether scores are wanted; else they are meaningless.
     """
-    (R, _), (C, _), device = rows.shape, columns.shape, rows.synthetic.device
-    n = 1 if limits is None else limits.shape[1]
-    if 0 in (R, n, C):
-        place = torch.zeros(R, n, C, dtype=torch.int64, device=device)
-        return Winners(place.float(), place, place)
-    kept = rows.num_members * columns.num_members * n * C
-    step = max(1, min(R, _MOST_KEPT // max(1, kept)))
-    recompute = step < R and with_score and _may_recompute()
-    if same and device.type in _HALVED:
-        step = min(step, max(_HALVED[device.type], -(-R // _BLOCKS)))
-    if step >= R:
-        return _compare(rows.table(columns, distance), hardness, limits, with_score)
-    blocks = []
-    for start in range(0, R, step):
-        first = start if same else 0
-        part, others = rows.classes(start, start + step), columns.classes(first, C)
-        some = None if limits is None else limits[start : start + step]
-        if recompute:
-            found = _recomputed(part, others, distance, hardness, some)
-        else:
-            found = _compare(part.table(others, distance), hardness, some, with_score)
-        blocks.append([pad(x, (first, 0)) for x in found])
-    whole = Winners(*map(torch.cat, zip(*blocks, strict=True)))
-    if not same:
-        return whole
-    block = torch.arange(R, device=device) // step
-    below = (block.unsqueeze(1) > block).unsqueeze(1)
-    both = zip(whole.transposed(), whole, strict=True)
-    return Winners(*(torch.where(below, x, y) for x, y in both))
+    device = columns[0].synthetic.device
+    num_columns = sum(len(points.synthetic) for points in columns)
+    kept_of_columns = sum(len(x.synthetic) * x.num_members for x in columns)
+    num_rows, blocks = 0, []
+    for g, points in enumerate(rows):
+        R, n = len(points.synthetic), 1 if limits is None else limits[g].shape[1]
+        num_rows += R * n
+        if 0 in (R, n, num_columns):
+            continue
+        kept = points.num_members * kept_of_columns * n
+        step = max(1, min(R, _MOST_KEPT // kept))
+        recompute = step < R and with_score and _may_recompute()
+        if same and device.type in _HALVED:
+            step = min(step, max(_HALVED[device.type], -(-R // _BLOCKS)))
+        for start in range(0, R, step):
+            part = some_classes(points, start, start + step)
+            some = None if limits is None else limits[g][start : start + step]
+            others = [some_classes(points, start), *columns[g + 1 :]] if same else columns
+            found = [
+                _compare(part, x, distance, hardness, some, with_score, recompute)
+                for x in others
+            ]
+            together = zip(*found, strict=True)
+            blocks.append([joined(x, dim=2).flatten(0, 1) for x in together])
+    if not blocks:
+        place = torch.zeros(num_rows, num_columns, dtype=torch.int64, device=device)
+        return Selected(place.float(), place, place, rows, columns, limits)
+    if same and len(blocks) > 1:
+        blocks = [_completed(blocks)]
+    score, row, column = (joined(x) for x in zip(*blocks, strict=True))
+    return Selected(score, row, column, rows, columns, limits)
+
+
+def _completed(blocks: list[list[Tensor]]) -> list[Tensor]:
+    """Scores, row points and column points from the blocks on and above the diagonal."""
+    size = blocks[0][0].shape[1]
+    padded = [[pad(x, (size - x.shape[1], 0)) for x in block] for block in blocks]
+    score, row, column = (torch.cat(x) for x in zip(*padded, strict=True))
+    number = torch.cat([row.new_full((len(x),), i) for i, (x, *_) in enumerate(blocks)])
+    below = number.unsqueeze(1) > number
+    exchanged = (score, score), (row, column), (column, row)
+    return [torch.where(below, x.t(), y) for y, x in exchanged]
 
 
 def _compare(
-    table: Table, hardness: Hardness | Rule, limits: Tensor | None, with_score: bool
-) -> Winners:
-    row, column = _search(table, hardness, limits)
-    if not with_score:
-        return Winners(row, row, column)
-    some = row if limits is None else row.clamp_min(0)
-    return Winners(_winners(table, some, column), row, column)
+    rows: AnyPoints,
+    columns: AnyPoints,
+    distance: Distance,
+    hardness: Hardness,
+    limits: Tensor | None,
+    with_score: bool,
+    recompute: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The winners' score, row point and column point, of shape (R, n, C)."""
+    places: list[Tensor] = []
+
+    def score() -> Tensor:
+        table = rows.table(columns, distance)  # type: ignore[arg-type]
+        if not places:  # else it is the backward pass that computes the scores again
+            places.extend(_search(table, hardness, limits))
+        row, column = places
+        if not with_score:
+            return row
+        return _winners(table, row if limits is None else row.clamp_min(0), column)
+
+    scores = _again(score) if recompute else score()
+    return scores, places[0], places[1]
 
 
-def _winners(table: Table, row: Tensor, column: Tensor) -> Tensor:
+def _winners(table: AnyTable, row: Tensor, column: Tensor) -> Tensor:
     """The winners' scores, shape (R, n, C); of some limits at a time if they are many."""
     (R, n, C), kept = row.shape, table.rows.num_members * table.columns.num_members
     some = max(1, _MOST_KEPT // (kept * R * C))
-    if n <= some:
-        return table.winners(row, column)
     compute = table.winners
-    if _may_recompute():
-        compute = partial(_again, table.winners)
+    if some < n and _may_recompute():
+        compute = partial(_again, compute)
     parts = zip(row.split(some, dim=1), column.split(some, dim=1), strict=True)
-    return torch.cat([compute(*part) for part in parts], dim=1)
+    return joined([compute(*part) for part in parts], dim=1)
 
 
 # Computed again in the backward pass, instead of being kept.
@@ -134,58 +173,39 @@ _again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
 
 
 def _may_recompute() -> bool:
-    # torch.func does not take what checkpoint does.
-    is_func = torch._C._functorch.maybe_current_level() is not None
-    return torch.is_grad_enabled() and not is_func
-
-
-def _recomputed(
-    rows: AnyPoints,
-    columns: AnyPoints,
-    distance: Distance,
-    hardness: Hardness | Rule,
-    limits: Tensor | None,
-) -> Winners:
-    """As _compare; the backward pass computes the scores again, instead of keeping them."""
-    found: tuple[Tensor, Tensor] | None = None
-
-    def score() -> Tensor:
-        nonlocal found
-        table = rows.table(columns, distance)
-        if found is None:
-            found = _search(table, hardness, limits)
-        return _winners(table, found[0].clamp_min(0), found[1])
-
-    scores = _again(score)
-    assert found is not None
-    return Winners(scores, *found)
+    """Whether there is a backward pass that may: torch.func does not take what it needs."""
+    try:
+        with saved_tensors_hooks(lambda x: x, lambda x: x):
+            return torch.is_grad_enabled()
+    except RuntimeError:
+        return False
 
 
 @torch.no_grad()
 def _search(
-    table: Table, hardness: Hardness | Rule, limits: Tensor | None
+    table: AnyTable, hardness: Hardness, limits: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The winner's row point and column point, of shape (R, n, C)."""
-    (R, K), (C, L) = table.rows.shape, table.columns.shape
+    (R, K), (C, L) = table.rows.synthetic.shape, table.columns.synthetic.shape
     row_synthetic = table.rows.synthetic[:, :, None, None]
     column_synthetic = table.columns.synthetic.t()
-    device = column_synthetic.device.type
-    room = _CANDIDATES.get(device, _MOST_CANDIDATES) // (L * C)
+    device = column_synthetic.device
+    room = _CANDIDATES.get(device.type, _MOST_CANDIDATES) // (L * C)
     step, some = max(1, min(R, room // K)), max(1, min(K, room))
     n = 1 if limits is None else limits.shape[1]
     # Made first: small results between large blocks would leave holes in the memory.
-    whole = torch.empty(2, R, n, C, dtype=torch.int64, device=row_synthetic.device)
+    whole = torch.empty(2, R, n, C, dtype=torch.int64, device=device)
     for start in range(0, R, step):
         here, winner = slice(start, start + step), None
         candidates = table.candidates(here)
+        some_limits = None if limits is None else limits[here]
         for first in range(0, K, some):
             points = slice(first, first + some)
-            now = best(
-                *(candidates(points), row_synthetic[here, points], column_synthetic),
-                *(hardness, None if limits is None else limits[here]),
-            )
-            now = Best(now.priority, now.place + first * L) if first else now
-            winner = now if winner is None else better(winner, now, hardness)
+            synthetic = row_synthetic[here, points], column_synthetic
+            now = best(candidates(points), *synthetic, hardness, some_limits)
+            if winner is not None:
+                now = better(winner, now._replace(place=now.place + first * L), hardness)
+            winner = now
         assert winner is not None
         priority, place = winner
         if limits is None:

@@ -10,13 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..validation import (
-    check_alpha_beta,
-    check_choice,
-    check_embeddings,
-    check_labels,
-    whole_labels,
-)
+from ..validation import check_alpha_beta, check_batch, check_choice
 from .class_groups import class_groups
 from .reflect import reflect
 from .synthetic_batch import SyntheticBatch
@@ -100,7 +94,5 @@ def synthesize(
         tensor([[ 0.,  1.],
                 [ 1., -1.]])
     """
-    check_embeddings(embeddings)
-    check_labels(labels, embeddings)
-    labels, _ = whole_labels(labels, device=embeddings.device)
-    return (synthesis or Synthesis()).pool(embeddings, labels)
+    labels, _ = check_batch(embeddings, labels)
+    return (synthesis or Synthesis()).pool(embeddings, labels.to(embeddings.device))

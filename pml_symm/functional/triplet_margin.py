@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,6 @@ def triplet_margin_terms(
     margin: float,
     smooth: bool = False,
     listed: bool = True,
-    drawn: Tensor | None = None,
 ) -> Terms:
     """L_ijv = [ d(i,j) - H(u,v) + margin ]_+.
 
@@ -31,14 +31,12 @@ def triplet_margin_terms(
         smooth: softplus instead of the positive part.
         listed: whether the terms are listed with their indices; else they have shape
             (P, C), with zeros where there is none, each for one order of the pair.
-        drawn: shape (P,), int64, rows of the reference: each pair competes with the class
-            of this row alone.
     """
     compared = compare(batch, comparison)
     negative, keep = map(compared.of_pairs, (compared.negative, compared.keep))
-    if drawn is not None:
-        classes = torch.arange(keep.shape[1], device=keep.device)
-        keep = keep & (classes == compared.classes.class_of[drawn].unsqueeze(1))
+    if batch.pairs.drawn is not None:
+        drawn = compared.classes.class_of(batch.pairs.drawn).unsqueeze(1)
+        keep = keep & (torch.arange(keep.shape[1], device=keep.device) == drawn)
     violation = comparison.distance.margin(compared.positive.unsqueeze(1), negative)
     violation = (violation + margin).masked_fill(~keep, -torch.inf)
     losses = softplus(violation) if smooth else torch.relu(violation)
@@ -100,11 +98,10 @@ def triplet_margin_loss(
     """
     chosen = Options(**{"distance": Euclidean(), **options})
 
-    def terms(batch: Batch, comparison: Comparison) -> Terms:
-        if batch.is_empty:
-            nothing = batch.pairs.anchor[:0]
-            return Terms(batch.embeddings.new_empty(0), (nothing, nothing, nothing))
-        listed = chosen.reduction == "none"
-        return triplet_margin_terms(batch, comparison, margin, smooth_loss, listed)
-
-    return evaluate(terms, embeddings, labels, chosen, mean_above_zero)
+    terms = partial(
+        triplet_margin_terms,
+        margin=margin,
+        smooth=smooth_loss,
+        listed=chosen.reduction == "none",
+    )
+    return evaluate(terms, 3, embeddings, labels, chosen, mean_above_zero)
