@@ -117,8 +117,12 @@ def random_affine(image: Tensor) -> Tensor:
     ).squeeze(0)
 
 
+@cache
 def load() -> Drawings:
-    """The drawings, from the cache; drawn if they are missing there or damaged."""
+    """The drawings, from the cache; drawn if they are missing there or damaged.
+
+    They stay in memory, too: all runs use them, and there may be no folder to keep them in.
+    """
     recipe = (SIZE, FONT_SIZE, BASELINE, MIN_FACES, CATEGORIES, FACES)
     versions = (matplotlib.__version__, PIL.__version__, unicodedata.unidata_version)
     key = sha256([repr((recipe, versions)).encode()])[:12]
@@ -141,12 +145,8 @@ def _read(path: Path) -> Drawings:
     return drawings
 
 
-@cache
 def draw() -> Drawings:
-    """Draw every character of the dataset in every font that has it.
-
-    The result is cached in memory, because there may be no folder to keep it in.
-    """
+    """Draw every character of the dataset in every font that has it."""
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     paths = [str(folder / f"{face}.ttf") for face in FACES]
     fonts = [ImageFont.truetype(path, FONT_SIZE) for path in paths]

@@ -1,11 +1,16 @@
 """The resources that a long run uses are written after each validation."""
 
 import csv
+from functools import partial
 
 from benchmarks.__main__ import main
+from benchmarks.experiments import soak
+from benchmarks.training.settings import Settings
 
 
-def test_usage_is_written_after_each_validation(tmp_path, capsys):
+def test_usage_is_written_after_each_validation(tmp_path, capsys, monkeypatch):
+    tiny = partial(Settings, batch_size=8, width=2, max_classes=8)
+    monkeypatch.setattr(soak, "Settings", tiny)
     out = tmp_path / "out"
     arguments = ["soak", "--out", str(out), "--steps", "6", "--test-interval", "2"]
     assert main(arguments) == 0

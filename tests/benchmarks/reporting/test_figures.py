@@ -1,6 +1,10 @@
 """Curves over training: which runs have them."""
 
-from benchmarks.reporting.figures import CURVES
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from benchmarks.reporting.figures import CURVES, draw_curve
 
 (GRADIENT,) = (curve for curve in CURVES if curve.file == "gradient")
 
@@ -21,3 +25,14 @@ def test_runs_that_lack_a_curve_are_left_out():
 def test_numbers_have_no_unit_and_are_no_shares():
     assert GRADIENT.label == "length of the gradient"
     assert GRADIENT.of([run_of(0, 10)]).tolist() == [[2, 2]]
+
+
+@pytest.mark.parametrize(("lines", "size"), [(0, (960, 600)), (7, (1500, 600))])
+def test_many_lines_have_their_legend_beside_them(
+    lines, size, full_size, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(Figure, "savefig", full_size)
+    path = tmp_path / "gradient.png"
+    draw_curve({str(x): [run_of(0, 10)] for x in range(lines)}, {}, GRADIENT, path)
+    with Image.open(path) as image:
+        assert image.size == size

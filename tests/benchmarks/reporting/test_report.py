@@ -7,17 +7,21 @@ import re
 import shutil
 import sqlite3
 from collections import Counter
+from dataclasses import asdict
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.manifold import TSNE
 
 from benchmarks.__main__ import main
-from benchmarks.reporting import tables
+from benchmarks.commands import ABLATIONS
+from benchmarks.reporting import report, tables
 from benchmarks.reporting.finished_runs import FinishedRuns, read
 from benchmarks.reporting.report import difference_plot
-from benchmarks.training import evaluator
+from benchmarks.training import evaluator, records
 from benchmarks.training.run import run
 from benchmarks.training.settings import Settings
 
@@ -26,6 +30,13 @@ TINY = ["--steps", "4", "--test-interval", "2", "--batch-size", "8", "--width", 
 SPEED = ROOT / "docs" / "speed" / "speed.csv"
 MARKUP = "<script>alert(1)</script>"
 FOLDER_OF_MARKUP = "<img src=x onerror=alert(2)>"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _short_tsne():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "TSNE", partial(TSNE, max_iter=250))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +63,16 @@ def test_variants_and_their_bases(runs):
     assert set(experiment.maps) == set(experiment.variants)
 
 
-def test_variants_of_an_ablation_are_told_apart(tmp_path):
-    arguments = ["ablate", "pairing", "--out", str(tmp_path), "--seeds", "0"]
-    arguments += ["--steps", "2", "--test-interval", "2", "--width", "2"]
-    assert main([*arguments, "--batch-size", "16", "--max-classes", "8"]) == 0
-    experiment = read(tmp_path / "pairing")
-    assert experiment.bases == {
+def test_variants_of_an_ablation_are_told_apart(tmp_path, monkeypatch):
+    results = {
+        label: {
+            "settings": asdict(Settings(variant.method, 0, **variant.settings)),
+            "test": {"recall_at_1": 0.5},
+        }
+        for label, variant in ABLATIONS["pairing"].items()
+    }
+    monkeypatch.setattr(records, "read_all", lambda database: results)
+    assert read(tmp_path).bases == {
         "Triplet, m = 2": (),
         "Symm + Triplet, m = 2, pairing = all": ("Triplet, m = 2",),
         "Triplet, m = 4": (),

@@ -42,6 +42,8 @@ def test_made_points_give_the_same_loss(make, arguments):
 def test_command(tmp_path, capsys, monkeypatch):
     few = {"two classes of 4": torch.arange(8) // 4}
     monkeypatch.setattr("benchmarks.speed.speed.MANY_SAMPLES", few)
+    monkeypatch.setattr("benchmarks.speed.speed.KERNEL_BATCHES", (8,))
+    monkeypatch.setattr("benchmarks.speed.measuring.STEP_BATCH", 8)
     arguments = ["--batches", "8", "--embedding-size", "4", "--seconds", "0"]
     arguments += ["--baseline", str(ROOT)]
     assert main(["speed", "--out", str(tmp_path), *arguments]) == 0
