@@ -12,20 +12,9 @@ import tyro
 from ..reporting import convergence, figures, tables
 from ..reporting.convergence import Results
 from ..training import processes
+from . import search
 from .command import Configured, write_table
 from .runs import PlannedRun, Runs, Schedule, Variant
-from .search import (
-    Search,
-    Trial,
-    Trials,
-    at_the_edge,
-    best,
-    choice_rows,
-    draw,
-    runs_of,
-    without_diverged,
-    write_csv,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,30 +67,30 @@ class Experiment(Configured):
         variants = self.variants()
         self._check(variants)
         runs = Runs(self, self.folder, self.schedule)
-        search = None
+        grid = None
         if any(self._searched.values()):
             splits = [{"seed": seed} for seed in self.search_seeds]
-            search = Search(runs, variants, self._searched, splits)
+            grid = search.Search(runs, variants, self._searched, splits)
         # The choices will change its settings, but not its number of runs.
         plan = self._plan(runs, variants, {})
         if self.schedule.dry_run:
-            return runs.describe([*(search.plan if search else []), *plan]), None
-        trials: Trials = {}
-        if search is not None:
-            trials = search.trials(runs.train(search.plan, plan))
-            plan = self._plan(runs, variants, best(trials))
+            return runs.describe([*(grid.plan if grid else []), *plan]), None
+        trials: search.Trials = {}
+        if grid is not None:
+            trials = grid.trials(runs.train(grid.plan, plan))
+            plan = self._plan(runs, variants, search.best(trials))
         results: dict[str, list[dict[str, Any]]] = {label: [] for label in variants}
         for planned, result in zip(plan, runs.train(plan), strict=True):
             results[planned.label].append(result)
         if not processes.is_first():
             return "", None
-        finite, diverged = without_diverged(trials, results)
+        finite, diverged = search.without_diverged(trials, results)
         bases = {label: variant.bases for label, variant in variants.items()}
         tables.write_csv(self.folder / "table.csv", tables.run_rows(finite))
         if trials:
-            searched = [(label, run) for label, _, run in runs_of(trials)]
-            write_csv(searched, self.folder / "search.csv")
-            draw(trials, bases, self.folder)
+            searched = [(label, run) for label, _, run in search.runs_of(trials)]
+            search.write_csv(searched, self.folder / "search.csv")
+            search.draw(trials, bases, self.folder)
         for curve in figures.CURVES:
             figures.draw_curve(finite, bases, curve, self.folder / f"{curve.file}.png")
         parts = self._report(finite, trials, bases, diverged, runs.duration())
@@ -134,7 +123,10 @@ class Experiment(Configured):
             raise ValueError("methods must name at least one method")
 
     def _plan(
-        self, runs: Runs, variants: Mapping[str, Variant], chosen: Mapping[str, Trial]
+        self,
+        runs: Runs,
+        variants: Mapping[str, Variant],
+        chosen: Mapping[str, search.Trial],
     ) -> list[PlannedRun]:
         # Seed by seed, so that other load on the machine slows all variants equally.
         return [
@@ -151,7 +143,7 @@ class Experiment(Configured):
     def _report(
         self,
         results: Results,
-        trials: Trials,
+        trials: search.Trials,
         bases: tables.Bases,
         diverged: str,
         duration: str,
@@ -186,8 +178,8 @@ class Experiment(Configured):
             parts += [
                 f"Chosen among the {tried}, by MAP@R on the validation classes of seed "
                 f"{searched}:",
-                tables.markdown(choice_rows(trials)),
-                at_the_edge(trials),
+                tables.markdown(search.choice_rows(trials)),
+                search.at_the_edge(trials),
             ]
         jobs = self.schedule.jobs
         at_a_time = f", {jobs} runs at a time" if jobs > 1 else ""

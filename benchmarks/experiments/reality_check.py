@@ -12,19 +12,9 @@ from ..reporting import convergence, tables
 from ..reporting.convergence import Results
 from ..training import processes
 from ..training.settings import CommonSettings
+from . import search
 from .command import DEMO_METHODS, Configured, MethodNames, write_table
 from .runs import Runs, Schedule, of_methods
-from .search import (
-    Search,
-    Trials,
-    at_the_edge,
-    best,
-    choice_rows,
-    draw,
-    name_of,
-    without_diverged,
-    write_csv,
-)
 
 METRICS = {
     "recall_at_1": "P@1",
@@ -79,25 +69,25 @@ class RealityCheck(Configured):
         runs = Runs(self, self.out, self.schedule)
         variants = of_methods(self.methods)
         folds = [{"seed": self.seed, "fold": fold} for fold in range(FOLDS)]
-        search = Search(runs, variants, {"learning_rate": self.learning_rates}, folds)
+        grid = search.Search(runs, variants, {"learning_rate": self.learning_rates}, folds)
         if self.schedule.dry_run:
-            return runs.describe(search.plan), None
-        searched = runs.train(search.plan)
-        trials = search.trials(searched)
+            return runs.describe(grid.plan), None
+        searched = runs.train(grid.plan)
+        trials = grid.trials(searched)
         final = [
             runs.planned(
-                f"{name_of(method, trial.choice, fold)}, tested",
+                f"{search.name_of(method, trial.choice, fold)}, tested",
                 **{**trial.choice, **fold},
                 method=method,
             )
-            for method, trial in best(trials).items()
+            for method, trial in search.best(trials).items()
             for fold in folds
         ]
         found = iter(runs.train(final))
         results = {method: [next(found) for _ in folds] for method in self.methods}
         if not processes.is_first():
             return "", None
-        tested, diverged = without_diverged(trials, results)
+        tested, diverged = search.without_diverged(trials, results)
         bases = {method: variant.bases for method, variant in variants.items()}
         differences = tables.difference_rows(tested, bases, METRICS)
         parts = [
@@ -106,7 +96,7 @@ class RealityCheck(Configured):
             convergence.not_converged(tested),
             tables.markdown(_rows(trials, tested)),
             diverged,
-            at_the_edge(trials),
+            search.at_the_edge(trials),
             "Paired by fold:",
             tables.markdown(differences),
             tables.note(differences),
@@ -114,13 +104,13 @@ class RealityCheck(Configured):
         ]
         every = [*searched, *(run for own in tested.values() for run in own)]
         lines = [(run["settings"]["method"], run) for run in every]
-        write_csv(lines, self.out / "table.csv", METRICS)
-        draw(trials, bases, self.out)
+        search.write_csv(lines, self.out / "table.csv", METRICS)
+        search.draw(trials, bases, self.out)
         return write_table(self.out, parts), self.out
 
 
-def _rows(trials: Trials, tested: Results) -> list[list[str]]:
-    header, *chosen = choice_rows(trials)
+def _rows(trials: search.Trials, tested: Results) -> list[list[str]]:
+    header, *chosen = search.choice_rows(trials)
     rows = [[*header, *METRICS.values(), tables.RISE]]
     for row in chosen:
         if runs := tested.get(row[0]):
