@@ -1,21 +1,28 @@
-"""The trunks by name: their stages, which may be frozen, and the input that they need."""
+"""The trunks by name: their stages, their input, pre-training a convnet, and freezing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from pytorch_metric_learning import losses
+from pytorch_metric_learning.trainers import TrainWithClassifier
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..data.files import kept, sha256
 from ..data.pictures import Preparation
+from ..data.splits import Subset
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PAPER_SIZE = 227  # pixels, of the paper's crops
+PRETRAINING_STEPS, PRETRAINING_BATCH, PRETRAINING_RATE = 600, 128, 1e-3
 
 _ONE_NAME = ("convnet", "googlenet", "resnet50", "efficientnet-lite0", "minilm")
 _TIMM, _ENCODER = "timm:", "sentence-encoder:"
@@ -117,6 +124,54 @@ def small_convnet(width: int = 32) -> nn.Sequential:
     ]
     stages[-1].append(nn.Flatten())
     return _channels_last(nn.Sequential(*stages))
+
+
+def pretrained_trunk(
+    dataset: Subset, width: int, seed: int, steps: int = PRETRAINING_STEPS
+) -> dict[str, Tensor]:
+    """The state of a convnet that was trained with softmax, from the cache if it is there.
+
+    The dataset has grey pictures of 32 x 32 pixels; seed is that of weights and batches.
+    """
+    recipe = (
+        *(dataset.fingerprint(), width, seed, steps),
+        *(PRETRAINING_BATCH, PRETRAINING_RATE, torch.__version__),
+    )
+    return kept(
+        f"trunk-{sha256([repr(recipe).encode()])[:12]}.pt",
+        "trained",
+        partial(torch.load, weights_only=True),
+        lambda: _pretrain(dataset, width, seed, steps),
+        torch.save,
+    )
+
+
+def _pretrain(dataset: Subset, width: int, seed: int, steps: int) -> dict[str, Tensor]:
+    torch.manual_seed(seed)
+    trunk = make_trunk("convnet", width)
+    classifier = nn.Linear(trunk.features, len(np.unique(dataset.labels)))
+    models: dict[str, Any] = {"trunk": trunk.stages, "classifier": classifier}
+    TrainWithClassifier(
+        models,
+        {
+            f"{name}_optimizer": torch.optim.Adam(model.parameters(), lr=PRETRAINING_RATE)
+            for name, model in models.items()
+        },
+        min(PRETRAINING_BATCH, len(dataset)),
+        # PML's trainer requires a metric loss; it gets the weight 0.
+        {
+            "metric_loss": losses.ContrastiveLoss(),
+            "classifier_loss": nn.CrossEntropyLoss(),
+        },
+        dataset,
+        loss_weights={"metric_loss": 0, "classifier_loss": 1},
+        iterations_per_epoch=steps,
+        data_device=torch.device("cpu"),
+        dataloader_num_workers=0,
+        set_min_label_to_zero=True,
+        dataset_labels=dataset.labels,
+    ).train(num_epochs=1)
+    return trunk.stages.state_dict()
 
 
 def _channels_last(network: nn.Module) -> Any:

@@ -19,7 +19,7 @@ from pml_symm import SymmSynthesizer
 from ..data.stem_features import keep_stem
 from ..methods.methods import METHODS
 from ..models import trunks
-from ..models.pretrain import pretrained_trunk
+from ..models.trunks import pretrained_trunk
 from . import checkpoint, interruption, processes
 from .evaluator import Evaluator
 from .records import Recorder

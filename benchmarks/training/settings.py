@@ -88,7 +88,7 @@ class Settings(Synthesis, CommonSettings):
     Attributes:
         method: a name in METHODS.
         seed: of the weights, the batches and the split of the classes.
-        start: of the trunk; "softmax" for a convnet of models/pretrain.py.
+        start: of the trunk; "softmax" for a convnet that is pre-trained.
         reserve: keep a third of the training classes out of the other splits, to pre-train
             on; "softmax" needs it.
         train_classes: use at most this many training classes.

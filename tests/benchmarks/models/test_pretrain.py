@@ -8,7 +8,7 @@ import torch
 from benchmarks.data import files
 from benchmarks.data.glyphs import Glyphs, glyphs, random_affine
 from benchmarks.data.splits import SplitOptions, of_classes
-from benchmarks.models import pretrain
+from benchmarks.models import trunks
 from benchmarks.training.run import run
 from benchmarks.training.settings import Settings
 
@@ -32,7 +32,7 @@ def test_training_classes_can_be_fewer_without_touching_the_test():
 def test_a_trunk_is_trained_once_and_cached(tmp_path, monkeypatch):
     few = of_classes(Glyphs(), [65, 66, 67])
     monkeypatch.setattr(files, "default_root", lambda: tmp_path)
-    train = partial(pretrain.pretrained_trunk, few, 2, seed=0, steps=2)
+    train = partial(trunks.pretrained_trunk, few, 2, seed=0, steps=2)
     state = train()
     (path,) = tmp_path.iterdir()
 
@@ -40,7 +40,7 @@ def test_a_trunk_is_trained_once_and_cached(tmp_path, monkeypatch):
         raise AssertionError("trained again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretrain, "_train", forbidden)
+        patch.setattr(trunks, "_pretrain", forbidden)
         torch.testing.assert_close(train(), state)
     path.write_bytes(b"damaged")
     torch.testing.assert_close(train(), state)
@@ -53,7 +53,7 @@ def test_other_pictures_give_another_trunk(tmp_path, monkeypatch):
     ]
     monkeypatch.setattr(files, "default_root", lambda: tmp_path)
     for few in datasets:
-        pretrain.pretrained_trunk(few, 2, seed=0, steps=1)
+        trunks.pretrained_trunk(few, 2, seed=0, steps=1)
     assert len([*tmp_path.iterdir()]) == 3
 
 
@@ -62,7 +62,7 @@ def test_a_run_starts_from_it(tmp_path, monkeypatch):
 
     def trunk(dataset, width, seed):
         asked.append((set(dataset.labels), width, seed))
-        return pretrain._train(dataset, width, seed, 1)
+        return trunks._pretrain(dataset, width, seed, 1)
 
     monkeypatch.setattr("benchmarks.training.run.pretrained_trunk", trunk)
     settings = Settings(

@@ -9,7 +9,7 @@ from PIL import Image
 
 from benchmarks.__main__ import main
 from benchmarks.data import stem_features
-from benchmarks.models import pretrain
+from benchmarks.models import trunks
 from benchmarks.training import records
 from benchmarks.training.evaluator import MAP, load_map
 from benchmarks.training.run import run
@@ -41,7 +41,7 @@ def source(tmp_path, monkeypatch):
             Image.fromarray(levels).save(folder / f"{number}.png")
 
     def trunk(dataset, width, seed):
-        return pretrain._train(dataset, width, seed, 1)
+        return trunks._pretrain(dataset, width, seed, 1)
 
     monkeypatch.setattr("benchmarks.training.run.pretrained_trunk", trunk)
     monkeypatch.setattr(stem_features, "default_root", lambda: tmp_path / "cache")
