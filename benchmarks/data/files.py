@@ -85,20 +85,22 @@ def partial_folder(folder: Path) -> tempfile.TemporaryDirectory[str]:
 
 
 @contextmanager
-def locked(path: Path, wait: str, check: Callable[[], object]) -> Iterator[None]:
+def locked(
+    path: Path, before_waiting: Callable[[], object], while_waiting: Callable[[], object]
+) -> Iterator[None]:
     """Hold the lock of a file, which is free again if its process is killed.
 
-    If another process holds it, the warning wait is logged, and check is called every
-    second of waiting; it may raise an error to stop.
+    If another process holds it, one function is called before waiting, and one every second
+    while waiting, which may raise an error to stop.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     with suppress(Timeout):
         lock.acquire(timeout=0)
     if not lock.is_locked:
-        LOGGER.warning(wait)
+        before_waiting()
     while not lock.is_locked:
-        check()
+        while_waiting()
         with suppress(Timeout):
             lock.acquire(timeout=1)
     try:

@@ -80,16 +80,11 @@ def photographs(
     skip_bad: bool = False,
     crop_cars: bool = False,
 ) -> Splits:
-    """A dataset of pictures in files.
+    """A dataset of pictures in files, one of PHOTOGRAPHS or "folder".
 
-    Args:
-        name: in PHOTOGRAPHS, or "folder".
-        root: its folder; for "folder" also a tar or zip archive.
-        options: test_classes is for "folder" alone.
-        download: fetch and unpack it if root is empty or does not exist.
-        preparation: for the training split; the others use its evaluation.
-        skip_bad: leave out bad pictures instead of raising an error.
-        crop_cars: use only the bounding boxes of the photographs of cars.
+    Its root is a folder, or for "folder" also an archive, and "folder" alone has
+    test_classes. A download needs a root that is empty or does not exist. The preparation
+    is for the training split; the others use its evaluation.
 
     Raises:
         OSError: root cannot be read or downloaded.

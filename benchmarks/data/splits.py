@@ -25,17 +25,9 @@ _SHOWN = 100  # the most bad items to list for each reason
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """How the classes of a dataset are divided; None stands for all or for the usual.
+    """How the classes of a dataset are divided; the settings of these names explain it.
 
-    Attributes:
-        seed: which classes go into which split.
-        max_classes: keep at most this many classes of each split.
-        train_classes: keep at most this many classes to train on.
-        fold: which of FOLDS equal parts of the training and validation classes is for
-            validation.
-        reserve: reserve a third of these classes for pretrain.
-        test_classes: a pattern for the names of the classes to test on, such as
-            "evaluation.*".
+    A fold is one of FOLDS equal parts. None stands for all classes, or for the usual split.
     """
 
     seed: int

@@ -40,8 +40,9 @@ class StemFeatures(Items):
         augmentations: how many versions of each item to keep, if they are random; torch's
             generator draws one of them each time.
         device, workers: to compute with.
-        check: called before each batch is computed, and every second of waiting for another
-            run that computes the same; may raise an error to stop.
+        before_batch: called before each batch is computed; may raise an error to stop.
+        while_waiting: called every second of waiting for another run that computes the
+            same; may raise an error to stop.
 
     Attributes:
         is_random: whether an item has several versions.
@@ -55,7 +56,8 @@ class StemFeatures(Items):
         augmentations: int = 1,
         device: torch.device | str = "cpu",
         workers: int = 0,
-        check: Callable[[], object] = lambda: None,
+        before_batch: Callable[[], object] = lambda: None,
+        while_waiting: Callable[[], object] = lambda: None,
     ) -> None:
         self.items, self.labels = items, items.labels
         versions = _Versions(items, augmentations if items.is_random else 1)
@@ -67,9 +69,8 @@ class StemFeatures(Items):
             self._temporary = tempfile.TemporaryDirectory(prefix="pml-symm-")
             root = Path(self._temporary.name)
         self.path = root / f"stem-{self._digest[:16]}" / "features.npy"
-        batches = functools.partial(_batches, versions, stem, device, workers, check)
-        wait = "waiting for another run, which computes the same frozen stages"
-        with locked(self.path.with_name("lock"), wait, check):
+        batches = functools.partial(_batches, versions, stem, device, workers, before_batch)
+        with locked(self.path.with_name("lock"), _warn_of_waiting, while_waiting):
             if not _is_whole(self.path, versions):
                 remove_unfinished(self.path.parent)
                 try:
@@ -118,6 +119,10 @@ def without_stem(dataset: Dataset) -> Dataset:
     return dataset
 
 
+def _warn_of_waiting() -> None:
+    LOGGER.warning("waiting for another run, which computes the same frozen stages")
+
+
 class _Versions(Dataset):
     """Some versions of each item, always the same; the first version of all comes first."""
 
@@ -148,7 +153,7 @@ def _batches(
     stem: nn.Sequential,
     device: torch.device | str,
     workers: int,
-    check: Callable[[], object],
+    before_batch: Callable[[], object],
 ) -> Iterator[np.ndarray]:
     """Batches of the stem's output for every version of every item."""
     stem = stem.to(device)
@@ -157,7 +162,7 @@ def _batches(
         tqdm(desc="frozen stages", total=len(versions), unit="item") as bar,
     ):
         for batch in DataLoader(versions, _BATCH_SIZE, num_workers=workers):
-            check()
+            before_batch()
             features = stem(batch.to(device)).float().cpu().contiguous().numpy()
             yield features
             bar.update(len(features))

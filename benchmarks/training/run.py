@@ -142,7 +142,8 @@ class _Run:
                     augmentations=settings.augmentations,
                     device=device,
                     workers=source.workers,
-                    check=self._before_batch,
+                    before_batch=self._before_batch,
+                    while_waiting=request.check_alone,
                 )
             )
         embedder = torch.nn.Linear(rest.features, settings.embedding_size)

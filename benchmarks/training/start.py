@@ -6,14 +6,12 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
-
-from ..data.files import remove_unfinished, written_whole
+from ..data.files import locked, remove_unfinished, written_whole
 from . import checkpoint, processes, records
 from .interruption import Request
 from .settings import Settings, complete
@@ -25,8 +23,6 @@ LOGGER = logging.getLogger(__name__)
 def held(folder: Path, request: Request, tell: Callable[[str], None]) -> Iterator[None]:
     """Hold the lock of a run's folder, and wait while another process holds it.
 
-    The lock of a process that is killed is free.
-
     Args:
         folder: of the run. Locks are beside it, because it may be removed.
         request: whether to stop waiting.
@@ -35,22 +31,14 @@ def held(folder: Path, request: Request, tell: Callable[[str], None]) -> Iterato
     if not processes.is_first():
         yield
         return
-    path = folder.parent / "locks" / f"{folder.name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    with suppress(Timeout):
-        lock.acquire(timeout=0)
-    if not lock.is_locked:
+
+    def wait() -> None:
         LOGGER.warning("%s is in use by another process: waiting until it ends", folder)
         tell("waiting for the process that trains it")
-    while not lock.is_locked:
-        request.check_alone()
-        with suppress(Timeout):
-            lock.acquire(timeout=1)
-    try:
+
+    lock = folder.parent / "locks" / f"{folder.name}.lock"
+    with locked(lock, wait, request.check_alone):
         yield
-    finally:
-        lock.release()
 
 
 class Start(NamedTuple):

@@ -150,7 +150,7 @@ def test_what_stops_it_leaves_nothing(tmp_path):
         raise Stop
 
     with pytest.raises(Stop):
-        StemFeatures(Numbers(), stem_of(), check=stop)
+        StemFeatures(Numbers(), stem_of(), before_batch=stop)
     left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
     assert set(left) <= {"lock"}
 
@@ -190,7 +190,7 @@ def test_who_waits_for_another_run_says_so_once(caplog):
             held.release()
 
     held.acquire()
-    StemFeatures(Numbers(), stem_of(), check=check)
+    StemFeatures(Numbers(), stem_of(), while_waiting=check)
     assert waited == [1, 1]
 
 
@@ -201,7 +201,7 @@ def test_who_waits_can_be_stopped():
         raise KeyboardInterrupt
 
     with FileLock(features.path.with_name("lock")), pytest.raises(KeyboardInterrupt):
-        StemFeatures(Numbers(), stem_of(), check=stop)
+        StemFeatures(Numbers(), stem_of(), while_waiting=stop)
 
 
 def test_other_processes_open_the_file_for_themselves():
