@@ -154,10 +154,10 @@ class AccuracyCalculator(pml_calculator.AccuracyCalculator):
 
     def _get_accuracy(self, function_dict: dict, **kwargs: Any) -> dict:
         # The neighbours beyond PML's own k would change its mean average precision.
-        narrow = dict(kwargs)
-        if "knn_labels" in kwargs:
-            narrow["knn_labels"] = kwargs["knn_labels"][:, : self._pml_k]
-            narrow["knn_distances"] = kwargs["knn_distances"][:, : self._pml_k]
+        narrow = {
+            name: value[:, : self._pml_k] if name.startswith("knn_") else value
+            for name, value in kwargs.items()
+        }
         recalls = {f"recall_at_{k}" for k in self.recall_at}
         return {
             name: calculate(**(kwargs if name in recalls else narrow))

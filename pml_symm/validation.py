@@ -122,22 +122,7 @@ def check_batch(
     ref_labels: Tensor | None = None,
     names: tuple[str, str] = ("ref_emb", "ref_labels"),
 ) -> tuple[Tensor, Tensor | None]:
-    """Check the arguments that losses and miners share.
-
-    Args:
-        embeddings: shape (B, D), floating.
-        labels: shape (B,).
-        ref_emb: shape (R, D), floating, or None.
-        ref_labels: shape (R,), required with ref_emb and not allowed without.
-        names: of ref_emb and ref_labels, for messages.
-
-    Returns:
-        whole_labels of labels and of ref_labels.
-
-    Raises:
-        TypeError: an argument is not a tensor, or embeddings are not floating-point.
-        ValueError: shapes do not match, or only one of ref_emb and ref_labels is given.
-    """
+    """Check what losses and miners share; the labels of both as whole_labels."""
     check_embeddings(embeddings)
     labels = checked_labels(labels, embeddings)
     if (ref_emb is None) != (ref_labels is None):
@@ -171,15 +156,7 @@ def check_positive_pairs(
     ref_labels: Tensor,
     name: str = "indices_tuple",
 ) -> None:
-    """Raise ValueError unless chosen pairs match the batch.
-
-    Args:
-        anchors: shape (P,), indices into labels.
-        positives: shape (P,), indices into ref_labels.
-        labels: shape (B,).
-        ref_labels: shape (R,).
-        name: of the pairs, for messages.
-    """
+    """Raise unless anchors are rows of labels, and positives of the same class."""
     if anchors.shape != positives.shape or anchors.ndim != 1:
         raise ValueError(
             f"{name} must hold as many anchors as positives, got shapes "

@@ -20,7 +20,8 @@ from pml_symm.functional.distances import ByFunction
 from pml_symm.functional.search import compare_groups
 from pml_symm.pml import core_distance
 
-from .losses import four
+from .covering import covering
+from .losses import FOUR, four
 
 DOUBLE = torch.float64
 
@@ -119,15 +120,25 @@ def test_rows_of():
     assert torch.equal(rows_of(embeddings, index[0]), embeddings[index[0]])
 
 
-@pytest.mark.parametrize("hardness", ["hardest", 3, "semihard"])
-@pytest.mark.parametrize("make_distance", [DotProductSimilarity, LpDistance])
-@pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("pairing", ["all", "ring", "none"])
-@four
+SUBCLASS_CASES = covering(
+    {
+        "symm_loss": FOUR,
+        "labels": [*LABELS],
+        "hardness": ["hardest", 3, "semihard"],
+        "make_distance": [DotProductSimilarity, LpDistance],
+        "normalize": [True, False],
+        "pairing": ["all", "ring", "none"],
+    },
+    strength=3,
+)
+
+
+@pytest.mark.parametrize(SUBCLASS_CASES[0], [tuple(x.values()) for x in SUBCLASS_CASES])
 def test_a_subclass_of_the_synthesizer(
     symm_loss, labels, hardness, make_distance, normalize, pairing
 ):
     """What it makes is compared as it is made, and counted as synthetic."""
+    labels = torch.tensor(LABELS[labels])
     embeddings = random(len(labels), 6)
     found = []
     for synthesizer in (SymmSynthesizer, Materialized):

@@ -67,8 +67,10 @@ def peak(name, pairing, labels, hardness="hardest"):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss differs")
 class TestMemory:
-    @pytest.mark.parametrize("name", ["SymmTripletMarginLoss", "SymmMiner"])
-    @pytest.mark.parametrize("hardness", ["hardest", "semihard"])
+    @pytest.mark.parametrize(
+        ("name", "hardness"),
+        [("SymmTripletMarginLoss", "semihard"), ("SymmMiner", "hardest")],
+    )
     def test_ten_random_classes(self, name, hardness):
         assert peak(name, "all", LABELS["ten at random"], hardness) < 1024
 

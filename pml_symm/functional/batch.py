@@ -56,10 +56,10 @@ def make_batch(
     """Find the classes and the positive pairs: the chosen ones, each once, or all.
 
     Args:
-        embeddings: of shape (B, D), like the reference's.
+        embeddings: shape (B, D).
         labels: shape (B,).
         reference: points and labels, or None.
-        chosen: anchors, rows of labels, and positives, rows of the reference; or None.
+        chosen: anchors and positives, or None.
         symmetric: whether two points have the same distance in both orders.
         samples_per_class: a promise, which avoids a wait for the GPU.
         one_pair_a_class: whether the classes are reduced to the first pair of each that

@@ -227,16 +227,10 @@ def _unit_of_length(embeddings: Sequence[Tensor]) -> Tensor | None:
 def limits_of(
     scores: Tensor, row_class: Tensor, sizes: Sequence[int]
 ) -> tuple[Sequence[Tensor], Tensor, Tensor]:
-    """Sort the scores of positive pairs by the row class that competes with them.
+    """Sort the scores of P positive pairs by the row class that competes with them.
 
-    Args:
-        scores: shape (P,).
-        row_class: shape (P,), int64, of each pair.
-        sizes: how many row classes each group has.
-
-    Returns:
-        The scores of each group's row classes, shape (R, n); the row of each pair among
-        all U, shape (P,); and the row class of each row, shape (U,).
+    Groups have so many row classes. Returns the scores of each group's, shape (R, n); the
+    row of each pair among all U, shape (P,); and the row class of each row, shape (U,).
     """
     counts = torch.bincount(row_class, minlength=sum(sizes))
     most = [int(x.max()) if len(x) else 0 for x in counts.split(list(sizes))]
@@ -260,23 +254,14 @@ class Compared(NamedTuple):
     """What positive pairs compete with in each of C classes.
 
     Pairs of one class often compete with the same negatives: then they share a row.
-
-    Attributes:
-        positive: shape (P,), the distance's values of the positive pairs.
-        negative: shape (U, C), H(u, v), with gradients.
-        classes: whose points they are.
-        selected: which points they are.
-        row: shape (P,), int64, the row of each pair; None where each has its own.
-        row_class: shape (U,), int64, the class u of each row; None where the rows are the
-            classes.
     """
 
-    positive: Tensor
-    negative: Tensor
+    positive: Tensor  # (P,), the distance's values of the positive pairs
+    negative: Tensor  # (U, C), H(u, v), with gradients
     classes: Classes
     selected: Selected
-    row: Tensor | None
-    row_class: Tensor | None
+    row: Tensor | None  # (P,), int64, the row of each pair; None where each has its own
+    row_class: Tensor | None  # (U,), int64, of each row; None where rows are the classes
 
     @property
     def all_found(self) -> bool:

@@ -93,16 +93,9 @@ def checked(
     samples_per_class: int | None,
     names: tuple[str, str] = ("ref_emb", "ref_labels"),
 ) -> Any:
-    """Compute a loss in float32 or better: NaN of a broken promise, or what is not finite.
+    """What compute gives for checked inputs, a loss or Terms, in float32 or better.
 
-    Args:
-        compute: of embeddings, labels, reference and its labels: the loss, or Terms.
-        embeddings: shape (B, D), floating.
-        labels: shape (B,).
-        reference: shape (R, D), or None.
-        reference_labels: shape (R,), or None.
-        samples_per_class: the promise, or None.
-        names: of the reference and its labels, for messages.
+    The loss is NaN for embeddings that are not finite, and for a broken promise.
     """
     labels, of_reference = check_batch(
         embeddings, labels, reference, reference_labels, names
@@ -132,21 +125,7 @@ def evaluate(
     mean: Callable[[Tensor], Tensor] = torch.mean,
     one_pair_a_class: bool = False,
 ) -> Any:
-    """Check the inputs, compute the terms in float32 or better, and reduce them.
-
-    Args:
-        terms: of a checked batch.
-        num_indices: of a term.
-        embeddings: shape (B, D), floating.
-        labels: shape (B,).
-        options: of the loss.
-        mean: of the losses, where there are some.
-        one_pair_a_class: as for make_batch.
-
-    Raises:
-        TypeError: embeddings are not floating-point.
-        ValueError: shapes do not match, or an option is unknown.
-    """
+    """A loss as a function: the mean of the terms, which have so many indices each."""
     comparison = Comparison(
         options.distance, options.synthesis or Synthesis(), options.hardness
     )

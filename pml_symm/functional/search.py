@@ -82,8 +82,8 @@ def compare_groups(
         columns: the points of each group's column classes, of the same kind.
         distance: of made points; weighted points are compared by their dot products.
         hardness: as the losses take it.
-        limits: of each group's row classes, shape (R, n): the scores of the positive
-            pairs, if the choice depends on them.
+        limits: of each group's row classes, shape (R, n): the positive pairs' scores, if
+            the choice depends on them.
         same: whether columns are the rows, and their scores symmetric; the diagonal is
             then undefined.
         with_score: whether scores are wanted; else they are meaningless.
@@ -124,9 +124,11 @@ def compare_groups(
 def _completed(blocks: list[list[Tensor]]) -> list[Tensor]:
     """Scores, row points and column points from the blocks on and above the diagonal."""
     size = blocks[0][0].shape[1]
-    padded = [[pad(x, (size - x.shape[1], 0)) for x in block] for block in blocks]
-    score, row, column = (torch.cat(x) for x in zip(*padded, strict=True))
-    number = torch.cat([row.new_full((len(x),), i) for i, (x, *_) in enumerate(blocks)])
+    score, row, column = (
+        torch.cat([pad(x, (size - x.shape[1], 0)) for x in parts])
+        for parts in zip(*blocks, strict=True)
+    )
+    number = torch.cat([row.new_full((len(x),), i) for i, (_, x, _) in enumerate(blocks)])
     below = number.unsqueeze(1) > number
     exchanged = (score, score), (row, column), (column, row)
     return [torch.where(below, x.t(), y) for y, x in exchanged]

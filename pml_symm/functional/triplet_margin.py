@@ -24,13 +24,8 @@ def triplet_margin_terms(
 ) -> Terms:
     """L_ijv = [ d(i,j) - H(u,v) + margin ]_+.
 
-    Args:
-        batch: the points and the positive pairs.
-        comparison: how points are compared.
-        margin: of the violation.
-        smooth: softplus instead of the positive part.
-        listed: whether the terms are listed with their indices; else they have shape
-            (P, C), with zeros where there is none, each for one order of the pair.
+    Unless listed with their indices, the terms have shape (P, C), with zeros where there
+    is none, each for one order of the pair.
     """
     compared = compare(batch, comparison)
     negative, keep = map(compared.of_pairs, (compared.negative, compared.keep))
