@@ -57,7 +57,7 @@ def rows_by_run(out):
 def whole(tmp_path_factory):
     """The result of the command without an interruption."""
     out = tmp_path_factory.mktemp("whole")
-    finish(two_runs(out, "--jobs", "2"))
+    finish(two_runs(out))
     return out
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.training import checkpoint, interruption
+from benchmarks.__main__ import main
+from benchmarks.training import checkpoint, interruption, processes
 from benchmarks.training.records import Recorder, read
 from benchmarks.training.run import run
 from benchmarks.training.settings import Settings
@@ -22,16 +23,23 @@ from tests.benchmarks.training.test_checkpoint import METHODS, rows, settings_of
 ROOT = Path(__file__).parents[3]
 
 
-def command(out, *more, steps=200, interval=5, prefix=("-m", "benchmarks")):
+PROGRAM = (sys.executable, "-m", "benchmarks")
+IN_TWO_PROCESSES = (
+    *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+    *("--standalone", "-m", "benchmarks"),
+)
+
+
+def command(out, *more, steps=200, interval=5):
     return [
-        *(sys.executable, *prefix, "compare", "--out", str(out), "--seeds", "0"),
+        *("compare", "--out", str(out), "--seeds", "0"),
         *("--methods", "Symm + N-pairs", "--batch-size", "8", "--width", "2"),
         *("--max-classes", "8", "--steps", str(steps), "--test-interval", str(interval)),
         *more,
     ]
 
 
-def start(arguments, **options):
+def start(arguments, program=PROGRAM, **options):
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -39,7 +47,7 @@ def start(arguments, **options):
         "PYTHONWARNINGS": "ignore",
     }
     return subprocess.Popen(
-        arguments,
+        [*program, *arguments],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -50,17 +58,18 @@ def start(arguments, **options):
 
 
 def finish(arguments):
-    process = start(arguments)
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
-    return output
+    """Run a command in this process: to start another one takes longer than its run."""
+    assert main(arguments) == 0
 
 
 def found_in(out, name="symm+n-pairs-seed0"):
     result = read(out / "records.db", name)
     assert result is not None
-    del result["seconds_per_step"]
-    return result
+    return without_times(result)
+
+
+def without_times(result):
+    return {name: x for name, x in result.items() if name != "seconds_per_step"}
 
 
 def is_same_end(out, whole):
@@ -139,11 +148,16 @@ def test_no_run_starts_after_a_signal(number, tmp_path):
     assert len(list(tmp_path.glob("*-seed*"))) == 2
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.fixture(scope="module", params=METHODS)
+def trained(request, tmp_path_factory):
+    """Settings, with two steps per epoch, the result of their run, and where it is."""
+    settings, out = settings_of(request.param), tmp_path_factory.mktemp("trained")
+    return settings, run(settings, out / "run"), out
+
+
 @pytest.mark.parametrize("stop_at", [1, 3, 4])
-def test_stopped_between_two_steps(method, stop_at, tmp_path, monkeypatch):
-    settings = settings_of(method)  # two steps per epoch
-    result = run(settings, tmp_path / "whole" / "run")
+def test_stopped_between_two_steps(stop_at, trained, tmp_path, monkeypatch):
+    settings, result, out = trained
     real, calls = StepTimer.__call__, []
 
     def ask_to_stop(self, trainer):
@@ -157,11 +171,9 @@ def test_stopped_between_two_steps(method, stop_at, tmp_path, monkeypatch):
         run(settings, tmp_path / "run")
     monkeypatch.setattr(StepTimer, "__call__", real)
     resumed = run(settings, tmp_path / "run")
-    for found in (result, resumed):
-        del found["seconds_per_step"]
-    assert resumed == result
+    assert without_times(resumed) == without_times(result)
     for name in ("records.db", "run/records/logs.db"):
-        assert rows(tmp_path / name) == rows(tmp_path / "whole" / name)
+        assert rows(tmp_path / name) == rows(out / name)
 
 
 def test_a_signal_in_the_last_evaluation_is_not_lost(tmp_path, monkeypatch):
@@ -217,12 +229,11 @@ def kept(folder):
     return [x for x in map(checkpoint.load, (folder / name for name in names)) if x]
 
 
-def test_a_folder_that_cannot_be_written(tmp_path):
+def test_a_folder_that_cannot_be_written(tmp_path, capsys):
     (tmp_path / "file").write_text("not a folder")
     for out in (tmp_path / "file" / "out", Path("/proc/out")):
-        process = start(command(out))
-        output, _ = process.communicate()
-        assert process.returncode == 2, output
+        assert main(command(out)) == 2
+        output = capsys.readouterr().err
         assert f"{out}" in output and "Traceback" not in output
 
 
@@ -231,7 +242,7 @@ def test_two_commands_share_database_and_cache(whole, tmp_path):
     out = tmp_path / "out"
     processes = [
         subprocess.Popen(
-            [*command(out, steps=10), "--seeds", seed],
+            [*PROGRAM, *command(out, steps=10), "--seeds", seed],
             cwd=ROOT,
             env=cache,
             stdout=subprocess.PIPE,
@@ -263,14 +274,14 @@ def test_two_commands_share_database_and_cache(whole, tmp_path):
 class TestSeveralProcesses:
     """torchrun -m benchmarks."""
 
-    prefix = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
-
-    def arguments(self, out, *more, **options):
-        prefix = (*self.prefix, "-m", "benchmarks")
-        return command(out, *more, steps=20, prefix=prefix, **options)
+    def output_of(self, arguments):
+        process = start(arguments, IN_TWO_PROCESSES)
+        output, _ = process.communicate()
+        assert process.returncode == 0, output
+        return output
 
     def test_train_one_run_and_log_once(self, tmp_path):
-        output = finish(self.arguments(tmp_path))
+        output = self.output_of(command(tmp_path, steps=20))
         assert output.count("Written to") == output.count("| Symm + N-pairs |") == 1
         result = found_in(tmp_path)
         assert result["val"]["step"] == [5, 10, 15, 20]
@@ -278,37 +289,34 @@ class TestSeveralProcesses:
         of_epochs = rows(tmp_path / "records.db")["synthetic_queries_val"]
         assert [row["~iteration~"] for row in of_epochs] == [1, 2, 3, 4]
         # The same command shows the finished runs.
-        assert "| Symm + N-pairs |" in finish(self.arguments(tmp_path))
+        assert "| Symm + N-pairs |" in self.output_of(command(tmp_path, steps=20))
 
     def test_stopped_and_resumed(self, tmp_path):
         def arguments(out):
-            prefix = (*self.prefix, "-m", "benchmarks")
-            return command(out, steps=400, interval=100, prefix=prefix)
+            return command(out, steps=400, interval=100)
 
-        finish(arguments(tmp_path / "whole"))
-        process = start(arguments(tmp_path / "stopped"))
+        self.output_of(arguments(tmp_path / "whole"))
+        process = start(arguments(tmp_path / "stopped"), IN_TWO_PROCESSES)
         folder = tmp_path / "stopped" / "symm+n-pairs-seed0"
         wait_for((folder / checkpoint.NAME).exists, process)
         process.terminate()  # torchrun passes the signal on
         process.communicate(timeout=120)
         assert process.returncode != 0
-        finish(arguments(tmp_path / "stopped"))
+        self.output_of(arguments(tmp_path / "stopped"))
         is_same_end(tmp_path / "stopped", tmp_path / "whole")
 
     def test_errors_are_told_once_and_end_all(self, tmp_path):
-        more = "--methods", "DAML + N-pairs"
-        process = start(self.arguments(tmp_path, *more))
+        arguments = command(tmp_path, "--methods", "DAML + N-pairs", steps=20)
+        process = start(arguments, IN_TWO_PROCESSES)
         output, _ = process.communicate(timeout=120)
         assert process.returncode != 0
         assert output.count("error: DAML trains in one process") == 1
 
-    def test_batches_must_be_divisible(self, tmp_path):
-        prefix = [x if x != "2" else "3" for x in self.prefix]
-        arguments = command(tmp_path, prefix=(*prefix, "-m", "benchmarks"))
-        process = start(arguments)
-        output, _ = process.communicate(timeout=120)
-        assert process.returncode != 0
-        assert "batch_size must be a multiple of the 3 processes, got 8" in output
+    def test_batches_must_be_divisible(self, monkeypatch):
+        monkeypatch.setattr(processes, "world_size", lambda: 3)
+        message = "batch_size must be a multiple of the 3 processes, got 8"
+        with pytest.raises(ValueError, match=message):
+            processes.OwnPart(range(8), 8)
 
 
 def test_settings_are_written_before_training(whole):
