@@ -163,11 +163,13 @@ def _winners(table: AnyTable, row: Tensor, column: Tensor) -> Tensor:
     """The winners' scores, shape (R, n, C); of some limits at a time if they are many."""
     (R, n, C), kept = row.shape, table.rows.num_members * table.columns.num_members
     some = max(1, _MOST_KEPT // (kept * R * C))
+    if n <= some:
+        return table.winners(row, column)
     compute = table.winners
-    if some < n and _may_recompute():
+    if _may_recompute():
         compute = partial(_again, compute)
     parts = zip(row.split(some, dim=1), column.split(some, dim=1), strict=True)
-    return joined([compute(*part) for part in parts], dim=1)
+    return torch.cat([compute(*part) for part in parts], dim=1)
 
 
 # Computed again in the backward pass, instead of being kept.
