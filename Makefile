@@ -24,7 +24,7 @@ emoji: $(VENV)/.emoji  ## Get emoji in nine designs by npm, and compare base los
 		N-pairs 'N-pairs, hardest originals' 'Symm + N-pairs' \
 		Triplet 'Triplet, hardest originals' 'Symm + Triplet'
 
-test: $(VENV)/.installed  ## Run the tests, about 5 minutes on two cores
+test: $(VENV)/.installed  ## Run the tests, about 6 minutes on two cores
 	$(RUN) pytest -n auto
 
 test-all: $(VENV)/.installed  ## Run the slow tests too
