@@ -7,12 +7,18 @@ from typing import Any
 from torch import Tensor
 
 from . import pml
-from .functional.batch import Batch, checked_pairs, make_batch
+from .functional.batch import Batch, make_batch
 from .functional.comparison import Comparison
 from .functional.loss import Terms, checked
 from .functional.rules import Hardness
 from .symm_synthesizer import SymmSynthesizer, synthesizer_or_default
-from .validation import check_batch, check_choice, check_hardness, check_samples_per_class
+from .validation import (
+    check_batch,
+    check_choice,
+    check_hardness,
+    check_positive_pairs,
+    check_samples_per_class,
+)
 
 _REDUCTIONS = "already_reduced", "element", "pos_pair", "triplet"
 
@@ -120,7 +126,8 @@ class SymmMixin:
         if self.one_pair_a_class:
             pml.c_f.ref_not_supported(embeddings, labels, ref_emb, ref_labels)
             if chosen is not None:
-                checked_pairs(chosen, labels, labels)
+                anchors, positives = (x.to(labels.device) for x in chosen)
+                check_positive_pairs(anchors, positives, labels, labels)
                 chosen = pml.lmu.convert_to_pos_pairs_with_unique_labels(
                     indices_tuple, labels
                 )
