@@ -16,13 +16,9 @@ from typing import Any
 import torch
 from pytorch_metric_learning.trainers import BaseTrainer
 from pytorch_metric_learning.utils import logging_presets
-from pytorch_metric_learning.utils.distributed import DistributedLossWrapper
 from record_keeper.db_utils import DBManager
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
-
-from ..methods.methods import BaseLossFirst
-from . import processes
 
 DATABASE = "records.db"
 _OWN = Path("records", "logs.db")  # the database of one run, in its folder
@@ -51,6 +47,7 @@ class Recorder:
     """
 
     def __init__(self, folder: Path, is_new: bool) -> None:
+        self._own = folder / _OWN
         self._record_keeper, _, self._tensorboard = logging_presets.get_record_keeper(
             str(folder / "records"),
             str(folder / "tensorboard"),
@@ -90,20 +87,14 @@ class Recorder:
             return {"step": [], column: []}
         return {"step": rows["~iteration~"], column: rows[column]}
 
-    def synthetic_ratio(self, loss: nn.Module, miner: nn.Module | None) -> dict[str, list]:
+    def synthetic_ratio(self) -> dict[str, list]:
         """The share of synthetic negatives over the steps; empty for methods without."""
-        source = loss if miner is None else miner
-        # Record-keeper's table names of modules, and of modules inside modules.
-        group = "metric_loss" if miner is None else "tuple_miner"
-        if miner is None and processes.world_size() > 1:
-            group += f"_{DistributedLossWrapper.__name__}__modules_loss"
-        if isinstance(source, BaseLossFirst):
-            group += f"_{BaseLossFirst.__name__}__modules_symm"
-            source = source.symm
-        rows = self._rows(f"{group}_{type(source).__name__}")
-        if "synthetic_ratio" not in rows:
-            return {"step": [], "ratio": []}
-        return {"step": rows["~iteration~"], "ratio": rows["synthetic_ratio"]}
+        # Record-keeper names a table after the modules around the one that records it.
+        for table in _tables(DBManager(str(self._own))):
+            rows = self._rows(table)
+            if "synthetic_ratio" in rows:
+                return {"step": rows["~iteration~"], "ratio": rows["synthetic_ratio"]}
+        return {"step": [], "ratio": []}
 
     def add_validated(self, series: str, epoch: int, value: float) -> None:
         """Record "angle", or "synthetic_queries": recall@1 of synthetic points."""

@@ -280,7 +280,7 @@ class _Run:
             "val": self._over_steps(self.evaluator.history()),
             "synthetic_queries": self._over_steps(recorder.validated("synthetic_queries")),
             "angle": self._over_steps(recorder.validated("angle")),
-            "synthetic_ratio": recorder.synthetic_ratio(self.loss, self.miner),
+            "synthetic_ratio": recorder.synthetic_ratio(),
             "loss": recorder.over_steps("loss"),
             "gradient_norm": recorder.over_steps("gradient_norm"),
         }
