@@ -128,8 +128,7 @@ def test_killed_at_twenty_random_moments(whole, tmp_path):
     is_same_end(tmp_path, whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize(("number", "jobs"), [(signal.SIGINT, "1"), (signal.SIGTERM, "2")])
 def test_signals_save_and_exit(number, jobs, whole, tmp_path):
     process = start(command(tmp_path, "--jobs", jobs), start_new_session=True)
     folder = tmp_path / "symm+n-pairs-seed0"
@@ -139,12 +138,11 @@ def test_signals_save_and_exit(number, jobs, whole, tmp_path):
     is_same_end(tmp_path, whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_no_run_starts_after_a_signal(number, tmp_path):
+def test_no_run_starts_after_a_signal(tmp_path):
     arguments = command(tmp_path, "--jobs", "2", "--seeds", *"012345", steps=5000)
     process = start(arguments, start_new_session=True)
     wait_for(lambda: len(list(tmp_path.glob(f"*/{checkpoint.NAME}"))) == 2, process)
-    stop(process, number)
+    stop(process, signal.SIGINT)
     assert len(list(tmp_path.glob("*-seed*"))) == 2
 
 
@@ -293,7 +291,7 @@ class TestSeveralProcesses:
 
     def test_stopped_and_resumed(self, tmp_path):
         def arguments(out):
-            return command(out, steps=400, interval=100)
+            return command(out, steps=200, interval=50)
 
         self.output_of(arguments(tmp_path / "whole"))
         process = start(arguments(tmp_path / "stopped"), IN_TWO_PROCESSES)
