@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from .data import KINDS
 from .data.emoji import emoji
 from .experiments.command import (
     DEMO_METHODS,
@@ -26,6 +27,7 @@ from .experiments.runs import Variant, of_methods
 from .experiments.soak import Soak
 from .experiments.visualize import Visualize
 from .methods.methods import METHODS, Synthesis
+from .models import trunks
 from .reporting.gain import gain
 from .reporting.report import report
 from .speed.speed import speed
@@ -100,7 +102,8 @@ class Regimes(Experiment):
         """Name of a start -> its fields of Settings."""
         if self.settings.trunk == "convnet":
             # Neither trains on the classes that only the pre-trained start has seen.
-            both = {"reserve": True, "augment": self.settings.dataset == "glyphs"}
+            drawn = not KINDS[self.settings.dataset].in_files
+            both = {"reserve": True, "augment": drawn}
             # Fine-tune at a low rate, the head at ten times that rate.
             tuned = {"start": "softmax", "learning_rate": 1e-4, "head_factor": 10.0}
             return {
@@ -108,7 +111,8 @@ class Regimes(Experiment):
                 "pre-trained": {**both, **tuned},
             }
         pretrained = {"pre-trained": {"pretrained": True}}
-        if self.settings.dataset == "texts":  # sentence encoders are always pre-trained
+        # Sentence encoders are always pre-trained.
+        if trunks.input_of(self.settings.trunk) == "texts":
             return pretrained
         return {"from scratch": {"pretrained": False, "freeze_until": 0}, **pretrained}
 

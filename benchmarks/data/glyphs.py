@@ -24,7 +24,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .files import kept, sha256
-from .splits import Items, SplitOptions, Splits, make_splits, split_all_classes
+from .splits import (
+    Items,
+    Kind,
+    Reading,
+    SplitOptions,
+    Splits,
+    make_splits,
+    split_all_classes,
+)
 
 SIZE = 32  # pixels, both ways
 FONT_SIZE = 22  # pixels; larger ones are cut off at the edge
@@ -39,6 +47,17 @@ FACES = (
 )
 SHARES = (0.4, 0.1, 0.5)  # of the classes, to train, validate and test on
 MAX_ROTATION, MAX_SHEAR, MAX_SCALING, MAX_SHIFT = 0.15, 0.1, 0.1, 0.1
+
+
+class DrawnGlyphs(Kind):
+    """The glyphs, which are drawn where they are needed."""
+
+    inputs = ("grey pictures",)
+    in_files = False
+
+    def splits(self, reading: Reading) -> Splits:
+        """As glyphs has it."""
+        return glyphs(reading.options, reading.augment)
 
 
 def glyphs(options: SplitOptions, augment: bool = False) -> Splits:

@@ -6,9 +6,9 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from pytorch_metric_learning import datasets as pml_datasets
@@ -16,170 +16,160 @@ from pytorch_metric_learning.datasets.base_dataset import BaseDataset
 
 from . import splits
 from .files import download_and_unpack, fingerprint, unpacked
-from .pictures import Box, Files, Pictures, Preparation, bad_images
-from .splits import SplitOptions, Splits
+from .pictures import Box, Files, Pictures, bad_images
+from .splits import Kind, Reading, Splits
 
 LOGGER = logging.getLogger(__name__)
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
 
-class Photographs(NamedTuple):
-    """One of PML's datasets of photographs.
+class PictureFiles(Kind):
+    """A dataset of pictures in files.
+
+    Attributes:
+        name: as the settings have it.
+        advice: what to do if pictures are bad.
+        annotations: files that say what the pictures are, relative to the root -> what
+            a line is.
+    """
+
+    name: str
+    advice: str
+    annotations: Mapping[str, str]
+
+    def find(
+        self, root: Path, download: bool = False, test_classes: str | None = None
+    ) -> Files:
+        """The files, with those to test on last.
+
+        Raises:
+            OSError: root cannot be read or downloaded.
+            ValueError: root or a file that must be in it is missing or invalid; the
+                message names all of them and what to do.
+        """
+        raise NotImplementedError
+
+    def boxes(self, root: Path) -> dict[str, Box] | None:
+        """Path -> what to crop a picture to; None for all of it."""
+        return None
+
+    def fingerprint(self, root: Path, download: bool, test_classes: str | None) -> str:
+        """Of the pictures and annotations, or of an archive; errors are those of find."""
+        paths = self.find(root, download, test_classes).paths
+        if root.is_file():
+            return fingerprint([str(root)], root.parent)
+        return fingerprint([*(str(root / x) for x in self.annotations), *paths], root)
+
+    def splits(self, reading: Reading) -> Splits:
+        """As of Kind; also raises for bad pictures, and too few classes."""
+        root, options, preparation = reading.root, reading.options, reading.pixels
+        assert preparation is not None
+        files = self.find(root, reading.download, options.test_classes)
+        bad, kind = bad_images(files), f"images of {self.name}"
+        splits.check_bad(bad, len(files.paths), kind, self.advice, reading.skip_bad)
+        files = files.where(np.array([path not in bad for path in files.paths], dtype=bool))
+        classes = splits.split_classes(files.labels, files.is_test, options)
+        boxes = self.boxes(root) if reading.crop_cars else None
+        # All splits share these two.
+        trained = evaluated = Pictures(files, preparation.evaluation, boxes)
+        if preparation.is_random:
+            trained = Pictures(files.where(~files.is_test), preparation, boxes)
+        return splits.make_splits(classes, options, evaluated, trained, trained, bad)
+
+
+@dataclass(frozen=True)
+class Photographs(PictureFiles):
+    """One of PML's datasets of photographs, split as PML does.
+
+    A download needs a root that is empty or does not exist; after it either all of the
+    dataset is there, or nothing.
 
     Attributes:
         kind: PML's class.
-        annotations: annotation files, relative to the dataset's root -> what a line is.
         archive: what to unpack in the root.
     """
 
+    name: str
     kind: type[BaseDataset]
     annotations: Mapping[str, str]
     archive: str
+    has_boxes = True
 
     @property
-    def advice(self) -> str:
+    def advice(self) -> str:  # type: ignore[override]
         """What to do if it is not complete."""
         return f"unpack {self.archive} there again, or use --download with an empty folder"
 
-
-_CAR = r"[^,]+(,\d+){4},(\d|[1-9]\d|1[0-8]\d|19[0-6])"  # the last: 1 to 196
-_PRODUCT = r"\d+ \d+ \d+ \S+|image_id class_id .*"
-PHOTOGRAPHS = {
-    "cub": Photographs(
-        pml_datasets.CUB,
-        {
-            "CUB_200_2011/images.txt": r"\d+ \S+",
-            "CUB_200_2011/image_class_labels.txt": r"\d+ \d+",
-        },
-        "CUB_200_2011.tgz",
-    ),
-    "cars": Photographs(
-        pml_datasets.Cars196,
-        {"names.csv": ".+", "anno_train.csv": _CAR, "anno_test.csv": _CAR},
-        "stanford-car-dataset-by-classes-folder",
-    ),
-    "sop": Photographs(
-        pml_datasets.StanfordOnlineProducts,
-        {
-            "Stanford_Online_Products/Ebay_train.txt": _PRODUCT,
-            "Stanford_Online_Products/Ebay_test.txt": _PRODUCT,
-        },
-        "Stanford_Online_Products.zip",
-    ),
-}
-"""Name -> dataset of photographs."""
-
-
-def photographs(
-    name: str,
-    root: Path,
-    options: SplitOptions,
-    download: bool,
-    preparation: Preparation,
-    skip_bad: bool = False,
-    crop_cars: bool = False,
-) -> Splits:
-    """A dataset of pictures in files, one of PHOTOGRAPHS or "folder".
-
-    Its root is a folder, or for "folder" also an archive, and "folder" alone has
-    test_classes. A download needs a root that is empty or does not exist. The preparation
-    is for the training split; the others use its evaluation.
-
-    Raises:
-        OSError: root cannot be read or downloaded.
-        ValueError: root or a file that must be in it is missing or invalid, there are too
-            few classes, or bad pictures; the message names all of them and what to do.
-    """
-    files = find(name, root, download, options.test_classes)
-    bad = bad_images(files)
-    advice = "Mend or remove them" if name == "folder" else PHOTOGRAPHS[name].advice
-    splits.check_bad(bad, len(files.paths), f"images of {name}", advice, skip_bad)
-    files = files.where(np.array([path not in bad for path in files.paths], dtype=bool))
-    classes = splits.split_classes(files.labels, files.is_test, options)
-    boxes = boxes_of_cars(root) if crop_cars and name == "cars" else None
-    # All splits share these two.
-    trained = evaluated = Pictures(files, preparation.evaluation, boxes)
-    if preparation.is_random:
-        trained = Pictures(files.where(~files.is_test), preparation, boxes)
-    return splits.make_splits(classes, options, evaluated, trained, trained, bad)
-
-
-def photographs_fingerprint(
-    name: str, root: Path, download: bool, test_classes: str | None
-) -> str:
-    """The fingerprint of all files that photographs reads, with its arguments and errors.
-
-    Bad pictures are no error.
-    """
-    paths = find(name, root, download, test_classes).paths
-    if root.is_file():
-        return fingerprint([str(root)], root.parent)
-    others = [] if name == "folder" else PHOTOGRAPHS[name].annotations
-    return fingerprint([*(str(root / other) for other in others), *paths], root)
-
-
-def find(
-    name: str, root: Path, download: bool = False, test_classes: str | None = None
-) -> Files:
-    """The files of a dataset; arguments and errors are those of photographs.
-
-    PML's datasets are split as PML does. The classes of a folder are numbered by name, and
-    the second half is to test on if there are no test_classes; if it has a single folder,
-    the class folders are in that one. Names that begin with a dot, and __MACOSX, are
-    ignored. After a download either all of a dataset is there, or nothing.
-    """
-    if name == "folder":
-        if download:
-            raise ValueError("--download cannot fetch the dataset folder")
-        return _find_in_folders(root, test_classes)
-    if test_classes is not None:
-        raise ValueError(
-            f"test_classes is for the dataset folder; that of {name} are PML's, got "
-            f"{test_classes!r}"
-        )
-    dataset = PHOTOGRAPHS[name]
-    if download and not (root.is_dir() and any(root.iterdir())):
-        # PML's own download leaves a partial dataset when it is stopped.
-        download_and_unpack(dataset.kind.DOWNLOAD_URL, root)
-    _check_annotations(name, dataset, root)
-    try:
-        halves = [dataset.kind(root=str(root), split=split) for split in ("train", "test")]
-    except IndexError as error:
-        raise ValueError(
-            f"annotations of {name} in {root} contradict each other ({error}); "
-            f"{dataset.advice}"
-        ) from error
-    for half in halves:
-        if not half.paths:
+    def find(
+        self, root: Path, download: bool = False, test_classes: str | None = None
+    ) -> Files:
+        """As of PictureFiles."""
+        name = self.name
+        if download and not (root.is_dir() and any(root.iterdir())):
+            # PML's own download leaves a partial dataset when it is stopped.
+            download_and_unpack(self.kind.DOWNLOAD_URL, root)
+        self._check_annotations(root)
+        try:
+            halves = [self.kind(root=str(root), split=split) for split in ("train", "test")]
+        except IndexError as error:
             raise ValueError(
-                f"{name} in {root} names no images to {half.split}; {dataset.advice}"
+                f"annotations of {name} in {root} contradict each other ({error}); "
+                f"{self.advice}"
+            ) from error
+        for half in halves:
+            if not half.paths:
+                raise ValueError(
+                    f"{name} in {root} names no images to {half.split}; {self.advice}"
+                )
+        training, testing = halves
+        paths, labels = training.paths + testing.paths, training.labels + testing.labels
+        is_test = np.arange(len(paths)) >= len(training.paths)
+        return Files(paths, np.array(labels, dtype=np.int64), is_test)
+
+    def _check_annotations(self, root: Path) -> None:
+        name, advice = self.name, self.advice
+        if not root.is_dir():
+            raise ValueError(f"the folder of {name}, {root}, is not there; {advice}")
+        missing = [str(root / x) for x in self.annotations if not (root / x).is_file()]
+        if missing:
+            raise ValueError(
+                f"{name} is not complete: {', '.join(missing)} is missing; {advice}"
             )
-    training, testing = halves
-    paths, labels = training.paths + testing.paths, training.labels + testing.labels
-    is_test = np.arange(len(paths)) >= len(training.paths)
-    return Files(paths, np.array(labels, dtype=np.int64), is_test)
+        wrong = {
+            f"{root / file}, line {number}: {line[:80]!r}": "is wrong"
+            for file, pattern in self.annotations.items()
+            for number, line in _lines(root / file)
+            if not re.fullmatch(pattern, line)
+        }
+        if wrong:
+            raise ValueError(
+                f"annotations of {name} cannot be understood:\n{splits.describe(wrong)}\n"
+                f"{advice}"
+            )
 
 
-def _check_annotations(name: str, dataset: Photographs, root: Path) -> None:
-    if not root.is_dir():
-        raise ValueError(f"the folder of {name}, {root}, is not there; {dataset.advice}")
-    missing = [str(root / x) for x in dataset.annotations if not (root / x).is_file()]
-    if missing:
-        raise ValueError(
-            f"{name} is not complete: {', '.join(missing)} is missing; {dataset.advice}"
-        )
-    wrong = {
-        f"{root / file}, line {number}: {line[:80]!r}": "is wrong"
-        for file, pattern in dataset.annotations.items()
-        for number, line in _lines(root / file)
-        if not re.fullmatch(pattern, line)
-    }
-    if wrong:
-        raise ValueError(
-            f"annotations of {name} cannot be understood:\n{splits.describe(wrong)}\n"
-            f"{dataset.advice}"
-        )
+class Cars(Photographs):
+    """Photographs of cars, whose bounding boxes are known."""
+
+    def boxes(self, root: Path) -> dict[str, Box]:
+        """Of all photographs; raises ValueError if any is empty."""
+        boxes, empty = [], {}
+        for name in ("anno_train.csv", "anno_test.csv"):  # in PML's order
+            for number, line in _lines(root / name):
+                written = tuple(line.split(",")[1:5])
+                left, top, right, bottom = map(int, written)
+                # The annotations count from 1, and include the last pixel.
+                boxes.append((left - 1, top - 1, right, bottom))
+                if not (1 <= left <= right and 1 <= top <= bottom):
+                    empty[f"{root / name}, line {number}: {written}"] = "is no box"
+        if empty:
+            raise ValueError(
+                f"boxes of cars cannot be used:\n{splits.describe(empty)}\n"
+                f"{self.advice}, or do not crop to them: --no-crop-cars"
+            )
+        paths = self.kind(root=str(root), split="train+test").paths
+        return dict(zip(paths, boxes, strict=True))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -187,52 +177,81 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     return enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1)
 
 
-def boxes_of_cars(root: Path) -> dict[str, Box]:
-    """Path -> the car's bounding box, of all photographs; ValueError if any is empty."""
-    dataset = PHOTOGRAPHS["cars"]
-    boxes, empty = [], {}
-    for name in ("anno_train.csv", "anno_test.csv"):  # in PML's order
-        for number, line in _lines(root / name):
-            written = tuple(line.split(",")[1:5])
-            left, top, right, bottom = map(int, written)
-            # The annotations count from 1, and include the last pixel.
-            boxes.append((left - 1, top - 1, right, bottom))
-            if not (1 <= left <= right and 1 <= top <= bottom):
-                empty[f"{root / name}, line {number}: {written}"] = "is no box"
-    if empty:
-        raise ValueError(
-            f"boxes of cars cannot be used:\n{splits.describe(empty)}\n"
-            f"{dataset.advice}, or do not crop to them: --no-crop-cars"
-        )
-    paths = dataset.kind(root=str(root), split="train+test").paths
-    return dict(zip(paths, boxes, strict=True))
+_CAR = r"[^,]+(,\d+){4},(\d|[1-9]\d|1[0-8]\d|19[0-6])"  # the last: 1 to 196
+_PRODUCT = r"\d+ \d+ \d+ \S+|image_id class_id .*"
+CUB = Photographs(
+    "cub",
+    pml_datasets.CUB,
+    {
+        "CUB_200_2011/images.txt": r"\d+ \S+",
+        "CUB_200_2011/image_class_labels.txt": r"\d+ \d+",
+    },
+    "CUB_200_2011.tgz",
+)
+CARS = Cars(
+    "cars",
+    pml_datasets.Cars196,
+    {"names.csv": ".+", "anno_train.csv": _CAR, "anno_test.csv": _CAR},
+    "stanford-car-dataset-by-classes-folder",
+)
+SOP = Photographs(
+    "sop",
+    pml_datasets.StanfordOnlineProducts,
+    {
+        "Stanford_Online_Products/Ebay_train.txt": _PRODUCT,
+        "Stanford_Online_Products/Ebay_test.txt": _PRODUCT,
+    },
+    "Stanford_Online_Products.zip",
+)
 
 
-def _find_in_folders(root: Path, test_classes: str | None) -> Files:
-    if not root.exists():
-        raise ValueError(
-            f"the folder or archive of pictures, {root}, is not there; it must have a "
-            "folder of pictures for each class"
-        )
-    folders = _folders(unpacked(root) if root.is_file() else root)
-    if len(folders) == 1:
-        folders = _folders(folders[0])
-    if not folders:
-        raise ValueError(
-            f"{root} must have a folder of pictures for each class, it has none"
-        )
-    unread: Counter[str] = Counter()
-    pictures = [_pictures(folder, unread) for folder in folders]
-    empty = [str(x) for x, paths in zip(folders, pictures, strict=True) if not paths]
-    if empty:
-        raise ValueError(f"class folders have no pictures: {', '.join(empty)}")
-    if unread:
-        kinds = ", ".join(f"{number:,} {kind}" for kind, number in sorted(unread.items()))
-        _warn(f"{unread.total():,} files in class folders of {root} are not read: {kinds}")
-    is_test = splits.is_test_class([folder.name for folder in folders], test_classes)
-    labels = np.repeat(np.arange(len(folders)), [len(paths) for paths in pictures])
-    files = Files([x for paths in pictures for x in paths], labels, is_test[labels])
-    return files.where(np.argsort(files.is_test, kind="stable"))
+class Folder(PictureFiles):
+    """A folder of class folders, or an archive of one.
+
+    The classes are numbered by name, and the second half is to test on if there are no
+    test_classes. If it has a single folder, the class folders are in that one. Names that
+    begin with a dot, and __MACOSX, are ignored.
+    """
+
+    inputs = ("grey pictures", "pictures")
+    is_own = True
+    name, advice = "folder", "Mend or remove them"
+    annotations: Mapping[str, str] = {}
+
+    def find(
+        self, root: Path, download: bool = False, test_classes: str | None = None
+    ) -> Files:
+        """As of PictureFiles."""
+        if download:
+            raise ValueError("--download cannot fetch the dataset folder")
+        if not root.exists():
+            raise ValueError(
+                f"the folder or archive of pictures, {root}, is not there; it must have a "
+                "folder of pictures for each class"
+            )
+        folders = _folders(unpacked(root) if root.is_file() else root)
+        if len(folders) == 1:
+            folders = _folders(folders[0])
+        if not folders:
+            raise ValueError(
+                f"{root} must have a folder of pictures for each class, it has none"
+            )
+        unread: Counter[str] = Counter()
+        pictures = [_pictures(folder, unread) for folder in folders]
+        empty = [str(x) for x, paths in zip(folders, pictures, strict=True) if not paths]
+        if empty:
+            raise ValueError(f"class folders have no pictures: {', '.join(empty)}")
+        if unread:
+            kinds = ", ".join(
+                f"{number:,} {kind}" for kind, number in sorted(unread.items())
+            )
+            _warn(
+                f"{unread.total():,} files in class folders of {root} are not read: {kinds}"
+            )
+        is_test = splits.is_test_class([folder.name for folder in folders], test_classes)
+        labels = np.repeat(np.arange(len(folders)), [len(paths) for paths in pictures])
+        found = Files([x for paths in pictures for x in paths], labels, is_test[labels])
+        return found.where(np.argsort(found.is_test, kind="stable"))
 
 
 def _folders(root: Path) -> list[Path]:

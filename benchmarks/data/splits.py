@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -15,12 +16,19 @@ from torch.utils.data import Dataset
 
 from .files import sha256
 
+if TYPE_CHECKING:
+    from .pictures import Preparation
+    from .texts import Tokenize
+
 LOGGER = logging.getLogger(__name__)
 
 FOLDS = 4  # as in Musgrave et al., ECCV 2020
 VALIDATION_SHARE = 0.1  # of the training classes
 PRETRAINING_SHARE = 1 / 3  # of the training classes, where some are reserved
 _SHOWN = 100  # the most bad items to list for each reason
+
+Input = Literal["grey pictures", "pictures", "texts"]
+"""What a trunk reads."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,54 @@ class SplitOptions:
                 raise ValueError(f"{name} must be at least 1, got {number}")
         if self.fold is not None and self.fold not in range(FOLDS):
             raise ValueError(f"fold must be from 0 to {FOLDS - 1}, got {self.fold}")
+
+
+class Reading(NamedTuple):
+    """How to read a dataset; the settings of these names explain the switches.
+
+    Attributes:
+        root: its folder, archive or file; glyphs have none.
+        options: how to divide its classes.
+        pixels: the pictures that the trunk needs, augmented for training; None for texts.
+        tokenize: from texts to what the trunk needs; None for pictures.
+    """
+
+    root: Path
+    options: SplitOptions
+    pixels: Preparation | None
+    tokenize: Tokenize | None
+    download: bool
+    skip_bad: bool
+    augment: bool
+    crop_cars: bool
+
+
+class Kind:
+    """A kind of dataset; benchmarks.data.KINDS has them by name.
+
+    Attributes:
+        inputs: what its items can be.
+        in_files: whether it has a root.
+        is_own: whether it is a user's, with a root's name, and test_classes.
+        has_boxes: whether crop_cars is for it.
+    """
+
+    inputs: tuple[Input, ...] = ("pictures",)
+    in_files = True
+    is_own = False
+    has_boxes = False
+
+    def fingerprint(self, root: Path, download: bool, test_classes: str | None) -> str:
+        """Of all files in a root that splits reads; bad items are no error."""
+        raise NotImplementedError
+
+    def splits(self, reading: Reading) -> Splits:
+        """The dataset, in class-disjoint splits.
+
+        Raises:
+            OSError, ValueError: it is missing, incomplete, or cannot be read.
+        """
+        raise NotImplementedError
 
 
 class Items(Dataset[tuple[Tensor, int]]):

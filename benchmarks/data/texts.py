@@ -14,8 +14,8 @@ import numpy as np
 from torch import Tensor
 
 from . import splits
-from .files import sha256
-from .splits import Items, SplitOptions, Splits
+from .files import fingerprint, sha256
+from .splits import Items, Kind, Reading, SplitOptions, Splits
 
 Tokenize = Callable[[Sequence[str]], Tensor]
 """Turns N texts into token ids: shape (N, T), int64, padded to the same length."""
@@ -38,6 +38,22 @@ class Texts(Items):
         """Of the token ids and the labels."""
         shape, ids = repr(tuple(self.ids.shape)).encode(), self.ids.numpy().tobytes()
         return sha256([shape, ids, self.labels.tobytes()])
+
+
+class TextFile(Kind):
+    """A file of texts with labels."""
+
+    inputs = ("texts",)
+    is_own = True
+
+    def fingerprint(self, root: Path, download: bool, test_classes: str | None) -> str:
+        """Of the file."""
+        return fingerprint([str(root)], root.parent)
+
+    def splits(self, reading: Reading) -> Splits:
+        """As texts has it."""
+        assert reading.tokenize is not None
+        return texts(reading.root, reading.tokenize, reading.options, reading.skip_bad)
 
 
 def texts(

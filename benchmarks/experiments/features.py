@@ -30,12 +30,9 @@ class Features(Configured):
         """Compute the features, keep them like those of frozen stages, and test them.
 
         Raises:
-            ValueError: the dataset is glyphs, the trunk is not pre-trained, or settings
-                are invalid.
+            ValueError: the trunk is not pre-trained, or settings are invalid.
         """
         settings = self.settings_of(method="N-pairs", seed=0)
-        if settings.dataset == "glyphs":
-            raise ValueError("dataset must be one with a pre-trained trunk, got glyphs")
         if not settings.is_pretrained:
             raise ValueError(
                 "the trunk must be pre-trained, or its features are those of random "

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..data.files import kept, sha256
 from ..data.pictures import Preparation
-from ..data.splits import Subset
+from ..data.splits import Input, Subset
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PAPER_SIZE = 227  # pixels, of the paper's crops
@@ -58,13 +58,15 @@ def check_name(name: str) -> None:
         )
 
 
-def reads_texts(name: str) -> bool:
-    """Whether the trunk of that name is a sentence encoder.
+def input_of(name: str) -> Input:
+    """What the trunk of that name reads.
 
-    >>> reads_texts("minilm"), reads_texts("convnet")
-    (True, False)
+    >>> input_of("minilm"), input_of("convnet"), input_of("resnet50")
+    ('texts', 'grey pictures', 'pictures')
     """
-    return name == "minilm" or name.startswith(_ENCODER)
+    if name == "minilm" or name.startswith(_ENCODER):
+        return "texts"
+    return "grey pictures" if name == "convnet" else "pictures"
 
 
 def make_trunk(
@@ -86,7 +88,7 @@ def make_trunk(
     if name == "convnet":
         grey = Preparation(32, mean=(0.5,), deviation=(0.5,), channels=1)
         return Trunk(small_convnet(width), 64 * width, grey)
-    if reads_texts(name):
+    if input_of(name) == "texts":
         from .sentence_encoder import sentence_encoder, tokenizer
 
         own = name.removeprefix(_ENCODER)

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from ..data.files import check_name, fingerprint
-from ..data.glyphs import SIZE, glyphs
-from ..data.photographs import PHOTOGRAPHS, photographs, photographs_fingerprint
+from ..data import KINDS
+from ..data.files import check_name
+from ..data.glyphs import SIZE
 from ..data.pictures import Augmentation
-from ..data.splits import SplitOptions, Splits
-from ..data.texts import texts
+from ..data.splits import Reading, SplitOptions, Splits
 from ..methods.methods import METHODS, Synthesis
 from ..models import trunks
 from ..models.trunks import Trunk
 
-DatasetName = Literal["glyphs", "cub", "cars", "sop", "folder", "texts"]
+if TYPE_CHECKING:
+    DatasetName = str
+else:
+    DatasetName = Literal[tuple(KINDS)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,9 +182,12 @@ class Settings(Synthesis, CommonSettings):
 
     def _requirements_of_data(self) -> Iterator[tuple[bool, str]]:
         trunks.check_name(self.trunk)
-        is_texts, is_convnet = self.dataset == "texts", self.trunk == "convnet"
+        names = ", ".join(KINDS)
+        yield self.dataset in KINDS, f"dataset must be one of {names}, got {self.dataset!r}"
+        kind, needed = KINDS[self.dataset], trunks.input_of(self.trunk)
+        is_texts, is_convnet = needed == "texts", self.trunk == "convnet"
         yield (
-            self._trunk_fits,
+            needed in kind.inputs,
             "the trunk of glyphs must be convnet, that of texts minilm or "
             "sentence-encoder:NAME, and that of photographs another one; folder may "
             f"have any but those of texts, got dataset={self.dataset!r} and "
@@ -201,12 +206,12 @@ class Settings(Synthesis, CommonSettings):
             f"image_size is for pictures, got {self.image_size} for texts",
         )
         yield (
-            self.test_classes is None or self.dataset in ("folder", "texts"),
+            self.test_classes is None or kind.is_own,
             "test_classes is for folder and texts: others have a test split of their own, "
             f"got {self.test_classes!r} for {self.dataset}",
         )
         yield (
-            not self.crop_cars or self.dataset in PHOTOGRAPHS,
+            not self.crop_cars or kind.has_boxes,
             "crop_cars is for PML's datasets of photographs, got True for "
             f"{self.dataset!r}",
         )
@@ -226,7 +231,7 @@ class Settings(Synthesis, CommonSettings):
         frozen = self.freeze_until
         yield frozen >= 0, f"freeze_until must be at least 0, got {frozen}"
         yield (
-            not frozen or self.dataset != "glyphs",
+            not frozen or kind.in_files,
             f"freeze_until is for datasets other than glyphs, got {frozen}",
         )
         yield (
@@ -240,14 +245,6 @@ class Settings(Synthesis, CommonSettings):
         """How to split the classes."""
         names = [field.name for field in fields(SplitOptions)]
         return SplitOptions(**{name: getattr(self, name) for name in names})
-
-    @property
-    def _trunk_fits(self) -> bool:
-        if trunks.reads_texts(self.trunk) or self.dataset == "texts":
-            return trunks.reads_texts(self.trunk) and self.dataset == "texts"
-        if self.trunk == "convnet":
-            return self.dataset in ("glyphs", "folder")
-        return self.dataset != "glyphs"
 
     @property
     def is_pretrained(self) -> bool:
@@ -294,7 +291,7 @@ class Source:
 
     def name(self, dataset: str) -> str | None:
         """The folder's, archive's or file's name; None for datasets with their own name."""
-        if dataset not in ("folder", "texts") or self.data_root is None:
+        if self.data_root is None or not KINDS[dataset].is_own:
             return None
         return self.data_root.resolve().name
 
@@ -307,7 +304,7 @@ class Source:
 
     def check(self, settings: Settings) -> None:
         """Raise ValueError if data_root is needed, but missing."""
-        if settings.dataset != "glyphs" and self.data_root is None:
+        if KINDS[settings.dataset].in_files and self.data_root is None:
             raise ValueError(f"--data-root must say where {settings.dataset} is")
 
     def fingerprint(self, dataset: str, test_classes: str | None) -> str | None:
@@ -316,12 +313,10 @@ class Source:
         Raises:
             OSError, ValueError: as splits, but bad items are no error.
         """
-        root = self.data_root
-        if dataset == "glyphs" or root is None or not (self.download or root.exists()):
+        kind, root = KINDS[dataset], self.data_root
+        if not kind.in_files or root is None or not (self.download or root.exists()):
             return None
-        if dataset == "texts":
-            return fingerprint([str(root)], root.parent)
-        return photographs_fingerprint(dataset, root, self.download, test_classes)
+        return kind.fingerprint(root, self.download, test_classes)
 
     def check_unchanged(self, settings: Settings) -> None:
         """Raise ValueError if the dataset is not the one in the settings any more."""
@@ -340,19 +335,16 @@ class Source:
             OSError, ValueError: it is missing, incomplete, or cannot be read.
         """
         self.check(settings)
-        if settings.dataset == "glyphs":
-            return glyphs(settings.split, settings.augment)
-        assert self.data_root is not None
-        if settings.dataset == "texts":
-            assert trunk.tokenize is not None
-            return texts(self.data_root, trunk.tokenize, settings.split, self.skip_bad)
-        assert trunk.pixels is not None
-        return photographs(
-            settings.dataset,
-            self.data_root,
-            settings.split,
-            self.download,
-            replace(trunk.pixels, augmentation=settings.augmentation),
-            self.skip_bad,
-            settings.crop_cars,
+        pixels = trunk.pixels
+        return KINDS[settings.dataset].splits(
+            Reading(
+                self.data_root or Path(),
+                settings.split,
+                pixels and replace(pixels, augmentation=settings.augmentation),
+                trunk.tokenize,
+                self.download,
+                self.skip_bad,
+                settings.augment,
+                settings.crop_cars,
+            )
         )

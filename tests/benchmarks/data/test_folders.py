@@ -20,7 +20,7 @@ def cache(tmp_path, monkeypatch):
 
 def find(root, test_classes=None):
     """The files to train on, and those to test on."""
-    return halves(photographs.find("folder", root, test_classes=test_classes))
+    return halves(photographs.Folder().find(root, test_classes=test_classes))
 
 
 def folders_in(cache):

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from benchmarks.__main__ import main, parse
-from benchmarks.data import files, photographs, pictures
-from benchmarks.data.photographs import PHOTOGRAPHS, boxes_of_cars, find
+from benchmarks.data import KINDS, files, photographs, pictures
+from benchmarks.data.photographs import CARS, CUB, SOP
 from benchmarks.data.pictures import Preparation
-from benchmarks.data.splits import FOLDS, SplitOptions, describe
+from benchmarks.data.splits import FOLDS, Reading, SplitOptions, describe
 from benchmarks.training.settings import Settings, Source
 
 from .layouts import MAKERS, halves, make_cars, make_cub, make_folder, make_sop
@@ -38,10 +38,17 @@ def _own_cache(tmp_path_factory, monkeypatch):
 
 def load(name, root, **options):
     split = {x.name: options.pop(x.name) for x in fields(SplitOptions) if x.name in options}
-    settings = {"download": False, "preparation": PREPARATION}
-    return photographs.photographs(
-        name, root, SplitOptions(**{"seed": 0} | split), **settings | options
+    reading = Reading(
+        root,
+        SplitOptions(**{"seed": 0} | split),
+        pixels=PREPARATION,
+        tokenize=None,
+        download=False,
+        skip_bad=False,
+        augment=False,
+        crop_cars=False,
     )
+    return KINDS[name].splits(reading._replace(**options))
 
 
 def paths_of(split):
@@ -73,7 +80,7 @@ def test_cars_are_cropped_to_their_boxes(tmp_path):
         picture = Image.new("RGB", (20, 24), "white")
         picture.paste("black", (0, 0, 9, 9))
         picture.save(path, "PNG")  # without JPEG's errors
-    trunk = SimpleNamespace(pixels=PREPARATION)
+    trunk = SimpleNamespace(pixels=PREPARATION, tokenize=None)
 
     def splits(**settings):
         settings = Settings(
@@ -156,7 +163,7 @@ def test_the_training_split_alone_is_augmented(tmp_path):
     make_folder(tmp_path)
     preparation = replace(PREPARATION, augmentation="crop")
     train, val, test, _, pretrain = load(
-        "folder", tmp_path, preparation=preparation, reserve=True
+        "folder", tmp_path, pixels=preparation, reserve=True
     )
     assert train.items.is_random
     assert pretrain.items is train.items
@@ -175,8 +182,8 @@ def test_the_fingerprint_is_that_of_files_and_preparation(tmp_path):
     first = fingerprint()
     assert fingerprint(seed=1, fold=2, train_classes=2, reserve=False) == first
     others = {
-        fingerprint(preparation=replace(PREPARATION, size=11)),
-        fingerprint(preparation=replace(PREPARATION, augmentation="crop")),
+        fingerprint(pixels=replace(PREPARATION, size=11)),
+        fingerprint(pixels=replace(PREPARATION, augmentation="crop")),
         fingerprint(test_classes="class 0*"),
     }
     images_of(tmp_path)[0].touch()
@@ -192,10 +199,7 @@ def test_a_missing_folder_is_named(name, tmp_path):
         load(name, tmp_path / "nowhere")
 
 
-def test_options_that_do_not_fit_the_dataset(tmp_path):
-    make_cub(tmp_path)
-    with pytest.raises(ValueError, match=r"test_classes .* of cub are PML's, got 'a\*'"):
-        load("cub", tmp_path, test_classes="a*")
+def test_a_folder_cannot_be_downloaded(tmp_path):
     with pytest.raises(ValueError, match="--download cannot fetch the dataset folder"):
         load("folder", tmp_path, download=True)
 
@@ -342,26 +346,25 @@ def test_a_preset_goes_after_flags_and_before_defaults():
     assert command.seeds == (0, 1, 2)
 
 
-@pytest.mark.parametrize("name", PHOTOGRAPHS)
-def test_the_split_is_pmls(name, tmp_path):
-    MAKERS[name](tmp_path)
-    for split, half in zip(("train", "test"), halves(find(name, tmp_path)), strict=True):
-        expected = PHOTOGRAPHS[name].kind(root=str(tmp_path), split=split)
+@pytest.mark.parametrize("kind", [CUB, CARS, SOP], ids=lambda kind: kind.name)
+def test_the_split_is_pmls(kind, tmp_path):
+    MAKERS[kind.name](tmp_path)
+    for split, half in zip(("train", "test"), halves(kind.find(tmp_path)), strict=True):
+        expected = kind.kind(root=str(tmp_path), split=split)
         assert half.paths == expected.paths
         assert half.labels.tolist() == expected.labels
         assert half.labels.dtype == np.int64
 
 
 @pytest.mark.parametrize(
-    ("name", "file"),
-    [(name, x) for name in PHOTOGRAPHS for x in PHOTOGRAPHS[name].annotations],
+    ("kind", "file"), [(kind, x) for kind in (CUB, CARS, SOP) for x in kind.annotations]
 )
-def test_a_missing_annotation_is_named(name, file, tmp_path):
-    MAKERS[name](tmp_path)
+def test_a_missing_annotation_is_named(kind, file, tmp_path):
+    MAKERS[kind.name](tmp_path)
     (tmp_path / file).unlink()
     for download in (False, True):  # download changes only an empty folder
         with pytest.raises(ValueError, match=f"{file} is missing; unpack"):
-            find(name, tmp_path, download)
+            kind.find(tmp_path, download)
 
 
 def test_wrong_annotation_rows_are_all_named(tmp_path):
@@ -369,18 +372,18 @@ def test_wrong_annotation_rows_are_all_named(tmp_path):
     labels = tmp_path / "cub" / "CUB_200_2011" / "image_class_labels.txt"
     labels.write_text("1 one\n2 1\n3\n")
     with pytest.raises(ValueError, match="annotations of cub cannot be") as error:
-        find("cub", tmp_path / "cub")
+        CUB.find(tmp_path / "cub")
     assert f"{labels}, line 1: '1 one'" in str(error.value)
     assert f"{labels}, line 3: '3'" in str(error.value)
     make_sop(tmp_path / "sop")
     train = tmp_path / "sop" / "Stanford_Online_Products" / "Ebay_train.txt"
     train.write_text("image_id class_id super_class_id path\n1 1\n")
     with pytest.raises(ValueError, match=r"Ebay_train.txt, line 2: '1 1'.*\n.*unpack"):
-        find("sop", tmp_path / "sop")
+        SOP.find(tmp_path / "sop")
     make_cars(tmp_path / "cars")
     (tmp_path / "cars" / "names.csv").write_text("Make Model 1\n")
     with pytest.raises(ValueError, match=r"annotations of cars .* contradict each other"):
-        find("cars", tmp_path / "cars")
+        CARS.find(tmp_path / "cars")
 
 
 def test_every_car_has_its_box(tmp_path):
@@ -388,8 +391,8 @@ def test_every_car_has_its_box(tmp_path):
     annotation = tmp_path / "anno_test.csv"
     rows = annotation.read_text()
     annotation.write_text(rows.replace("00196.jpg,1,1,9,9", "00196.jpg,3,4,20,24"))
-    training, testing = halves(find("cars", tmp_path))
-    boxes = boxes_of_cars(tmp_path)
+    training, testing = halves(CARS.find(tmp_path))
+    boxes = CARS.boxes(tmp_path)
     assert boxes.keys() == {*training.paths, *testing.paths}
     (path,) = (x for x in boxes if x.endswith("test/Make-Model 196/00196.jpg"))
     # From 1 and with the last pixel, as slices.
@@ -403,7 +406,7 @@ def test_boxes_of_nothing_are_named(box, tmp_path):
     annotation = tmp_path / "anno_train.csv"
     annotation.write_text(annotation.read_text().replace("1,1,9,9", box, 1))
     with pytest.raises(ValueError, match=r"anno_train.csv, line 1: .* is no box") as error:
-        boxes_of_cars(tmp_path)
+        CARS.boxes(tmp_path)
     assert str(tuple(box.split(","))) in str(error.value)
     assert "--no-crop-cars" in str(error.value)
 
@@ -413,19 +416,19 @@ def test_a_split_without_images_is_named(tmp_path):
     file = tmp_path / "Stanford_Online_Products" / "Ebay_test.txt"
     file.write_text(file.read_text().splitlines()[0] + "\n")
     with pytest.raises(ValueError, match="names no images to test"):
-        find("sop", tmp_path)
+        SOP.find(tmp_path)
 
 
 def test_a_download_fills_an_empty_folder(tmp_path, monkeypatch):
     make_sop(tmp_path / "made")
     archive = shutil.make_archive(str(tmp_path / "sop"), "zip", tmp_path / "made")
-    monkeypatch.setattr(PHOTOGRAPHS["sop"].kind, "DOWNLOAD_URL", f"file://{archive}")
+    monkeypatch.setattr(SOP.kind, "DOWNLOAD_URL", f"file://{archive}")
     root = tmp_path / "root"
     root.mkdir()
-    training, testing = halves(find("sop", root, download=True))
+    training, testing = halves(SOP.find(root, download=True))
     assert [len(training.paths), len(testing.paths)] == [16, 16]
     monkeypatch.setattr(photographs, "download_and_unpack", None)  # no second time
-    assert halves(find("sop", root, download=True))[0].paths == training.paths
+    assert halves(SOP.find(root, download=True))[0].paths == training.paths
 
 
 def test_a_damaged_download_leaves_nothing(tmp_path, monkeypatch):
@@ -434,7 +437,7 @@ def test_a_damaged_download_leaves_nothing(tmp_path, monkeypatch):
     content = (tmp_path / "sop.zip").read_bytes()
     (tmp_path / "sop.zip").write_bytes(content[:50])
     url = (tmp_path / "sop.zip").as_uri()
-    monkeypatch.setattr(PHOTOGRAPHS["sop"].kind, "DOWNLOAD_URL", url)
+    monkeypatch.setattr(SOP.kind, "DOWNLOAD_URL", url)
     with pytest.raises(ValueError, match="the zip archive is cut off"):
-        find("sop", tmp_path / "root", download=True)
+        SOP.find(tmp_path / "root", download=True)
     assert [x.name for x in tmp_path.iterdir()] == ["sop.zip"]

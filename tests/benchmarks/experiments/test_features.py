@@ -46,7 +46,7 @@ def test_features_are_tested_on_the_test_classes_alone(tmp_path, data, capsys):
 
 def test_glyphs_have_no_pre_trained_trunk(tmp_path, capsys):
     assert main(["features", "--out", str(tmp_path)]) == 2
-    assert "dataset must be one with a pre-trained trunk" in capsys.readouterr().err
+    assert "the trunk must be pre-trained" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

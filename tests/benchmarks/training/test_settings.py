@@ -6,6 +6,7 @@ from benchmarks.methods.methods import METHODS
 from benchmarks.training.settings import Settings
 
 FOLDER = {"dataset": "folder"}
+CUB = {"dataset": "cub", "trunk": "resnet50"}
 EFFICIENTNET = {"dataset": "folder", "trunk": "efficientnet-lite0"}
 
 
@@ -14,6 +15,7 @@ EFFICIENTNET = {"dataset": "folder", "trunk": "efficientnet-lite0"}
     [
         ({"trunk": "vgg"}, "trunk must be one of .* got 'vgg'"),
         ({"trunk": "resnet50"}, "got dataset='glyphs' and trunk='resnet50'"),
+        ({"dataset": "birds"}, "dataset must be one of glyphs, cub, .* got 'birds'"),
         ({"dataset": "cub"}, "got dataset='cub' and trunk='convnet'"),
         ({"dataset": "texts"}, "got dataset='texts' and trunk='convnet'"),
         ({"dataset": "folder", "trunk": "minilm"}, "dataset='folder' and trunk='minilm'"),
@@ -24,6 +26,7 @@ EFFICIENTNET = {"dataset": "folder", "trunk": "efficientnet-lite0"}
         ({**FOLDER, "augmentations": 0}, "augmentations must be at least 1, got 0"),
         ({"crop_cars": True}, "crop_cars is for PML's .* got True for 'glyphs'"),
         ({"test_classes": "a*"}, r"test_classes is for folder and texts.* 'a\*'"),
+        ({**CUB, "test_classes": "a*"}, r"test_classes is for .* 'a\*' for cub"),
         ({**EFFICIENTNET, "freeze_until": -1}, "freeze_until must be at least 0, got -1"),
         ({**EFFICIENTNET, "freeze_until": 1, "pretrained": False}, "is pre-trained, got 1"),
         ({**FOLDER, "freeze_until": 1}, "freeze_until needs a trunk that is pre-trained"),
