@@ -13,17 +13,17 @@ from sklearn.metrics.cluster import pair_confusion_matrix
 from torch import Tensor
 
 from .pml import c_f, maybe_get_avg_of_avgs, nan_accuracy, try_getting_not_lone_labels
-from .validation import whole_labels
+from .validation import is_int, whole_labels
 
 
 class AccuracyCalculator(pml_calculator.AccuracyCalculator):
     """PML's AccuracyCalculator with the metrics that retrieval papers report.
 
     Adds ``recall_at_{k}`` for each k of recall_at: the share of queries with at least
-    one reference of their class among the k nearest. Adds ``F1``: the harmonic mean of
-    pair precision and pair recall between k-means clusters and classes (NaN if neither
-    has a pair). PML's own metrics keep their values. A k larger than the number of
-    references means all of them.
+    one reference of their class among the k nearest, of those that have one at all. Adds
+    ``F1``: the harmonic mean of pair precision and pair recall between k-means clusters
+    and classes (NaN if neither has a pair). PML's own metrics keep their values. A k
+    larger than the number of references means all of them.
 
     Args:
         recall_at: the values of k, each an int >= 1. CUB-200-2011 and CARS196 are
@@ -52,7 +52,7 @@ class AccuracyCalculator(pml_calculator.AccuracyCalculator):
         if not isinstance(recall_at, Sequence):
             raise TypeError(f"recall_at must be a sequence of ints, got {recall_at!r}")
         for k in recall_at:
-            if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            if not is_int(k) or k < 1:
                 raise ValueError(f"recall_at must hold ints >= 1, got {k!r}")
         self.recall_at = tuple(recall_at)
         self._labels_are_classes = kwargs.get("label_comparison_fn") is None

@@ -70,10 +70,10 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
         if distance is not None:
             is_known = isinstance(distance, (LpDistance, DotProductSimilarity))
             if not is_known or distance.p != 2 or distance.power != 1:
+                own = [f"{x}={getattr(distance, x, None)}" for x in ("p", "power")]
                 raise ValueError(
                     "distance must be LpDistance or DotProductSimilarity with p=2 and "
-                    f"power=1, got {type(distance).__name__}(p={distance.p}, "
-                    f"power={distance.power})"
+                    f"power=1, got {type(distance).__name__}({', '.join(own)})"
                 )
             self.distance = distance
         self.one_pair_a_class = self.candidates == "official"

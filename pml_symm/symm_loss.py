@@ -6,7 +6,7 @@ from pytorch_metric_learning import losses
 from torch import Tensor
 
 from .functional.precision import finite_or_nan
-from .pml import IndicesTuple, c_f, given_reference, pairs_of_tuple
+from .pml import IndicesTuple, c_f, pairs_of_tuple
 from .symm_miner import SymmMiner
 from .symm_mixin import SymmMixin
 from .validation import check_batch
@@ -45,8 +45,8 @@ class SymmLoss(losses.BaseMetricLossFunction):
 
     Args:
         loss: a PML loss that computes on the pairs or triplets of an indices_tuple.
-        miner: a SymmMiner with index_space="pool"; by default one with the wrapped
-            loss's distance.
+        miner: a SymmMiner with index_space="pool", which brings its own distance; by
+            default one with the wrapped loss's distance.
         collect_stats: record synthetic_ratio, the share of negatives that are
             synthetic; by default as the wrapped loss does.
 
@@ -120,11 +120,10 @@ class SymmLoss(losses.BaseMetricLossFunction):
         c_f.labels_required(labels)
         labels, ref_labels = check_batch(embeddings, labels, ref_emb, ref_labels)
         labels = c_f.to_device(labels, embeddings)
-        reference = given_reference(embeddings, ref_emb, ref_labels)
-        ref_emb, ref_labels = reference or (embeddings, labels)
+        ref_emb, ref_labels = c_f.set_ref_emb(embeddings, labels, ref_emb, ref_labels)
         pool = self.miner.synthesizer(ref_emb, ref_labels)
         pairs = pairs_of_tuple(indices_tuple)
-        indices = self.miner.mine(embeddings, labels, ref_emb, ref_labels, pairs)
+        indices = self.miner.mine(embeddings, labels, ref_emb, ref_labels, pairs, pool)
         if self.collect_stats:
             self.synthetic_ratio = pool.synthetic_ratio(indices[-1])
         loss = self.loss(embeddings, labels, indices, pool.embeddings, pool.labels)

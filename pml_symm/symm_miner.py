@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pytorch_metric_learning.miners import BaseMiner
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from .functional.mining import mine_points
 from .functional.rules import Hardness
+from .functional.synthetic_batch import SyntheticBatch
 from .pml import IndicesTuple, core_distance, given_reference, record_norms
 from .symm_synthesizer import SymmSynthesizer, synthesizer_or_default
 from .validation import check_batch, check_choice, check_hardness
@@ -101,11 +103,17 @@ class SymmMiner(BaseMiner):
         ref_emb: Tensor,
         ref_labels: Tensor,
         pairs: tuple[Tensor, Tensor] | None = None,
+        pool: SyntheticBatch | None = None,
     ) -> IndicesTuple:
-        """PML's hook, which also takes the positive pairs; by default all."""
+        """PML's hook, which also takes the positive pairs; by default all.
+
+        A pool that the synthesizer made of the reference is used instead of another one.
+        """
         reference = given_reference(embeddings, ref_emb, ref_labels)
         distance = core_distance(self.distance)
         comparison = self.synthesizer.comparison(distance, self.hardness)
+        if pool is not None and comparison.pool is not None:
+            comparison = replace(comparison, pool=lambda *_: pool)
         mined = mine_points(embeddings, labels, reference, comparison, pairs)
         record_norms(self.distance, embeddings, ref_emb)
         if self.collect_stats and len(mined.point) > 0:

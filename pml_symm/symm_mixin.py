@@ -128,9 +128,8 @@ class SymmMixin:
             if chosen is not None:
                 anchors, positives = (x.to(labels.device) for x in chosen)
                 check_positive_pairs(anchors, positives, labels, labels)
-                chosen = pml.lmu.convert_to_pos_pairs_with_unique_labels(
-                    indices_tuple, labels
-                )
+                pairs = anchors.long(), positives.long()
+                chosen = pml.lmu.convert_to_pos_pairs_with_unique_labels(2 * pairs, labels)
         return make_batch(
             embeddings,
             labels,

@@ -10,7 +10,7 @@ def check_hardness(hardness: object) -> None:
     """Raise ValueError unless it is "hardest", "semihard", an int >= 1, or a rule."""
     if callable(hardness) or hardness in ("hardest", "semihard"):
         return
-    if _is_int(hardness) and hardness >= 1:  # type: ignore[operator]
+    if is_int(hardness) and hardness >= 1:  # type: ignore[operator]
         return
     raise ValueError(
         'hardness must be "hardest", "semihard", an int >= 1 or a rule, a function of '
@@ -22,17 +22,17 @@ def check_samples_per_class(samples_per_class: object) -> None:
     """Raise ValueError unless samples_per_class is None or an int >= 1."""
     if samples_per_class is None:
         return
-    if not _is_int(samples_per_class) or samples_per_class < 1:  # type: ignore[operator]
+    if not is_int(samples_per_class) or samples_per_class < 1:  # type: ignore[operator]
         raise ValueError(
             f"samples_per_class must be None or an int >= 1, got {samples_per_class!r}"
         )
 
 
-def _is_int(value: object) -> bool:
+def is_int(value: object) -> bool:
     """Whether it is an integer, of Python or of NumPy.
 
     >>> import numpy as np
-    >>> _is_int(np.int64(2)), _is_int(2.0), _is_int(True), _is_int(np.bool_(True))
+    >>> is_int(np.int64(2)), is_int(2.0), is_int(True), is_int(np.bool_(True))
     (True, False, False, False)
     """
     return isinstance(value, Integral) and not isinstance(value, bool)
@@ -46,9 +46,15 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         )
 
 
-def check_alpha_beta(alpha: float, beta: float) -> None:
-    """Raise ValueError unless alpha and beta are finite positive numbers."""
-    for name, value in (("alpha", alpha), ("beta", beta)):
+def check_kind(name: str, value: object, kind: type) -> None:
+    """Raise TypeError unless value is of a kind."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
+
+
+def check_positive(**values: float) -> None:
+    """Raise ValueError unless all values are finite positive numbers."""
+    for name, value in values.items():
         is_number = isinstance(value, Real) and not isinstance(value, bool)
         if not is_number or not 0 < value < float("inf"):
             raise ValueError(f"{name} must be a finite positive number, got {value!r}")
@@ -164,12 +170,14 @@ def check_positive_pairs(
         )
     if len(anchors) == 0:
         return
+    for index in (anchors, positives):
+        if index.is_floating_point() or index.dtype == torch.bool:
+            raise TypeError(f"{name} must hold integers, got {index.dtype}")
+    anchors, positives = anchors.long(), positives.long()  # bytes would be masks
     for end, index, size in (
         ("an anchor", anchors, len(labels)),
         ("a positive", positives, len(ref_labels)),
     ):
-        if index.is_floating_point() or index.dtype == torch.bool:
-            raise TypeError(f"{name} must hold integers, got {index.dtype}")
         low, high = int(index.min()), int(index.max())
         if low < 0 or high >= size:
             raise ValueError(
@@ -180,6 +188,6 @@ def check_positive_pairs(
     if wrong.any():
         at = int(wrong.nonzero()[0])
         raise ValueError(
-            f"{name} pairs rows of different classes as positives: rows "
+            f"{name} has a positive pair of different classes in rows "
             f"{int(anchors[at])} and {int(positives[at])}"
         )

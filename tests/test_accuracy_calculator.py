@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import pytorch_metric_learning.utils.accuracy_calculator as pml_calculator
 import torch
@@ -150,6 +151,10 @@ def test_recall_is_not_a_number_where_no_query_has_a_neighbour_to_find():
 def test_a_k_that_is_not_a_positive_int_is_refused(k):
     with pytest.raises(ValueError, match=f"recall_at must hold ints >= 1, got {k!r}"):
         AccuracyCalculator(recall_at=(1, k))
+
+
+def test_a_k_of_numpy():
+    assert AccuracyCalculator(recall_at=(np.int64(2),)).recall_at == (2,)
 
 
 def test_a_single_k_is_refused():

@@ -110,6 +110,9 @@ class TestShapes:
         pairs = tuple(torch.tensor([x]) for x in (0, 2, 3))
         with pytest.raises(ValueError, match=r"different classes .* rows 0 and 2"):
             loss(torch.randn(4, 3), self.labels, pairs)
+        masks = tuple(x.to(torch.uint8) for x in pairs)
+        with pytest.raises(ValueError, match=r"different classes .* rows 0 and 2"):
+            loss(torch.randn(4, 3), self.labels, masks)
 
 
 class TestHardness:

@@ -15,7 +15,13 @@ from pytorch_metric_learning.utils.distributed import (
 )
 
 import pml_symm
-from pml_symm import SymmLoss, SymmMiner, SymmNPairsLoss, SymmTripletMarginLoss
+from pml_symm import (
+    SymmLoss,
+    SymmMiner,
+    SymmNPairsLoss,
+    SymmSynthesizer,
+    SymmTripletMarginLoss,
+)
 
 from . import oracle
 from .losses import FOUR
@@ -147,6 +153,35 @@ class TestOtherArguments:
             SymmLoss(loss, SymmMiner())
         hardest, third = SymmLoss(loss), SymmLoss(loss, SymmMiner(3, index_space="pool"))
         assert hardest(*batch()) > third(*batch())
+
+    def test_the_miner_sees_the_points_of_the_loss(self):
+        """Also of a synthesizer that makes other points each time."""
+
+        class Random(SymmSynthesizer):
+            def forward(self, *inputs):
+                pool = super().forward(*inputs)
+                return pools.append(pool) or pool
+
+            def source_and_axis(self, labels, indices_tuple=None):
+                source, axis = super().source_and_axis(labels, indices_tuple)
+                kept = torch.rand(len(source)) < 0.5
+                return source[kept], axis[kept]
+
+        pools = []
+        miner = SymmMiner(index_space="pool", synthesizer=Random())
+        loss = losses.ContrastiveLoss()
+        embeddings, labels = torch.randn(8, 4), torch.arange(8) // 2
+        found = SymmLoss(loss, miner)(embeddings, labels)
+        (pool,) = pools
+        reference = miner.mine(embeddings, labels, embeddings, labels, pool=pool)
+        assert found == loss(embeddings, labels, reference, pool.embeddings, pool.labels)
+        distance = loss.distance(embeddings, pool.embeddings)
+        *_, anchor, negative = reference
+        same = labels.unsqueeze(1) == pool.labels
+        nearest = distance.masked_fill(same, torch.inf).amin(1)
+        hardest = torch.full_like(nearest, torch.inf)
+        hardest = hardest.scatter_reduce(0, anchor, distance[anchor, negative], "amin")
+        assert torch.equal(hardest, nearest)
 
     def test_own_loss_is_taken_on_trust(self):
         class Own(losses.ContrastiveLoss):

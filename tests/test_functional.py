@@ -228,6 +228,30 @@ def test_labels_of_any_dtype(function):
     assert function(x, labels.to(torch.uint8)) == function(x, labels)
 
 
+@pytest.mark.parametrize("function", [*FUNCTIONS[1:], F.mine])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16])
+def test_pairs_of_any_dtype(function, dtype):
+    x, labels = batch()
+    pairs = torch.tensor([0, 2, 1]), torch.tensor([2, 5, 4])
+    found = function(x, labels, pairs=tuple(index.to(dtype) for index in pairs))
+    assert_close(found, function(x, labels, pairs=pairs))
+
+
+@pytest.mark.parametrize("function", [*FUNCTIONS[1:], F.mine])
+def test_a_reference_in_another_precision(function):
+    (x, labels), (y, of_y) = batch(dtype=torch.float32), reference_of()
+    found = function(x, labels, reference=y, reference_labels=of_y)
+    expected = function(x.double(), labels, reference=y, reference_labels=of_y)
+    assert_close(found, expected)
+
+
+@functions
+def test_terms_have_a_graph_where_there_are_none(function):
+    x, labels = batch()
+    function(x[:1], labels[:1], reduction="none").losses.sum().backward()
+    assert not x.grad.any()
+
+
 class TestBadInput:
     @pytest.mark.parametrize("function", [*FUNCTIONS, F.mine, F.synthesize])
     def test_tensors(self, function):
@@ -293,8 +317,13 @@ class TestBadInput:
     def test_options(self):
         with pytest.raises(ValueError, match=r"index_space must be .* got 'ref'"):
             F.mine(*batch(), index_space="ref")
-        with pytest.raises(ValueError, match="power must be positive, got 0"):
-            F.Euclidean(power=0)
+        for power in (0, float("inf"), "2"):
+            with pytest.raises(ValueError, match=f"power must be .* got {power!r}"):
+                F.Euclidean(power=power)
+        for synthesis, kind in ((False, "bool"), ("ring", "str")):
+            for function in (*FUNCTIONS, F.mine, F.synthesize):
+                with pytest.raises(TypeError, match=f"synthesis must be .* got {kind}"):
+                    function(*batch(), synthesis=synthesis)
         with pytest.raises(ValueError, match=r"alpha must be .* got -1"):
             F.Synthesis(alpha=-1)
         with pytest.raises(ValueError, match=r"beta must be .* got 0"):

@@ -74,6 +74,10 @@ class TestMemory:
     def test_ten_random_classes(self, name, hardness):
         assert peak(name, "all", LABELS["ten at random"], hardness) < 1024
 
+    def test_a_ring_of_a_thousand(self):
+        labels = "[max(0, i - 1023) for i in range(1027)]"
+        assert peak("SymmMiner", "ring", labels) < 256
+
     @pytest.mark.slow
     @pytest.mark.parametrize("hardness", ["hardest", "3", "semihard", "capped"])
     @pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)

@@ -128,6 +128,63 @@ def test_what_a_rule_sees():
         assert synthetic.expand_as(found.score).sum() == found.score.numel() / 2
 
 
+def near_the_pair(candidates):
+    """Semi-hard negatives at most 0.5 farther apart than the positive pair."""
+    score, positive = candidates.score, candidates.positive
+    is_near = (score < positive) & (score > positive - 0.5)
+    return score.masked_fill(~is_near, -torch.inf)
+
+
+def two_points_for_originals(candidates):
+    synthetic = candidates.row_synthetic | candidates.column_synthetic
+    return candidates.score - 2 * synthetic.to(candidates.score.dtype)
+
+
+@pytest.mark.parametrize("rule", [near_the_pair, two_points_for_originals])
+@pytest.mark.parametrize("power", [1, 2])
+def test_scores_are_the_distances_own_values(rule, power):
+    """Not in a unit that depends on the batch, or on how points are compared."""
+    x, labels = batch()
+    distance = F.Euclidean(normalize=False, power=power)
+    by_function = F.ByFunction(lambda x, y: torch.cdist(x, y) ** power)
+    for function in (F.triplet_margin_loss, F.lifted_structure_loss):
+        found = function(x, labels, hardness=rule, distance=distance)
+        expected = function(x, labels, hardness=rule, distance=by_function)
+        assert_close(found, expected)
+        assert found != function(x, labels, distance=distance)
+    found, expected = (
+        F.mine(x, labels, hardness=rule, distance=y) for y in (distance, by_function)
+    )
+    assert_close(found, expected)
+
+
+@four
+def test_a_rule_may_change_its_scores(symm_loss):
+    def in_place(candidates):
+        easier = candidates.score >= candidates.positive
+        return candidates.score.masked_fill_(easier, -torch.inf)
+
+    x, labels = batch()
+    assert_close(
+        symm_loss(hardness=in_place)(x, labels), symm_loss(hardness=semihard)(x, labels)
+    )
+
+
+@pytest.mark.parametrize("beta", [1.5, 1e3])
+def test_originals_do_not_depend_on_beta(beta):
+    def originals(candidates):
+        synthetic = candidates.row_synthetic | candidates.column_synthetic
+        return candidates.score.masked_fill(synthetic, -torch.inf)
+
+    x, labels = batch()
+    options = {"hardness": originals, "distance": F.DotProduct(normalize=False)}
+    found, expected = (
+        F.n_pairs_loss(x.float(), labels, synthesis=F.Synthesis(beta=y), **options)
+        for y in (beta, 1.0)
+    )
+    assert_close(found, expected)
+
+
 def test_every_positive_pair_is_asked():
     x, labels = batch()
     asked = []

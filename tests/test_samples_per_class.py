@@ -8,7 +8,7 @@ import pml_symm
 from pml_symm.functional import loss, points
 from pml_symm.functional.class_groups import class_groups
 
-from .losses import FOUR, FUNCTIONS
+from .losses import FOUR, FUNCTIONS, functions
 
 # Operators that make the host wait for a GPU, because a shape or a number depends on it.
 WAITS = {
@@ -123,6 +123,16 @@ def test_broken_promises_are_errors(make):
 def test_not_a_number_of_samples(value):
     with pytest.raises(ValueError, match="samples_per_class must be None or an int >= 1"):
         pml_symm.SymmNPairsLoss(samples_per_class=value)
+
+
+@pytest.mark.parametrize("is_compiling", [False, True])
+@functions
+def test_an_empty_batch_keeps_the_promise(function, is_compiling, monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: is_compiling)
+    embeddings = torch.randn(0, 4, requires_grad=True)
+    loss = function(embeddings, torch.zeros(0, dtype=torch.long), samples_per_class=2)
+    loss.backward()
+    assert loss == 0
 
 
 def test_layouts_agree():

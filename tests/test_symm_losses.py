@@ -177,6 +177,19 @@ class TestDistances:
             ):
                 SymmAngularLoss(distance=bad)
 
+    def test_angular_takes_no_distance_without_a_power(self):
+        with pytest.raises(ValueError, match=r"distance must be .* got str\(p=None"):
+            SymmAngularLoss(distance="cosine")
+
+    def test_angular_needs_as_many_points_of_each_pair(self):
+        class Fewer(SymmSynthesizer):
+            def source_and_axis(self, labels, indices_tuple=None):
+                source, axis = super().source_and_axis(labels, indices_tuple)
+                return source[1:], axis[1:]
+
+        with pytest.raises(ValueError, match="synthesizer must make as many points of"):
+            SymmAngularLoss(synthesizer=Fewer())(torch.randn(4, 3), torch.arange(4) // 2)
+
     def test_angular_normalizes_all_three_points_or_none(self):
         x, labels = batch()
         lengths = torch.rand(8, 1, dtype=torch.float64) + 0.5

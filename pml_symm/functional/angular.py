@@ -23,8 +23,8 @@ def compare_sums(
     batch: Batch, comparison: Comparison, squared_tangent: float | Tensor
 ) -> Compared:
     """x_i.x_j of every pair, and the selected (X + Y).z for it and every class."""
-    distance, hardness = comparison.distance, comparison.hardness
     scores = Scores(comparison, batch.embeddings, batch.reference)
+    distance, hardness = comparison.distance, scores.hardness
     classes = scores.classes(batch.reference, batch.groups)
     positive, row_class = scores.of_pairs(batch, classes), None
     if batch.is_one_pair_a_class and not scores.made:

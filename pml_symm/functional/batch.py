@@ -105,7 +105,7 @@ def promise_kept(labels: Tensor, samples_per_class: int | None) -> Tensor | None
     Raises:
         ValueError: they do not, and that can be told without waiting for a GPU.
     """
-    if samples_per_class is None:
+    if samples_per_class is None or len(labels) == 0:
         return None
     broken = (
         f"labels must name every class samples_per_class={samples_per_class} times, got"

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..validation import check_hardness
+from ..validation import check_hardness, check_kind
 from .batch import Batch
 from .class_groups import ClassGroups, class_groups, joined
 from .distances import ByFunction, Distance, DotProduct, Euclidean
 from .points import AnyPoints, MadePoints, Points, class_points
-from .rules import Hardness, asks_for_pairs
+from .rules import Candidates, Hardness, Rule, asks_for_pairs
 from .search import Selected, compare_groups
 from .synthesis import Synthesis
 from .synthetic_batch import SyntheticBatch
@@ -45,12 +46,8 @@ class Comparison:
 
     def __post_init__(self) -> None:
         check_hardness(self.hardness)
-        kinds = {"distance": Distance, "synthesis": Synthesis}
-        for name, kind in kinds.items():
-            if not isinstance(found := getattr(self, name), kind):
-                raise TypeError(
-                    f"{name} must be a {kind.__name__}, got {type(found).__name__}"
-                )
+        check_kind("distance", self.distance, Distance)
+        check_kind("synthesis", self.synthesis, Synthesis)
 
     @property
     def symmetric(self) -> bool:
@@ -113,11 +110,22 @@ class Scores:
 
     def __init__(self, comparison: Comparison, *embeddings: Tensor) -> None:
         self.comparison, self.distance = comparison, comparison.distance
+        self.hardness = hardness = comparison.hardness
+        if callable(hardness):
+            self.hardness = partial(self._asked, hardness)
         self.made = comparison.makes_points
         self.euclidean = isinstance(self.distance, Euclidean) and not self.made
         self.unit: Tensor | None = None
         if self.euclidean and not self.distance.normalize:
             self.unit = _unit_of_length(embeddings)
+
+    def _asked(self, rule: Rule, candidates: Candidates) -> Tensor:
+        """A user's rule, which sees the distance's own values; it may change its inputs."""
+        score, positive = (
+            self.distance.similarity(self.values(x))
+            for x in (candidates.score.clone(), candidates.positive)
+        )
+        return rule(candidates._replace(score=score, positive=positive))
 
     def prepared(self, x: Tensor) -> Tensor:
         """Points as they are compared: normalized, or in a safe unit of length.
@@ -143,8 +151,10 @@ class Scores:
             members = torch.stack([first, second], dim=1)
             return self._weighted(members, self.comparison.synthesis)
         number = torch.arange(len(first), device=first.device)
-        ((points,), *_) = self._made(torch.cat([first, second]), number.repeat(2))
-        return points
+        points, *_ = self._made(torch.cat([first, second]), number.repeat(2))
+        if len(points) > 1:
+            raise ValueError("synthesizer must make as many points of each pair")
+        return points[0]
 
     def originals(self, x: Tensor) -> AnyPoints:
         """Classes of one original each, shape (C, D)."""
@@ -294,8 +304,8 @@ class Compared(NamedTuple):
 
 def compare(batch: Batch, comparison: Comparison) -> Compared:
     """The values of the positive pairs, and of the hardest points of other classes."""
-    distance, hardness = comparison.distance, comparison.hardness
     scores = Scores(comparison, batch.embeddings, batch.reference)
+    distance, hardness = comparison.distance, scores.hardness
     classes = scores.classes(batch.reference, batch.groups)
     points, positive = classes.points, scores.of_pairs(batch, classes)
     row = row_class = None

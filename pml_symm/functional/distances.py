@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..validation import check_positive
+
 _EPS = 1e-12  # as torch.nn.functional.normalize has it
 
 
@@ -41,7 +43,7 @@ class Distance:
 
     def margin(self, x: Any, y: Any) -> Any:
         """How much farther apart x is than y, values of this distance."""
-        return y - x if self.larger_is_nearer else x - y
+        return self.similarity(y - x)
 
 
 def normalized(x: Tensor) -> Tensor:
@@ -79,7 +81,7 @@ class Euclidean(Distance):
         power: of the distance, positive; 2 for squared distances.
 
     Raises:
-        ValueError: power is not positive.
+        ValueError: power is not a finite positive number.
     """
 
     normalize: bool = True
@@ -87,8 +89,7 @@ class Euclidean(Distance):
     larger_is_nearer: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.power > 0:
-            raise ValueError(f"power must be positive, got {self.power}")
+        check_positive(power=self.power)
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         """Shape (N, M)."""

@@ -13,7 +13,7 @@ from ..validation import check_batch, check_choice, check_pairs, check_samples_p
 from .batch import Batch, PositivePairs, make_batch, promise_kept
 from .comparison import Comparison
 from .distances import Distance
-from .precision import at_least_float32, finite_or_nan
+from .precision import at_least_float32, finite_or_nan, in_one_precision
 from .rules import Hardness
 from .synthesis import Synthesis
 
@@ -70,7 +70,7 @@ class Options:
     """
 
     distance: Distance
-    synthesis: Synthesis | None = None
+    synthesis: Synthesis | None = None  # torch.compile takes no instance as a default
     hardness: Hardness = "hardest"
     reference: Tensor | None = None
     reference_labels: Tensor | None = None
@@ -101,8 +101,9 @@ def checked(
         embeddings, labels, reference, reference_labels, names
     )
     kept = promise_kept(labels if of_reference is None else of_reference, samples_per_class)
-    points = at_least_float32(embeddings)
-    others = None if reference is None else at_least_float32(reference)
+    points, others = at_least_float32(embeddings), None
+    if reference is not None:
+        points, others = in_one_precision(embeddings, reference)
     with torch.autocast(embeddings.device.type, enabled=False):
         device = embeddings.device
         of_reference = None if of_reference is None else of_reference.to(device)
@@ -126,9 +127,8 @@ def evaluate(
     one_pair_a_class: bool = False,
 ) -> Any:
     """A loss as a function: the mean of the terms, which have so many indices each."""
-    comparison = Comparison(
-        options.distance, options.synthesis or Synthesis(), options.hardness
-    )
+    synthesis = Synthesis() if options.synthesis is None else options.synthesis
+    comparison = Comparison(options.distance, synthesis, options.hardness)
 
     def compute(
         points: Tensor, labels: Tensor, reference: Tensor | None, of_reference: Any
@@ -145,7 +145,7 @@ def evaluate(
         )
         if batch.is_empty:
             nothing = batch.pairs.anchor[:0]
-            found = Terms(points.new_empty(0), (nothing,) * num_indices)
+            found = Terms(points.flatten()[:0], (nothing,) * num_indices)
         else:
             found = terms(batch, comparison)
         if options.reduction == "none":

@@ -12,7 +12,7 @@ from .batch import make_batch
 from .comparison import Classes, Comparison, Scores, limits_of, rows_of
 from .distances import Euclidean
 from .loss import NAMES
-from .precision import at_least_float32
+from .precision import in_one_precision
 from .rules import asks_for_pairs
 from .search import compare_groups
 
@@ -43,12 +43,13 @@ def mine_points(
     name: str = "indices_tuple",
 ) -> Mined:
     """Find the hardest points of other classes; arguments as for make_batch, checked."""
-    distance, hardness = comparison.distance, comparison.hardness
-    query = at_least_float32(embeddings)
-    others = None if reference is None else (at_least_float32(reference[0]), reference[1])
+    points, of_reference = reference or (embeddings, labels)
+    query, points = in_one_precision(embeddings, points)
+    others = None if reference is None else (points, of_reference)
     with torch.autocast(embeddings.device.type, enabled=False):
         batch = make_batch(query, labels, others, chosen, name=name)
         scores = Scores(comparison, query, batch.reference)
+        distance, hardness = comparison.distance, scores.hardness
         classes = scores.classes(batch.reference, batch.groups)
         anchor, positive = batch.pairs[:2]
         limits = in_row = None

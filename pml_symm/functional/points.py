@@ -201,10 +201,9 @@ def class_points(
     squared = gram.diagonal(dim1=1, dim2=2)
     eye = torch.eye(m, dtype=members.dtype, device=members.device)
     itself = eye.bool()
-    # On the axis, in units of alpha beta. With the weight of a member about itself, what
-    # is taken from the source leaves the member.
+    # On the axis, in units of alpha beta; a member is its own axis, and loses nothing.
     on_axis = gram / (squared + tiny).unsqueeze(1)
-    on_axis = on_axis.masked_fill(itself, (1 + beta) / (alpha * beta))
+    on_axis = on_axis.masked_fill(itself, 1 / (alpha * beta))
     bias = divisor = None
     resized = normalized and alpha != 2
     if resized or (with_bias and not (normalized and _all_of_length_one(squared))):
@@ -219,24 +218,25 @@ def class_points(
             lengths = lengths / divisor**2
         if with_bias:
             bias = (float(normalized) - lengths) / 2
-    # A slice makes views.
-    every = synthesis.pairing == "all"
-    place = slice(None) if every else point_places(m, synthesis.pairing, members.device)
-    source, axis = (
-        x.expand(m, m, m).reshape(-1, m)[place] for x in (eye.unsqueeze(1), eye)
-    )
+    if synthesis.pairing == "all":
+        # Views, and few operators: they cost as much as a small batch's arithmetic.
+        place: slice | Tensor = slice(None)
+        source, axis = (x.expand(m, m, m).reshape(-1, m) for x in (eye.unsqueeze(1), eye))
+    else:
+        number = place = point_places(m, synthesis.pairing, members.device)
+        source, axis = eye[number // m], eye[number % m]
 
     def chosen(x: Tensor) -> Tensor:
         """From shape (..., m, m) to (..., K): the points that there are."""
         return x.flatten(-2)[..., place]
 
-    on_axis = chosen(on_axis).unsqueeze(2)
-    weights = torch.addcmul(-beta * source, on_axis, axis, value=alpha * beta)
+    synthetic, on_axis = chosen(~itself), chosen(on_axis).unsqueeze(2)
+    source = source * (-beta * synthetic).unsqueeze(1)
+    weights = torch.addcmul(source, on_axis, axis, value=alpha * beta)
     if divisor is not None:
         weights = weights / chosen(divisor).unsqueeze(2)
     bias = None if bias is None else chosen(bias)
-    synthetic = chosen(~itself).expand(len(members), -1)
-    return Points(members, weights, bias, synthetic, gram)
+    return Points(members, weights, bias, synthetic.expand(len(members), -1), gram)
 
 
 def _all_of_length_one(squared: Tensor) -> bool:

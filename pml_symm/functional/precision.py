@@ -17,6 +17,18 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
+def in_one_precision(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Embeddings and a reference, in float32 or better, and in the same dtype.
+
+    >>> both = in_one_precision(torch.zeros(1), torch.zeros(1, dtype=torch.float64))
+    >>> {points.dtype for points in both}
+    {torch.float64}
+    """
+    x, y = at_least_float32(x), at_least_float32(y)
+    dtype = torch.promote_types(x.dtype, y.dtype)
+    return x.to(dtype), y.to(dtype)
+
+
 def finite_or_nan(loss: Any, *inputs: Tensor | None) -> Any:
     """The loss if all inputs are finite, else NaN, without waiting for the device.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..validation import check_alpha_beta
+from ..validation import check_positive
 from .precision import at_least_float32
 
 
@@ -41,7 +41,7 @@ def reflect(source: Tensor, axis: Tensor, alpha: float = 2.0, beta: float = 1.0)
         >>> reflect(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 1.0]))
         tensor([1., 0.])
     """
-    check_alpha_beta(alpha, beta)
+    check_positive(alpha=alpha, beta=beta)
     for name, value in (("source", source), ("axis", axis)):
         if not value.is_floating_point():
             raise TypeError(f"{name} must be floating, got {value.dtype}")

@@ -19,12 +19,13 @@ class Candidates(NamedTuple):
     """Pairs of points of r row classes and c column classes.
 
     Attributes:
-        score: shape (r, K, L, c), of point k of the row class and point l of the column
-            class; larger is nearer, and so harder.
+        score: shape (r, K, L, c), the similarity of point k of the row class and point l
+            of the column class, or their negated distance: larger is nearer, and so
+            harder. For the angular loss, (X + Y).z.
         row_synthetic: bool, which row points are synthetic; broadcasts with score.
         column_synthetic: bool, which column points are synthetic; broadcasts with score.
-        positive: the score of the positive pair that the row class competes with;
-            broadcasts with score.
+        positive: the score of the positive pair that the row class competes with, or
+            what equals it for the angular loss; broadcasts with score.
     """
 
     score: Tensor

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..validation import check_alpha_beta, check_batch, check_choice
+from ..validation import check_batch, check_choice, check_kind, check_positive
 from .class_groups import class_groups
 from .reflect import reflect
 from .synthetic_batch import SyntheticBatch
@@ -42,7 +42,7 @@ class Synthesis:
     pairing: Literal["all", "ring", "none"] = "all"
 
     def __post_init__(self) -> None:
-        check_alpha_beta(self.alpha, self.beta)
+        check_positive(alpha=self.alpha, beta=self.beta)
         check_choice("pairing", self.pairing, ("all", "ring", "none"))
 
     def pool(self, embeddings: Tensor, labels: Tensor) -> SyntheticBatch:
@@ -81,7 +81,7 @@ def synthesize(
         axis. Autograd flows through them. A class with one member adds nothing.
 
     Raises:
-        TypeError: embeddings are not floating-point.
+        TypeError: embeddings are not floating-point, or synthesis is no Synthesis.
         ValueError: shapes do not match.
 
     Source: Gu & Ko, AAAI 2020; docs/mathematics.md, "Synthesis".
@@ -95,4 +95,6 @@ def synthesize(
                 [ 1., -1.]])
     """
     labels, _ = check_batch(embeddings, labels)
-    return (synthesis or Synthesis()).pool(embeddings, labels.to(embeddings.device))
+    synthesis = Synthesis() if synthesis is None else synthesis
+    check_kind("synthesis", synthesis, Synthesis)
+    return synthesis.pool(embeddings, labels.to(embeddings.device))
