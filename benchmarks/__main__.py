@@ -74,7 +74,9 @@ def _run(command: Command) -> int:
         return 2
     except KeyboardInterrupt as stop:
         if processes.is_first():
-            print("\nstopped; the same command continues from here", file=sys.stderr)
+            is_forced = getattr(getattr(command, "schedule", None), "force", False)
+            same = "the same command" + " without --force" * is_forced
+            print(f"\nstopped; {same} continues from here", file=sys.stderr)
         # The exit status by which shells tell which signal ended a program.
         return 128 + getattr(stop, "number", signal.SIGINT)
     if processes.is_first():

@@ -46,6 +46,8 @@ class SplitOptions:
     test_classes: str | None = None
 
     def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be from 0 to 2^32 - 1, got {self.seed}")
         for name in ("max_classes", "train_classes"):
             number = getattr(self, name)
             if number is not None and number < 1:

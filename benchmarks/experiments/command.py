@@ -89,15 +89,15 @@ PRESETS = {
             image_size=96,
             augmentation="none",
             freeze_until=11,
-            head_factor=10.0,
             embedding_size=128,
-            steps=210,
-            test_interval=70,
-            learning_rate=1e-4,
+            steps=630,
+            test_interval=105,
+            learning_rate=3e-4,
+            lr_step_size=210,
         ),
         COMPARED_METHODS,
         seeds=(0, 1, 2, 3, 4),
-        learning_rates=(3e-5, 1e-4, 3e-4),
+        learning_rates=(1e-4, 3e-4),
     ),
     "cars": Preset(
         CommonSettings(
@@ -204,7 +204,7 @@ class Configured:
         Raises:
             ValueError: they are invalid.
         """
-        self.source.check_options()
+        self.source.check_options(self.settings.dataset)
         data = self.source.name(self.settings.dataset)
         return Settings(**{**self.shared(), "data": data, **own})
 

@@ -13,7 +13,7 @@ from ..reporting import convergence, figures, tables
 from ..reporting.convergence import Results
 from ..training import processes
 from . import search
-from .command import Configured, write_table
+from .command import PRESETS, Configured, write_table
 from .runs import PlannedRun, Runs, Schedule, Variant
 
 
@@ -119,6 +119,14 @@ class Experiment(Configured):
                 "search_seeds must be at least one, all different and none of seeds = "
                 f"{list(seeds)}, got {list(search_seeds)}"
             )
+        usual = PRESETS[self.preset].settings if self.preset else type(self.settings)()
+        for name, values in self._searched.items():
+            flag = f"--{name.replace('_', '-')}"
+            if values and getattr(self.settings, name) != getattr(usual, name):
+                raise ValueError(
+                    f"{flag} is not used where {flag}s are searched: leave out one of them "
+                    f"({flag}s without a value turns off a preset's search)"
+                )
         if not variants:
             raise ValueError("methods must name at least one method")
 

@@ -84,7 +84,7 @@ class RealityCheck(Configured):
             for fold in folds
         ]
         found = iter(runs.train(final))
-        results = {method: [next(found) for _ in folds] for method in self.methods}
+        results = {method: [next(found) for _ in folds] for method in variants}
         if not processes.is_first():
             return "", None
         tested, diverged = search.without_diverged(trials, results)

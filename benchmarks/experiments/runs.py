@@ -33,6 +33,7 @@ from ..training import interruption, processes
 from ..training.records import DATABASE, read_all
 from ..training.run import run
 from ..training.settings import Settings, Source
+from ..training.start import check_same
 from .command import Configured
 from .progress import Screen, State, TimeLeft
 
@@ -156,9 +157,13 @@ class Runs:
             later: runs that are trained after these, for the estimate of the time.
 
         Raises:
-            ValueError: the process of a run was killed. Then the others are finished first.
+            ValueError: a finished run has other settings; or the process of a run was
+                killed. Then the others are finished first.
         """
         finished = self._finished()
+        for planned in plan:
+            if earlier := finished.get(planned.folder.name):
+                check_same(earlier["settings"], planned.settings, planned.folder)
         left = self._time_left([*plan, *later], finished)
         self._out.mkdir(parents=True, exist_ok=True)
         if self._schedule.jobs == 1:

@@ -43,7 +43,14 @@ SETTINGS = {
     # A quarter of the classes validates, another one for each seed.
     "texts": replace(TEXTS, batch_size=96, test_interval=300),
     "handwriting": replace(HANDWRITING, test_interval=200),
-    "emoji": PRESETS["emoji"].settings,
+    "emoji": replace(
+        PRESETS["emoji"].settings,
+        steps=210,
+        test_interval=70,
+        learning_rate=1e-4,
+        lr_step_size=None,
+        head_factor=10.0,
+    ),
 }
 
 

@@ -10,6 +10,8 @@ from pytorch_metric_learning.trainers import TrainWithClassifier
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 from torch import Tensor
 
+EPOCH = 50  # steps, over which the metric loss is averaged
+
 
 def harder_negatives(
     anchors: Tensor, positives: Tensor, negatives: Tensor, strength: float
@@ -48,9 +50,12 @@ class HardnessAwareMetricLearning(TrainWithClassifier):
     loss that takes triplets and ref_emb. Labels have to count from 0: use
     set_min_label_to_zero and dataset_labels.
 
+    Each anchor has one generated negative, also with N-pairs, where the authors generate
+    all; their beta is 1, and both terms of the generator have the same weight.
+
     Args:
         alpha: how fast negatives get harder: strength is exp(-alpha / J_avg), with the
-            mean metric loss of the last epoch.
+            mean metric loss of the last EPOCH steps.
 
     Source: Zheng et al., "Hardness-Aware Deep Metric Learning", CVPR 2019, section 3.
     """
@@ -58,7 +63,7 @@ class HardnessAwareMetricLearning(TrainWithClassifier):
     def __init__(self, *args: Any, alpha: float, **kwargs: Any) -> None:
         self.alpha = alpha
         self.last_average = math.inf  # no harder negatives in the first epoch
-        self._sum, self._count, self._of_epoch = 0.0, 0, 1
+        self._sum, self._count = 0.0, 0
         super().__init__(*args, **kwargs)
 
     def custom_setup(self) -> None:
@@ -127,21 +132,19 @@ class HardnessAwareMetricLearning(TrainWithClassifier):
             "last_average": self.last_average,
             "sum": self._sum,
             "count": self._count,
-            "of_epoch": self._of_epoch,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what state_dict returned."""
         self.last_average = state["last_average"]
         self._sum, self._count = state["sum"], state["count"]
-        self._of_epoch = state["of_epoch"]
 
     def _keep_average(self, loss: float) -> None:
-        if self.epoch != self._of_epoch and self._count > 0:
-            self.last_average = self._sum / self._count
-            self._sum, self._count, self._of_epoch = 0.0, 0, self.epoch
         self._sum += loss
         self._count += 1
+        if self._count == EPOCH:
+            self.last_average = self._sum / self._count
+            self._sum, self._count = 0.0, 0
 
     def _label_loss(self, features: Tensor, labels: Tensor) -> Tensor:
         classifier = self.models["classifier"]

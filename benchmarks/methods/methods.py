@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
+import torch
 from pytorch_metric_learning import losses, miners
 from pytorch_metric_learning.distances import DotProductSimilarity
 from pytorch_metric_learning.regularizers import LpRegularizer
@@ -69,21 +70,14 @@ class BaseLossFirst(nn.Module):
     def __init__(self, base: nn.Module, symm: nn.Module, steps: int) -> None:
         super().__init__()
         self.base, self.symm, self.steps = base, symm, steps
-        self.done = 0
+        self.done: Tensor
+        self.register_buffer("done", torch.tensor(0))  # a run continues there
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """The loss of a step."""
         loss = self.base if self.done < self.steps else self.symm
         self.done += 1
         return loss(*args, **kwargs)
-
-    def get_extra_state(self) -> int:
-        """How many steps are done, so that a run continues there."""
-        return self.done
-
-    def set_extra_state(self, state: int) -> None:
-        """Continue from what get_extra_state returned."""
-        self.done = state
 
 
 Loss = Callable[..., losses.BaseMetricLossFunction]
@@ -179,7 +173,7 @@ class Method:
             if miner is not None or base_miner is not None:
                 raise ValueError(
                     "base_steps does not fit methods with miners, got "
-                    f"{synthesis.base_steps}"
+                    f"{synthesis.base_steps} for one with the base {self.base}"
                 )
             loss = BaseLossFirst(base, loss, synthesis.base_steps)
         return loss, miner

@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 Result = Mapping[str, Any]
 """What training.run returned."""
 
@@ -58,8 +60,8 @@ def rise(run: Result) -> float | None:
     if len(steps) < VALIDATIONS:
         return None
     values = run["val"]["mean_average_precision_at_r"]
-    *_, before = (i for i, step in enumerate(steps) if 4 * step <= 3 * steps[-1])
-    return 100 * (values[-1] - values[before])
+    # Between two validations, on the line through them.
+    return 100 * (values[-1] - float(np.interp(0.75 * steps[-1], steps, values)))
 
 
 def rises(runs: Sequence[Result]) -> list[float]:

@@ -104,7 +104,8 @@ def draw_lines(
     for label, (places, values) in lines.items():
         colour = colours[of_base[label]]
         style = "--" if of_base[label] == label else next(styles)
-        mean, spread = values.mean(axis=0), values.std(axis=0)
+        mean = values.mean(axis=0)
+        spread = values.std(axis=0, ddof=min(1, len(values) - 1))
         axes.plot(places, mean, style, color=colour, label=label)
         axes.fill_between(
             places, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0

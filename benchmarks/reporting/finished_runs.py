@@ -16,7 +16,7 @@ from . import convergence
 # Only Symm methods use these fields: they make no difference to a base.
 _SYNTHESIS = {field.name for field in fields(Synthesis)}
 _NOT_IN_LABELS = {
-    *("seed", "method", "touch_test"),
+    *("seed", "fold", "method", "touch_test"),
     # A search may choose another one for each variant.
     *("learning_rate", "weight_decay", "head_factor", "trainer_options"),
 }
@@ -72,7 +72,7 @@ def read(folder: Path) -> FinishedRuns:
             maps.setdefault(label, folder / name)
     bases = {}
     for label, results in variants.items():
-        results.sort(key=lambda x: x["settings"]["seed"])
+        results.sort(key=lambda x: (x["settings"]["seed"], x["settings"]["fold"] or 0))
         settings = results[0]["settings"]
         named = [
             _label({**settings, "method": method}, varying)

@@ -28,7 +28,7 @@ def save(
     """Write everything that a trainer needs to continue, or no file.
 
     Args:
-        path: of the file. If it exists already, it becomes PREVIOUS.
+        path: of the file. One after an epoch that exists already becomes PREVIOUS.
         trainer: at the end of an epoch, or between two of its steps.
         own: the caller's state, plain Python values.
         iteration: how many steps of the epoch are done; None at its end.
@@ -48,7 +48,7 @@ def save(
     }
     with written_whole(path) as file:
         torch.save(state, file)
-        if path.exists():
+        if path.name == NAME and path.exists():
             path.replace(path.with_name(PREVIOUS))
 
 

@@ -142,13 +142,9 @@ def gradient_norm(modules: Iterable[nn.Module]) -> float:
     >>> round(gradient_norm([layer]) ** 2, 3)  # 3 * 3 + 4 * 4, and 1 of the bias
     26.0
     """
-    norms = [
-        torch.linalg.vector_norm(parameter.grad)
-        for module in modules
-        for parameter in module.parameters()
-        if parameter.grad is not None
-    ]
-    return float(torch.linalg.vector_norm(torch.stack(norms)))
+    parameters = [x for module in modules for x in module.parameters()]
+    # The length is returned, and nothing is longer than infinity.
+    return float(nn.utils.clip_grad_norm_(parameters, torch.inf))
 
 
 def read_all(database: Path) -> dict[str, dict[str, Any]]:

@@ -24,7 +24,7 @@ from . import checkpoint, interruption, processes
 from .evaluator import Evaluator
 from .records import Recorder
 from .settings import Settings, Source
-from .start import Start, held, prepare
+from .start import Start, begin, held, prepare
 from .trainers import (
     SAMPLERS,
     DivergedError,
@@ -123,6 +123,11 @@ class _Run:
         labels = datasets.train.labels
         num_classes = len(np.unique(labels))
         settings.check_num_classes("the training split", num_classes)
+        if num_classes < (settings.train_classes or 0):
+            raise ValueError(
+                f"train_classes must be at most {num_classes}, as many as the training "
+                f"split has, got {settings.train_classes}"
+            )
         if settings.start == "softmax":
             reserved = datasets.pretrain
             assert reserved is not None, "settings check that there is a reserve"
@@ -155,6 +160,8 @@ class _Run:
             batch_size=settings.batch_size,
         )
         record_step = c_f.return_input
+        # Not before all that it needs is there, for it may replace an earlier run.
+        processes.from_first(lambda: begin(settings, folder, start))
         if processes.is_first():
             self.recorder = Recorder(folder, start.is_new)
             # In a ring every point of a class is the source of one query.
@@ -259,7 +266,11 @@ class _Run:
     def _refresh_sampler(self) -> None:
         """Give current embeddings to a sampler that chooses confused classes."""
         if isinstance(self.sampler, HardClassSampler) and processes.is_first():
+            before = checkpoint.random_state()
+            # The same augmentation in a run that continues here.
+            checkpoint.seed_all(self.settings.seed)
             self.sampler.refresh(self.evaluator.embed(self.datasets.train, self.models))
+            checkpoint.restore_random_state(before)
 
     def _save(self, name: str, trainer: BaseTrainer, iteration: int | None = None) -> None:
         own = {

@@ -124,7 +124,6 @@ class Settings(Synthesis, CommonSettings):
 
     def _requirements(self) -> Iterator[tuple[bool, str]]:
         """What must be true, one after the other, and what an error says if it is not."""
-        yield 0 <= self.seed < 2**32, f"seed must be from 0 to 2^32 - 1, got {self.seed}"
         yield (
             _is_multiple(self.steps, self.test_interval),
             "steps must be a multiple of test_interval, both at least 1, got "
@@ -148,7 +147,8 @@ class Settings(Synthesis, CommonSettings):
             f"weight_decay must be a finite number >= 0, got {self.weight_decay}",
         )
         steps = self.base_steps
-        yield steps >= 0, f"base_steps must be at least 0, got {steps}"
+        fits = steps == 0 or 0 < steps < self.steps
+        yield fits, f"base_steps must be from 0 to less than steps, got {steps}"
         for name in ("max_classes", "train_classes"):
             if getattr(self, name) is not None:
                 self.check_num_classes(name, getattr(self, name))
@@ -295,12 +295,17 @@ class Source:
             return None
         return self.data_root.resolve().name
 
-    def check_options(self) -> None:
-        """Raise ValueError if workers or data_root cannot be used for any dataset."""
+    def check_options(self, dataset: str) -> None:
+        """Raise ValueError if workers or data_root cannot be used for a dataset."""
         if self.workers < 0:
             raise ValueError(f"workers must be at least 0, got {self.workers}")
         if self.data_root is not None:
             check_name("data_root", self.data_root)
+            if not KINDS[dataset].in_files:
+                raise ValueError(
+                    f"--data-root is for datasets in files, got {self.data_root} for "
+                    f"{dataset}: --dataset says what is there"
+                )
 
     def check(self, settings: Settings) -> None:
         """Raise ValueError if data_root is needed, but missing."""

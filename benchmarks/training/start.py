@@ -48,11 +48,13 @@ class Start(NamedTuple):
         finished: the result of the run, if it is finished already.
         state: checkpoint after the last complete epoch, if any.
         within: checkpoint within the epoch after that, if any.
+        fingerprint: of the dataset that a stopped run had, if it is known.
     """
 
     finished: dict[str, Any] | None = None
     state: dict[str, Any] | None = None
     within: dict[str, Any] | None = None
+    fingerprint: str | None = None
 
     @property
     def is_new(self) -> bool:
@@ -61,7 +63,7 @@ class Start(NamedTuple):
 
 
 def prepare(settings: Settings, folder: Path, force: bool) -> Start:
-    """Find where a run continues, and remove its records and files after that point.
+    """Find where a run continues, without a change of its folder.
 
     A finished run continues if its settings have more steps than it was trained for. With
     force, it starts at the beginning.
@@ -72,12 +74,11 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
     """
     database = folder.parent / records.DATABASE
     written = folder / "settings.json"
-    now = asdict(settings)
-    state = within = None
+    state = within = fingerprint = None
     if not force:
         earlier = records.read(database, folder.name)
         if earlier is not None:
-            _check_same(earlier["settings"], now, folder)
+            check_same(earlier["settings"], settings, folder)
             if earlier["settings"]["steps"] == settings.steps or "diverged" in earlier:
                 LOGGER.info("%s is finished already", folder)
                 return Start(earlier)
@@ -96,8 +97,8 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
                     f"{written} is damaged ({error}): choose another --out, or --force to "
                     "train from the start"
                 ) from error
-            _check_same(stopped, now, folder)
-            now["fingerprint"] = now["fingerprint"] or stopped.get("fingerprint")
+            check_same(stopped, settings, folder)
+            fingerprint = stopped.get("fingerprint")
         elif earlier is not None:
             raise ValueError(
                 f"{folder} is finished after {earlier['settings']['steps']} steps and has "
@@ -105,28 +106,37 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
                 "removed it): choose another --out, or --force to train from the start"
             )
     last = within or state
+    if last is not None and last["own"]["processes"] != processes.world_size():
+        raise ValueError(
+            f"{folder} was stopped with {last['own']['processes']} processes and must "
+            f"continue with as many, got {processes.world_size()}; --force starts again"
+        )
+    return Start(None, state, within, fingerprint)
+
+
+def begin(settings: Settings, folder: Path, start: Start) -> None:
+    """Remove records and files after a start, and write the settings."""
+    database = folder.parent / records.DATABASE
+    last = start.within or start.state
     if last is None:
         if folder.exists():
             shutil.rmtree(folder)
         records.forget(database, folder.name)
         folder.mkdir(parents=True)
     else:
-        if last["own"]["processes"] != processes.world_size():
-            raise ValueError(
-                f"{folder} was stopped with {last['own']['processes']} processes and must "
-                f"continue with as many, got {processes.world_size()}; --force starts again"
-            )
         remove_unfinished(folder)
         steps = last["epoch"] * settings.test_interval + last["iteration"]
         records.trim(database, folder.name, last["epoch"], steps)
         LOGGER.warning("%s continues after step %d", folder, steps)
-    with written_whole(written) as file:
-        file.write(json.dumps(now, indent=1).encode())
-    return Start(None, state, within)
+    own = asdict(settings)
+    own["fingerprint"] = own["fingerprint"] or start.fingerprint
+    with written_whole(folder / "settings.json") as file:
+        file.write(json.dumps(own, indent=1).encode())
 
 
-def _check_same(earlier: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    """Raise ValueError if settings differ, except for more steps."""
+def check_same(earlier: dict[str, Any], settings: Settings, folder: Path) -> None:
+    """Raise ValueError if settings differ from earlier ones, except for more steps."""
+    now = asdict(settings)
     # Earlier versions did not store data.
     earlier = complete({"data": now["data"], **earlier})
     if now["fingerprint"] is None or earlier["fingerprint"] is None:

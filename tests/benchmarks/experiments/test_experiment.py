@@ -149,6 +149,8 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys):
 def test_ablations(name, tmp_path, capsys):
     arguments = ["ablate", name, "--out", str(tmp_path), *TINY[:4], "--width", "2"]
     arguments += ["--batch-size", "16", "--max-classes", "8", "--seeds", "0"]
+    if name == "start":  # 100 steps on the base loss, and then others
+        arguments += ["--steps", "102", "--test-interval", "51"]
     assert main(arguments) == 0
     shown = capsys.readouterr().out
     for label in ABLATIONS[name]:

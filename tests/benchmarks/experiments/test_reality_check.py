@@ -8,6 +8,7 @@ from benchmarks.__main__ import main
 from benchmarks.data.glyphs import glyphs
 from benchmarks.data.splits import FOLDS, SplitOptions
 from benchmarks.experiments import runs
+from benchmarks.reporting import finished_runs
 from benchmarks.training.records import read
 from benchmarks.training.settings import Settings
 
@@ -36,9 +37,14 @@ def test_a_fold_that_is_not_there():
 
 def test_only_the_chosen_rate_is_tested(tmp_path, capsys):
     arguments = ["reality-check", "--out", str(tmp_path), *TINY, "--max-classes", "6"]
-    arguments += ["--methods", "N-pairs", "Symm + N-pairs"]
+    arguments += ["--methods", "N-pairs", "Symm + N-pairs", "N-pairs"]
     arguments += ["--learning-rates", "0.001", "0.1"]
     assert main(arguments) == 0
+    of_variants = finished_runs.read(tmp_path).variants
+    assert {label: len(own) for label, own in of_variants.items()} == {
+        "N-pairs": FOLDS,
+        "Symm + N-pairs": FOLDS,
+    }
     shown = capsys.readouterr().out
     assert "| Symm + N-pairs | N-pairs |" in shown
     folders = list(tmp_path.glob("*-seed*"))

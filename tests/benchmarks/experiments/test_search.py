@@ -154,6 +154,8 @@ def test_the_best_mean_wins_and_an_end_is_named():
         (["--head-factors", "1"], "learning_rates must be at least one"),
         ([*RATES, "--weight-decays", "-1"], "weight_decay must be a finite number >= 0"),
         (["--learning-rates", "-1"], "learning_rate must be a finite positive number"),
+        ([*RATES, "--learning-rate", "0.5"], "--learning-rate is not used where"),
+        (["--data-root", "pictures"], "--data-root is for datasets in files, got pictures"),
     ],
 )
 def test_a_search_that_cannot_be_is_refused(arguments, message, tmp_path, capsys):

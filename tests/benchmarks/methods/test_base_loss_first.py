@@ -37,9 +37,10 @@ def test_methods_with_miners_are_refused(method):
         Settings(method=method, seed=0, base_steps=1)
 
 
-def test_a_negative_number_is_refused():
-    with pytest.raises(ValueError, match="base_steps must be at least 0, got -1"):
-        Settings(method="Symm + N-pairs", seed=0, base_steps=-1)
+@pytest.mark.parametrize("number", [-1, 300])
+def test_what_leaves_no_step_to_symm_is_refused(number):
+    with pytest.raises(ValueError, match=f"base_steps must .* less than .* got {number}"):
+        Settings(method="Symm + N-pairs", seed=0, steps=300, base_steps=number)
 
 
 def test_the_share_of_synthetic_negatives_is_recorded(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from pytorch_metric_learning import losses
 
+from benchmarks.methods import hdml
 from benchmarks.methods.hdml import HardnessAwareMetricLearning, harder_negatives
 
 
@@ -86,7 +87,8 @@ def test_each_term_trains_what_the_paper_says():
     }
 
 
-def test_negatives_get_harder_as_the_loss_falls():
+def test_negatives_get_harder_as_the_loss_falls(monkeypatch):
+    monkeypatch.setattr(hdml, "EPOCH", 2)
     trainer = make_trainer(alpha=0.1)
     assert trainer.strength == 1
     trainer.train(num_epochs=2)
@@ -98,7 +100,8 @@ def test_negatives_get_harder_as_the_loss_falls():
     assert trainer.strength == 0
 
 
-def test_its_state_is_what_the_next_steps_depend_on():
+def test_its_state_is_what_the_next_steps_depend_on(monkeypatch):
+    monkeypatch.setattr(hdml, "EPOCH", 2)
     trainer, other = make_trainer(), make_trainer()
     trainer.train(num_epochs=2)
     other.load_state_dict(trainer.state_dict())

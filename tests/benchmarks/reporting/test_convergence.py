@@ -31,8 +31,8 @@ def runs_of(*rises, method="N-pairs"):
     ("maps", "expected"),
     [
         ([0, 10, 20, 21], 1),
-        ([0, 9, 9, 9, 9, 5, 9, 8], 3),  # from the last validation before it
-        ([0, 10, 11, 12, 13], 2),  # it starts at 37.5 of 50 steps
+        ([0, 9, 9, 9, 9, 5, 9, 8], 3),  # it starts at the sixth of eight validations
+        ([0, 10, 11, 12, 13], 1.25),  # it starts at 37.5 of 50 steps, between two
         ([0, 10, 20], None),
     ],
 )

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,33 @@ def test_stopped_between_two_steps(stop_at, trained, tmp_path, monkeypatch):
     assert without_times(resumed) == without_times(result)
     for name in ("records.db", "run/records/logs.db"):
         assert rows(tmp_path / name) == rows(out / name)
+
+
+@pytest.mark.parametrize(
+    ("method", "stops"),
+    [
+        ("Triplet", (2, 2)),  # twice in the first epoch
+        ("Triplet, offline hard", (7,)),  # it looks at augmented items to choose classes
+    ],
+)
+def test_stopped_within_an_epoch(method, stops, tmp_path, monkeypatch):
+    settings = replace(settings_of(method), steps=10, test_interval=5, augment=True)
+    whole = run(settings, tmp_path / "whole" / "run")
+    real, calls = StepTimer.__call__, []
+
+    def ask_to_stop(self, trainer):
+        real(self, trainer)
+        calls.append(1)
+        if len(calls) == steps:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(StepTimer, "__call__", ask_to_stop)
+    for steps in stops:  # noqa: B007, for ask_to_stop
+        calls.clear()
+        with pytest.raises(interruption.Interrupted):
+            run(settings, tmp_path / "run")
+    monkeypatch.setattr(StepTimer, "__call__", real)
+    assert without_times(run(settings, tmp_path / "run")) == without_times(whole)
 
 
 def test_a_signal_in_the_last_evaluation_is_not_lost(tmp_path, monkeypatch):
