@@ -30,7 +30,7 @@ def test_an_unknown_name_is_refused(name):
     ("name", "module", "message"),
     [
         ("efficientnet-lite0", "efficientnet_lite_pytorch", r"pml-symm\[images\]"),
-        ("resnet50", "torchvision", "pip install torchvision"),
+        ("resnet50", "torchvision.models", "pip install torchvision"),
         ("timm:resnet18", "timm", "pip install timm"),
     ],
 )
