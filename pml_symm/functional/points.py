@@ -231,8 +231,8 @@ def class_points(
         return x.flatten(-2)[..., place]
 
     synthetic, on_axis = chosen(~itself), chosen(on_axis).unsqueeze(2)
-    source = source * (-beta * synthetic).unsqueeze(1)
-    weights = torch.addcmul(source, on_axis, axis, value=alpha * beta)
+    lost = source * synthetic.unsqueeze(1)
+    weights = torch.addcmul(-beta * lost, on_axis, axis, value=alpha * beta)
     if divisor is not None:
         weights = weights / chosen(divisor).unsqueeze(2)
     bias = None if bias is None else chosen(bias)
