@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -154,21 +156,29 @@ def trained(request, tmp_path_factory):
     return settings, run(settings, out / "run"), out
 
 
-@pytest.mark.parametrize("stop_at", [1, 3, 4])
-def test_stopped_between_two_steps(stop_at, trained, tmp_path, monkeypatch):
-    settings, result, out = trained
+@contextmanager
+def stopped_after(steps):
+    """A run in the block is asked to stop after so many steps, and stops."""
     real, calls = StepTimer.__call__, []
 
     def ask_to_stop(self, trainer):
         real(self, trainer)
         calls.append(1)
-        if len(calls) == stop_at:
+        if len(calls) == steps:
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(StepTimer, "__call__", ask_to_stop)
-    with pytest.raises(interruption.Interrupted):
+    with (
+        mock.patch.object(StepTimer, "__call__", ask_to_stop),
+        pytest.raises(interruption.Interrupted),
+    ):
+        yield
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 4])
+def test_stopped_between_two_steps(stop_at, trained, tmp_path):
+    settings, result, out = trained
+    with stopped_after(stop_at):
         run(settings, tmp_path / "run")
-    monkeypatch.setattr(StepTimer, "__call__", real)
     resumed = run(settings, tmp_path / "run")
     assert without_times(resumed) == without_times(result)
     for name in ("records.db", "run/records/logs.db"):
@@ -182,23 +192,12 @@ def test_stopped_between_two_steps(stop_at, trained, tmp_path, monkeypatch):
         ("Triplet, offline hard", (7,)),  # it looks at augmented items to choose classes
     ],
 )
-def test_stopped_within_an_epoch(method, stops, tmp_path, monkeypatch):
+def test_stopped_within_an_epoch(method, stops, tmp_path):
     settings = replace(settings_of(method), steps=10, test_interval=5, augment=True)
     whole = run(settings, tmp_path / "whole" / "run")
-    real, calls = StepTimer.__call__, []
-
-    def ask_to_stop(self, trainer):
-        real(self, trainer)
-        calls.append(1)
-        if len(calls) == steps:
-            signal.raise_signal(signal.SIGTERM)
-
-    monkeypatch.setattr(StepTimer, "__call__", ask_to_stop)
-    for steps in stops:  # noqa: B007, for ask_to_stop
-        calls.clear()
-        with pytest.raises(interruption.Interrupted):
+    for stop_at in stops:
+        with stopped_after(stop_at):
             run(settings, tmp_path / "run")
-    monkeypatch.setattr(StepTimer, "__call__", real)
     assert without_times(run(settings, tmp_path / "run")) == without_times(whole)
 
 
