@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Protocol, TypeVar
 
@@ -46,7 +46,8 @@ class Preset(NamedTuple):
 
     Attributes:
         settings: replaces the command's.
-        methods, seeds, learning_rates: of the commands that have such an option.
+        methods, seeds, learning_rates: of the commands that have such an option. One that
+            is another command with its own methods, such as paper-table, keeps them.
     """
 
     settings: CommonSettings
@@ -187,9 +188,11 @@ class Configured:
 
     def with_preset(self: Own, name: str) -> Own:
         """This command with a preset, as far as it has options for it."""
-        preset = PRESETS[name]
+        preset, usual = PRESETS[name], {x.name: x.default for x in fields(self)}
         own = {
-            x: y for x, y in preset._asdict().items() if y is not None and hasattr(self, x)
+            x: y
+            for x, y in preset._asdict().items()
+            if y is not None and x in usual and getattr(self, x) == usual[x]
         }
         own["settings"] = type(self.settings)(**vars(preset.settings))
         return replace(self, **own)

@@ -129,6 +129,12 @@ class Experiment(Configured):
                 )
         if not variants:
             raise ValueError("methods must name at least one method")
+        for name in set.intersection(*(set(x.settings) for x in variants.values())):
+            if getattr(self.settings, name, None) != getattr(usual, name, None):
+                raise ValueError(
+                    f"--{name.replace('_', '-')} is not used: every variant has its own, "
+                    f"got {getattr(self.settings, name)}"
+                )
 
     def _plan(
         self,

@@ -85,7 +85,7 @@ Loss = Callable[..., losses.BaseMetricLossFunction]
 
 @dataclass(frozen=True, kw_only=True)
 class Synthesis:
-    """The options that the paper's ablations vary; only Symm methods use them.
+    """The options that the paper's ablations vary, of Symm methods.
 
     Attributes:
         alpha: similarity ratio of SymmSynthesizer.
@@ -93,7 +93,7 @@ class Synthesis:
         pairing: of SymmSynthesizer.
         hardness: "hardest", or k for the k-th hardest candidate.
         candidates: of SymmNPairsLoss and SymmAngularLoss.
-        base_steps: train on the base loss for so many steps first.
+        base_steps: train on the base loss for so many steps first; controls do, too.
     """
 
     alpha: float = 2.0
@@ -123,6 +123,7 @@ class Method:
         loss: makes the metric loss.
         miner: makes the tuple miner, if the method has one.
         is_symm: loss, or else miner, takes what Synthesis.loss_arguments gives.
+        is_control: it has the loss of a Symm method, on originals alone.
         base: the method that this one is compared with.
         control: another one: the same loss on originals alone.
         sizes: which sizes the loss takes, of those that make has.
@@ -138,6 +139,7 @@ class Method:
     loss: Loss
     miner: Callable[..., nn.Module] | None = None
     is_symm: bool = False
+    is_control: bool = False
     base: str | None = None
     control: str | None = None
     sizes: tuple[str, ...] = ()
@@ -167,7 +169,7 @@ class Method:
         arguments |= {name: sizes[name] for name in self.sizes}
         loss: nn.Module = self.loss(**({} if self.miner else arguments))
         miner = self.miner(**arguments) if self.miner else None
-        if self.is_symm and synthesis.base_steps:
+        if (self.is_symm or self.is_control) and synthesis.base_steps:
             assert self.base is not None
             base, base_miner = METHODS[self.base].make(synthesis, **sizes)
             if miner is not None or base_miner is not None:
@@ -216,7 +218,8 @@ _SYMM_MULTI_SIMILARITY = partial(_wrapped, losses.MultiSimilarityLoss)
 
 def _control(base: str, loss: Loss) -> Method:
     """Every class competes with one term only, its hardest original."""
-    return Method(lambda: loss(synthesizer=SymmSynthesizer(pairing="none")), base=base)
+    synthesizer = SymmSynthesizer(pairing="none")
+    return Method(partial(loss, synthesizer=synthesizer), is_control=True, base=base)
 
 
 def _symm(base: str, loss: Loss) -> Method:

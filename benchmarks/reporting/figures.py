@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from .convergence import Result, Results
@@ -99,7 +100,9 @@ def draw_lines(
     figure = Figure(figsize=(6.4, 4), layout="constrained", dpi=150)
     axes = figure.subplots()
     of_base = {label: next(iter(bases.get(label, ())), label) for label in lines}
-    colours = {base: f"C{i}" for i, base in enumerate(sorted(set(of_base.values())))}
+    found = sorted(set(of_base.values()))
+    shades = colormaps["tab10" if len(found) <= 10 else "tab20"].colors
+    colours = dict(zip(found, itertools.cycle(shades), strict=False))
     styles = itertools.cycle(("-", "-.", ":"))
     for label, (places, values) in lines.items():
         colour = colours[of_base[label]]

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.__main__ import main, parse
 from benchmarks.commands import COMMANDS
-from benchmarks.experiments.command import DEMO_METHODS, PRESETS
+from benchmarks.experiments.command import DEMO_METHODS, PRESETS, SYNTHETICS_METHODS
 from benchmarks.methods.methods import METHODS
 from benchmarks.training.settings import Settings
 
@@ -105,6 +105,8 @@ def test_presets_can_be_chosen_and_fit(name, preset):
     command = parse(["reality-check", f"--preset={name}"])
     assert command.methods == lists.get("methods", DEMO_METHODS)
     assert command.settings.trunk == settings.trunk
+    command = parse(["synthetics", f"--preset={name}"])
+    assert command.methods == SYNTHETICS_METHODS
 
 
 def test_the_help_of_a_preset_shows_its_settings(capsys):

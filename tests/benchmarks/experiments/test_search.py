@@ -163,3 +163,10 @@ def test_a_search_that_cannot_be_is_refused(arguments, message, tmp_path, capsys
     assert main(["compare", "--out", str(out), *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_an_option_that_every_variant_has_itself_is_refused(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["ablate", "pairing", "--m", "4", "--out", str(out)]) == 2
+    assert "--m is not used: every variant has its own, got 4" in capsys.readouterr().err
+    assert not out.exists()

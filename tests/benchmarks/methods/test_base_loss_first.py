@@ -1,4 +1,4 @@
-"""--base-steps: the base loss first, the Symm loss after it."""
+"""--base-steps: the base loss first, the Symm loss or its control after it."""
 
 import pytest
 import torch
@@ -16,10 +16,11 @@ def losses(base_steps, number, method="Symm + N-pairs"):
     return [loss(EMBEDDINGS, LABELS).item() for _ in range(number)]
 
 
-def test_the_losses_come_one_after_the_other():
-    base, symm = losses(0, 1, "N-pairs")[0], losses(0, 1)[0]
-    assert base != symm
-    assert losses(2, 4) == [base, base, symm, symm]
+@pytest.mark.parametrize("method", ["Symm + N-pairs", "N-pairs, hardest originals"])
+def test_the_losses_come_one_after_the_other(method):
+    (base,), (other,) = losses(0, 1, "N-pairs"), losses(0, 1, method)
+    assert base != other
+    assert losses(2, 4, method) == [base, base, other, other]
 
 
 def test_a_continued_run_counts_the_steps_before():

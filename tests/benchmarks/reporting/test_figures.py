@@ -36,3 +36,11 @@ def test_many_lines_have_their_legend_beside_them(
     draw_curve({str(x): [run_of(0, 10)] for x in range(lines)}, {}, GRADIENT, path)
     with Image.open(path) as image:
         assert image.size == size
+
+
+def test_no_two_of_eleven_losses_have_one_colour(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, _: drawn.extend(figure.axes))
+    of_losses = {str(x): [run_of(0, 10)] for x in range(11)}
+    draw_curve(of_losses, {}, GRADIENT, tmp_path / "gradient.png")
+    assert len({line.get_color() for line in drawn[0].lines}) == 11
