@@ -68,8 +68,11 @@ class ProductTable:
 
         def of_points(some: slice) -> Tensor:
             # ... and of the rows' points with them.
-            own = self.rows.weights.detach()[here, some]
-            whole = torch.bmm(own, of_members).unflatten(2, half.shape[2:])
+            if len(half) == 1:  # the only point of a class of one is its member
+                whole = half[0].unsqueeze(1)
+            else:
+                own = self.rows.weights.detach()[here, some]
+                whole = torch.bmm(own, of_members).unflatten(2, half.shape[2:])
             if row_bias is not None:
                 whole += row_bias.detach()[here, some, None, None]
             if column_bias is not None:
