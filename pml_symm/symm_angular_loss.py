@@ -48,6 +48,7 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
 
     Raises:
         ValueError: an argument is unknown, or does not fit the others.
+        TypeError: synthesizer is not a SymmSynthesizer.
 
     Default distance: LpDistance(p=2, power=1, normalize_embeddings=True). The paper
     does not normalize. Default reducer: MeanReducer.

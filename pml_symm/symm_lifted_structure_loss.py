@@ -34,6 +34,7 @@ class SymmLiftedStructureLoss(SymmMixin, LiftedStructureLoss):
 
     Raises:
         ValueError: hardness is unknown.
+        TypeError: synthesizer is not a SymmSynthesizer.
 
     Default distance: LpDistance(normalize_embeddings=True, p=2, power=1). Default
     reducer: MeanReducer.

@@ -36,7 +36,8 @@ class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
 
     Raises:
         ValueError: hardness or candidates is unknown, or "official" has a hardness
-            other than "hardest".
+            other than "hardest", or a synthesizer without synthetic points.
+        TypeError: synthesizer is not a SymmSynthesizer.
 
     Default distance: DotProductSimilarity(), which normalizes. The paper uses
     DotProductSimilarity(normalize_embeddings=False). Default reducer: MeanReducer.

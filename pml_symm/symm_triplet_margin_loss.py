@@ -40,6 +40,7 @@ class SymmTripletMarginLoss(SymmMixin, TripletMarginLoss):
 
     Raises:
         ValueError: hardness is unknown.
+        TypeError: synthesizer is not a SymmSynthesizer.
 
     Default distance: LpDistance(normalize_embeddings=True, p=2, power=1). Default
     reducer: AvgNonZeroReducer. Unless statistics are collected, its average is computed

@@ -146,7 +146,7 @@ def _make(out: Path) -> None:
         import resvg_py
     except ImportError as error:
         raise ImportError(
-            f"emoji are drawn by resvg-py: pip install 'pml-symm[emoji]' ({error})"
+            f"emoji are drawn by resvg-py: pip install '.[emoji]' ({error})"
         ) from error
     with partial_folder(out) as partial:
         packages = {

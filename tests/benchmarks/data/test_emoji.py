@@ -205,5 +205,5 @@ def test_a_damaged_package_leaves_nothing(packages, out, capsys):
 
 def test_without_resvg_it_says_how_to_get_it(packages, out, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "resvg_py", None)
-    assert "pip install 'pml-symm[emoji]'" in refusal(out, capsys)
+    assert "pip install '.[emoji]'" in refusal(out, capsys)
     assert not out.exists()
