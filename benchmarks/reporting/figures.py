@@ -101,8 +101,8 @@ def draw_lines(
     axes = figure.subplots()
     of_base = {label: next(iter(bases.get(label, ())), label) for label in lines}
     found = sorted(set(of_base.values()))
-    shades = colormaps["tab10" if len(found) <= 10 else "tab20"].colors
-    colours = dict(zip(found, itertools.cycle(shades), strict=False))
+    shades = colormaps["tab10" if len(found) <= 10 else "tab20"]
+    colours = {base: shades(i % shades.N) for i, base in enumerate(found)}
     styles = itertools.cycle(("-", "-.", ":"))
     for label, (places, values) in lines.items():
         colour = colours[of_base[label]]

@@ -159,5 +159,5 @@ def test_missing_packages_are_named(make, missing, monkeypatch):
     if missing != "transformers":
         pytest.importorskip("transformers")
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ImportError, match=r"pip install 'pml-symm\[texts\]'"):
+    with pytest.raises(ImportError, match=r"pip install '\.\[texts\]'"):
         make("minilm")

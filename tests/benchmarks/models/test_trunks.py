@@ -29,7 +29,7 @@ def test_an_unknown_name_is_refused(name):
 @pytest.mark.parametrize(
     ("name", "module", "message"),
     [
-        ("efficientnet-lite0", "efficientnet_lite_pytorch", r"pml-symm\[images\]"),
+        ("efficientnet-lite0", "efficientnet_lite_pytorch", r"'\.\[images\]'"),
         ("resnet50", "torchvision.models", "pip install torchvision"),
         ("timm:resnet18", "timm", "pip install timm"),
     ],
