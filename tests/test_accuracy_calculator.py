@@ -217,3 +217,12 @@ def test_f1_is_left_out_where_labels_are_compared_by_a_function():
 def test_f1_is_refused_by_name_where_labels_are_compared_by_a_function():
     with pytest.raises(NotImplementedError, match="F1 cannot be computed with a label"):
         AccuracyCalculator(include=("F1",), label_comparison_fn=near)
+
+
+def test_recall_by_a_function_of_two_labels():
+    points, labels = torch.tensor([[0.0], [0.1], [5.0], [5.1]]), torch.tensor([0, 1, 5, 9])
+    calculator = AccuracyCalculator(
+        exclude=("NMI", "AMI"), label_comparison_fn=lambda x, y: (x - y).abs() <= 1
+    )
+    found = calculator.get_accuracy(points, labels)
+    assert found["recall_at_1"] == found["precision_at_1"] == 1

@@ -400,3 +400,18 @@ def test_points_of_ones_own():
         ]
         expected = torch.stack(logits).logsumexp(0) - logits[u]
         torch.testing.assert_close(found[u], expected)
+
+
+def test_n_pairs_takes_no_pairs_and_no_reference():
+    x, labels = batch()
+    pairs = torch.tensor([0]), torch.tensor([2])
+    for options in ({"pairs": pairs}, {"reference": x.clone(), "reference_labels": labels}):
+        name = next(iter(options))
+        with pytest.raises(ValueError, match=f"{name} is not supported by the N-pairs"):
+            F.n_pairs_loss(x, labels, **options)
+
+
+@pytest.mark.parametrize("distance", [F.Euclidean(), F.ByFunction(torch.cdist)])
+def test_angular_takes_dot_products_alone(distance):
+    with pytest.raises(ValueError, match="distance must be a DotProduct, got"):
+        F.angular_loss(*batch(), distance=distance)

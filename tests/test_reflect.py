@@ -108,3 +108,8 @@ class TestReflect:
             F.reflect(torch.randn(2, 3), torch.randn(2, 4))
         with pytest.raises(TypeError, match=r"axis must be floating, got torch\.int64"):
             F.reflect(torch.randn(2, 3), torch.ones(2, 3, dtype=torch.int64))
+
+
+def test_the_result_has_the_wider_precision_of_both():
+    mixed = F.reflect(torch.ones(1, 2, dtype=torch.float16), torch.ones(1, 2))
+    assert mixed.dtype == torch.float32

@@ -138,3 +138,18 @@ def test_an_empty_batch_keeps_the_promise(function, is_compiling, monkeypatch):
 def test_layouts_agree():
     _, labels = batch(3)
     assert torch.equal(class_groups(labels, 3).groups[0], class_groups(labels).groups[0])
+
+
+@pytest.mark.parametrize("name", ["TripletMargin", "LiftedStructure", "Angular"])
+def test_with_a_reference_the_promise_is_about_its_labels(name):
+    generator = torch.Generator().manual_seed(0)
+    embeddings, labels = torch.randn(4, 5, generator=generator), torch.tensor([0, 0, 0, 1])
+    reference, of_reference = (
+        torch.randn(6, 5, generator=generator),
+        torch.arange(3).repeat(2),
+    )
+    make = getattr(pml_symm, f"Symm{name}Loss")
+    inputs = embeddings, labels, None, reference, of_reference
+    torch.testing.assert_close(make(samples_per_class=2)(*inputs), make()(*inputs))
+    with pytest.raises(ValueError, match="samples_per_class=2"):
+        make(samples_per_class=2)(reference, of_reference, None, embeddings, labels)

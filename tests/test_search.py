@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import normalize
 from torch.testing import assert_close
 
@@ -268,3 +269,18 @@ def test_semihard_of_two_large_classes(normalized):
     # No candidate is as near to a positive pair as rounding reaches.
     at = torch.searchsorted(ordered, own)
     assert_close(terms.losses.detach(), ordered[at - 1] - own + 100)
+
+
+def test_winners_that_are_computed_again_are_not_kept(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    x, labels = torch.randn(64, 5, generator=generator), torch.arange(32).repeat(2)
+
+    def kept():
+        sizes = []
+        with saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+            F.triplet_margin_loss(x.clone().requires_grad_(), labels)
+        return sum(sizes)
+
+    whole = kept()
+    monkeypatch.setattr(search, "_MOST_KEPT", 1 << 8)
+    assert kept() < whole / 2

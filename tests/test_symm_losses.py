@@ -437,3 +437,49 @@ class TestSyntheticRatio:
         assert loss.synthetic_ratio > 0
         loss(torch.randn(3, 2), torch.tensor([0, 1, 2]))
         assert loss.synthetic_ratio == 0
+
+
+@pytest.mark.parametrize("candidates", ["all", "official"])
+def test_n_pairs_takes_the_pairs_of_a_tuple(candidates):
+    generator = torch.Generator().manual_seed(0)
+    x, labels = torch.randn(9, 5, generator=generator), torch.arange(3).repeat(3)
+    loss = SymmNPairsLoss(candidates=candidates)
+    pairs = torch.tensor([3, 1]), torch.tensor([6, 4])
+    expected = loss(x[[3, 6, 1, 4]], torch.tensor([0, 0, 1, 1]))
+    assert_close(loss(x, labels, (*pairs, torch.tensor([1, 0]))), expected)
+
+
+def test_drawn_triplets_of_a_reference_are_among_all_of_them():
+    generator = torch.Generator().manual_seed(0)
+    x, labels = torch.randn(6, 5, generator=generator), torch.arange(3).repeat(2)
+    ref, ref_labels = torch.randn(12, 5, generator=generator), torch.arange(4).repeat(3)
+
+    def terms(**options):
+        reducer = reducers.DoNothingReducer()
+        loss = SymmTripletMarginLoss(10, reducer=reducer, **options)
+        found = loss(x, labels, None, ref, ref_labels)["loss"]
+        a, p, n = found["indices"]
+        keys = zip(a.tolist(), p.tolist(), ref_labels[n].tolist(), strict=True)
+        return dict(zip(keys, found["losses"].tolist(), strict=True)), len(a)
+
+    (every, _), (drawn, number) = terms(), terms(triplets_per_anchor=2)
+    assert number == 2 * len(x)
+    for key, value in drawn.items():
+        assert every[key] == pytest.approx(value)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e18, 1e25])
+@pytest.mark.parametrize("hardness", ["hardest", "semihard"])
+def test_euclidean_distances_in_any_unit(scale, hardness):
+    """Squares of such numbers are zero or infinite in float32."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(8, 4, generator=generator).requires_grad_()
+    scaled, labels = (x.detach() * scale).requires_grad_(), torch.arange(4).repeat(2)
+    distance = distances.LpDistance(normalize_embeddings=False)
+    loss = SymmTripletMarginLoss(0, distance=distance, hardness=hardness)
+    expected, found = loss(x, labels), loss(scaled, labels)
+    assert_close(found / scale, expected)
+    (expected,), (found,) = (
+        torch.autograd.grad(value, of) for value, of in ((expected, x), (found, scaled))
+    )
+    assert_close(found, expected)

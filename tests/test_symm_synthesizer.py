@@ -154,3 +154,12 @@ class TestBadInput:
         indices = tuple(torch.tensor([x]) for x in (0.0, 1.0, 2.0))
         with pytest.raises(TypeError, match=r"integers, got torch\.float32"):
             SymmSynthesizer()(torch.randn(4, 3), torch.tensor([0, 0, 1, 1]), indices)
+
+
+def test_neither_the_control_nor_a_pair_of_one_point_mirrors():
+    embeddings, labels = torch.randn(4, 3), torch.tensor([0, 0, 1, 1])
+    anchors, negatives = torch.tensor([0]), torch.tensor([2])
+    control = SymmSynthesizer(pairing="none")
+    assert len(control(embeddings, labels, (anchors, anchors + 1, negatives)).source) == 0
+    pool = SymmSynthesizer()(embeddings, labels, (anchors, anchors, negatives))
+    assert len(pool.source) == 0

@@ -195,3 +195,18 @@ def test_a_setting_that_does_not_fit_the_method_is_refused(tmp_path, capsys):
     assert main([*arguments, "--methods", "Symm + Lifted"]) == 2
     assert "candidates='official' does not fit Symm + Lifted" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_losses_have_the_constants_of_the_pages():
+    x, labels = (
+        3 * torch.nn.functional.normalize(torch.randn(8, 4)),
+        torch.arange(4).repeat(2),
+    )
+    for name in ("N-pairs", "Symm + N-pairs"):
+        loss, _ = METHODS[name].make(Synthesis())
+        whole = loss(x, labels)
+        loss.embedding_regularizer = None
+        assert (whole - loss(x, labels)).item() == pytest.approx(0.001 * 9, rel=1e-3)
+    for name in ("Triplet", "Symm + Triplet", "DAML + Triplet"):
+        assert METHODS[name].make(Synthesis())[0].margin == 0.1
+    assert METHODS["Symm + Triplet, semi-hard"].make(Synthesis())[0].hardness == "semihard"

@@ -103,3 +103,13 @@ def test_runs_are_paired_by_seed_not_by_order():
     assert [row[:2] for row in rows[1:]] == [["Symm", "base"], ["Symm", "control"]]
     assert rows[1][2].startswith("+1.50 [")
     assert rows[2][2] == "+0.00 (one seed: no interval)"
+
+
+def test_each_measure_is_in_its_column():
+    values = {name: number / 100 for number, name in enumerate(tables.COLUMNS, start=11)}
+    result = {"test": values, "seconds_per_step": 0.25, "settings": {"seed": 0}}
+    header, row = tables.accuracy_rows({"a": [result]})
+    found = dict(zip(header, row, strict=True))
+    names = ("R@1", "R@2", "R@4", "R@8", "MAP@R", "NMI", "F1")
+    assert [float(found[name]) for name in names] == [11, 12, 13, 14, 15, 16, 17]
+    assert found["ms/step"] == "250"

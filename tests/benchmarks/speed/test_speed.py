@@ -9,6 +9,7 @@ from pytorch_metric_learning.distances import LpDistance
 
 import pml_symm
 from benchmarks.__main__ import main
+from benchmarks.speed import speed
 from benchmarks.speed.measuring import Materialized
 
 ROOT = Path(__file__).parents[3]
@@ -69,3 +70,12 @@ def test_command(tmp_path, capsys, monkeypatch):
 def test_batches_must_hold_whole_classes(tmp_path, capsys):
     assert main(["speed", "--out", str(tmp_path), "--batches", "7"]) == 2
     assert "multiples of four, got [7]" in capsys.readouterr().err
+
+
+def test_cells_and_bounds_are_of_their_columns():
+    row = {"PML ms": 4.0, "Symm ms": 2.0, "Symm spread": 0.5, "baseline ms": 1.0}
+    row |= {"loss": "triplet", "batch": 512, "m": 2}
+    assert speed._cell(row, "Symm / PML") == "0.50"
+    assert speed._cell(row, "Symm, ms") == "2.00 ± 0.25"
+    _, found = speed._bound_rows([row], [], [])
+    assert found == ["losses / baseline, batch 512", "1.25", "1", "0", "triplet, m = 2: 2"]

@@ -21,7 +21,7 @@ from benchmarks.training.records import Recorder, read
 from benchmarks.training.run import run
 from benchmarks.training.settings import Settings
 from benchmarks.training.trainers import StepTimer
-from tests.benchmarks.training.test_checkpoint import METHODS, rows, settings_of
+from tests.benchmarks.training.test_checkpoint import METHODS, Stop, rows, settings_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -347,3 +347,19 @@ class TestSeveralProcesses:
 def test_settings_are_written_before_training(whole):
     written = json.loads((whole / "symm+n-pairs-seed0" / "settings.json").read_text())
     assert written["method"] == "Symm + N-pairs"
+
+
+def test_an_older_stop_within_an_epoch_does_not_count(tmp_path):
+    settings, folder, epochs = settings_of("N-pairs"), tmp_path / "stopped" / "run", []
+    whole = run(settings, tmp_path / "whole" / "run")
+    with stopped_after(1):
+        run(settings, folder)
+
+    def killed():
+        epochs.append(1)
+        if len(epochs) == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(settings, folder, after_epoch=killed)
+    assert without_times(run(settings, folder)) == without_times(whole)

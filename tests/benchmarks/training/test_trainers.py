@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from benchmarks.methods.methods import METHODS
+from benchmarks.training import processes
 from benchmarks.training.settings import Settings
 from benchmarks.training.trainers import HardClassSampler, make_trainer
 
@@ -133,3 +134,32 @@ def test_bad_input_is_named():
     sampler = HardClassSampler(LABELS, 2, 8)
     with pytest.raises(ValueError, match=r"each of 48 labels, got shape \(3, 2\)"):
         sampler.refresh(torch.zeros(3, 2))
+
+
+def test_all_rates_are_halved():
+    trainer = trainer_of("DAML + N-pairs", lr_step_size=2)
+    trainer.losses["total_loss"] = torch.zeros(())
+    rates = {x: x.param_groups[0]["lr"] for x in trainer.optimizers.values()}
+    for step in range(1, 5):
+        for optimizer in rates:
+            optimizer.step()
+        trainer.step_lr_schedulers(end_of_epoch=False)
+        for optimizer, rate in rates.items():
+            halved = pytest.approx(rate * 0.5 ** (step // 2))
+            assert optimizer.param_groups[0]["lr"] == halved
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_processes_have_parts_of_the_same_batches(world_size, monkeypatch):
+    monkeypatch.setattr(processes, "world_size", lambda: world_size)
+    monkeypatch.setattr(processes, "from_first", lambda make: make())
+    size, parts = 8 // world_size, []
+    for rank in range(world_size):
+        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+        part = processes.OwnPart(range(24), 8)
+        rows = list(part)
+        assert len(rows) == len(part)
+        parts.append([rows[i : i + size] for i in range(0, len(rows), size)])
+    for number in range(3):
+        together = [row for part in parts for row in part[number]]
+        assert sorted(together) == list(range(8 * number, 8 * number + 8))
