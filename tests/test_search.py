@@ -284,3 +284,16 @@ def test_winners_that_are_computed_again_are_not_kept(monkeypatch):
     whole = kept()
     monkeypatch.setattr(search, "_MOST_KEPT", 1 << 8)
     assert kept() < whole / 2
+
+
+class Elsewhere(torch.Tensor):
+    """On a CPU, but says that it is on another device."""
+
+    device = property(lambda self: torch.device("cuda"))
+
+
+def test_the_largest_on_another_device():
+    score = torch.randn(3, 4, 5, 6)
+    found = rules._largest(score.as_subclass(Elsewhere), 1)
+    for x, y in zip(found, rules._largest(score, 1), strict=True):
+        assert torch.equal(x.as_subclass(torch.Tensor), y)

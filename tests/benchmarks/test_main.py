@@ -153,3 +153,10 @@ def test_a_console_without_the_characters_of_a_table(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "mean ? standard deviation" in done.stdout
     assert "mean ± standard deviation" in (tmp_path / "table.md").read_text("utf-8")
+
+
+def test_the_paper_preset_is_the_released_setting():
+    found = PRESETS["paper"].settings
+    assert (found.batch_size, found.m, found.embedding_size) == (128, 2, 512)
+    assert (found.steps, found.learning_rate, found.lr_step_size) == (10_000, 1e-4, 5000)
+    assert (found.weight_decay, found.head_factor, found.crop_cars) == (0.005, 1, True)
