@@ -44,7 +44,6 @@ BLOCKS = {
     "some computed again": {"_MOST_KEPT": 60},
     "halved": {"_HALVED": {"cpu": 1}},
     "limits sorted": {"_PAIRS_IN_TURN": 0},
-    "limits by a grid": {"_PAIRS_IN_TURN": 0, "_LARGE": 0},
 }
 OPTIONS = {
     "what": [*LOSSES, "miner", "miner of the pool"],

@@ -3,10 +3,14 @@
 test_oracle.py has the same blocks for the whole losses.
 """
 
+import itertools
+import math
 from typing import NamedTuple
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import normalize
@@ -219,17 +223,49 @@ def test_no_class(sizes):
     assert found.score.shape == found.row.shape == (sizes[0], 1, sizes[1])
 
 
-@pytest.mark.parametrize("large", [0, 1 << 14], ids=["by a grid", "sorted"])
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
 @pytest.mark.parametrize("times", [1, 20])
-def test_a_limit_is_not_below_itself(times, large, monkeypatch):
-    monkeypatch.setattr(rules, "_LARGE", large)
-    points = class_points(torch.tensor([[[1.0]], [[2.0]]]), Synthesis())
-    limits = torch.tensor([[2.0], [4.5]]).repeat(1, times)
+def test_a_limit_is_not_below_itself(times, dtype):
+    points = class_points(torch.tensor([[[1.0]], [[2.0]]], dtype=dtype), Synthesis())
+    limits = torch.tensor([[2.0], [4.5]], dtype=dtype).repeat(1, times)
     found = compare(points, points, DotProduct(), "semihard", limits)
     for n in range(times):
         wins = found.row[:, n] >= 0
         assert wins.tolist() == [[True, False], [True, True]]
         assert found.score[:, n][wins].tolist() == [1.0, 2.0, 4.0]
+
+
+# Next to each other: infinities, both zeros, the least numbers, and two around one.
+VALUES = [-math.inf, -2.0, -1.0, -1e-45, -0.0, 0.0, 1e-45, 1.0, 1.0000001, math.inf]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+@given(
+    scores=st.lists(st.sampled_from(VALUES), min_size=24, max_size=24),
+    limits=st.lists(st.sampled_from(VALUES), min_size=18, max_size=18),
+)
+def test_the_largest_below_each_of_many_limits(dtype, scores, limits):
+    score = torch.tensor(scores, dtype=dtype).view(2, 3, 2, 2)
+    limit = torch.tensor(limits, dtype=dtype).view(2, 9)
+    none_is = torch.zeros(1, 1, 1, 1, dtype=torch.bool)
+    priority, place = rules.best(score, none_is, none_is, "semihard", limit)
+    for r, n, c in itertools.product(range(2), range(9), range(2)):
+        candidates = score[r, :, :, c].flatten()
+        below = [x for x in candidates.tolist() if x < limit[r, n]]
+        assert priority[r, n, c] == max(below, default=-math.inf)
+        if priority[r, n, c] > -math.inf:
+            assert candidates[place[r, n, c]] == priority[r, n, c]
+
+
+def test_many_limits_within_torch_func():
+    labels = torch.arange(2).repeat(6)
+    x = torch.randn(12, 4, requires_grad=True)  # in float32: sorted by NumPy outside
+
+    def loss(x):
+        return F.triplet_margin_loss(x, labels, 5.0, hardness="semihard")
+
+    (expected,) = torch.autograd.grad(loss(x), x)
+    assert_close(torch.func.grad(loss)(x.detach()), expected)
 
 
 @pytest.mark.parametrize("m", [5, 17])

@@ -24,8 +24,8 @@ from .points import AnyPoints, AnyTable, some_classes
 from .rules import Hardness, best, better
 
 # The most candidates at a time. On a CPU they should fit into its cache; a GPU needs
-# operators that large.
-_MOST_CANDIDATES = 1 << 26
+# operators that large, and sorting so many takes half a GiB.
+_MOST_CANDIDATES = 1 << 24
 _CANDIDATES = {"cpu": 1 << 18}
 # The most numbers that the winners' scores may keep for the backward pass. Beyond it
 # they are computed in blocks, and again in the backward pass.
