@@ -10,6 +10,8 @@ from torch.utils.data import DataLoader
 from benchmarks.data import files, glyphs
 from benchmarks.data.glyphs import Drawings, Glyphs
 from benchmarks.data.splits import SplitOptions
+from benchmarks.models.trunks import make_trunk
+from benchmarks.training.settings import Settings, Source
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +105,21 @@ def test_transforms_are_applied():
     image, label = dataset[0]
     assert image.shape == (1024,)
     assert label == dataset.labels[0]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("augment", [False, True])
+def test_images_to_train_on_are_moved_if_asked_for(augment):
+    settings = Settings("N-pairs", 0, reserve=True, augment=augment)
+    found = Source().splits(settings, make_trunk("convnet", width=1))
+    is_moved = {
+        name: not torch.equal(split[0][0], split[0][0])
+        for name, split in found._asdict().items()
+        if name != "skipped"
+    }
+    # Those to pre-train on always are.
+    expected = {"train": augment, "val": False, "test": False, "pretrain": True}
+    assert is_moved == expected
 
 
 def test_the_cache_is_used_again(small, tmp_path):

@@ -32,6 +32,12 @@ def test_base_and_symm_start_alike(settings, starts):
         is_convnet = own["trunk"] == "convnet"
         assert own.get("reserve", False) == is_convnet
         assert own.get("augment", False) == (own["dataset"] == "glyphs")
+        if is_convnet and "pre-trained" in label:
+            assert (own["start"], own["learning_rate"]) == ("softmax", 1e-4)
+            assert own["head_factor"] == 10
+        else:
+            assert own["learning_rate"] == common.learning_rate == 1e-3
+            assert own["head_factor"] == common.head_factor == 1
         if "from scratch" in label:
             assert own["freeze_until"] == 0
             assert own.get("start") == "scratch" or not own["pretrained"]

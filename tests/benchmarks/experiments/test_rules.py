@@ -5,18 +5,26 @@ import subprocess
 import sys
 from itertools import combinations
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
+import tyro
 from pytorch_metric_learning.distances import DotProductSimilarity
 from pytorch_metric_learning.reducers import DoNothingReducer
 
-from benchmarks.experiments import try_rules
+from benchmarks.experiments import measure_gradients, try_rules
 from benchmarks.experiments.measure_gradients import negatives_descent
+from benchmarks.methods import methods
+from benchmarks.training.records import read_all
+from benchmarks.training.settings import CommonSettings
 from pml_symm import SymmLiftedStructureLoss, SymmNPairsLoss, SymmSynthesizer
 from pml_symm.functional import DotProduct, Synthesis, n_pairs_loss
 
 ROOT = Path(__file__).parents[3]
+TINY = CommonSettings(
+    steps=4, test_interval=4, batch_size=8, embedding_size=4, width=1, max_classes=4
+)
 
 
 @pytest.mark.parametrize("name", ["try_rules", "measure_gradients"])
@@ -27,6 +35,81 @@ def test_the_documented_command_starts(name):
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "glyphs" in done.stdout
+
+
+@pytest.fixture
+def _tiny(monkeypatch):
+    """Few steps, and no methods that stay behind."""
+    monkeypatch.setattr(measure_gradients, "STEPS", TINY.steps)
+    monkeypatch.setattr(measure_gradients, "SHOWN", (0, 3))
+    for script in (try_rules, measure_gradients):
+        monkeypatch.setitem(script.SETTINGS, "glyphs", TINY)
+    with mock.patch.dict(methods.METHODS):
+        yield
+
+
+def rows_of(shown):
+    """The cells of a Markdown table, without its header."""
+    lines = [line.strip("| ") for line in shown.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.split("|")] for line in lines[2:]]
+
+
+@pytest.mark.usefixtures("_tiny")
+def test_rules_are_tried_on_validation_classes(tmp_path, capsys):
+    arguments = [str(tmp_path), "glyphs", "N-pairs", "--seeds", "3"]
+    tyro.cli(try_rules.main, args=[*arguments, "--rules", "control", "capped"])
+    results = read_all(tmp_path / "records.db")
+    shown = rows_of(capsys.readouterr().out)
+    for rule, cells in zip(("control", "capped"), shown, strict=True):
+        found = results.pop(f"glyphs-N-pairs-{rule}-3")
+        assert (found["settings"]["method"], found["settings"]["seed"]) == (rule, 3)
+        assert found["test"] == {}
+        assert cells[:2] == [rule, f"{100 * found['val']['recall_at_1'][-1]:.2f}"]
+    assert results == {}
+
+
+@pytest.mark.usefixtures("_tiny")
+def test_rules_are_compared_with_the_control_by_seed(tmp_path, capsys, monkeypatch):
+    last = {
+        "control": {0: (0.5, 0.2), 7: (0.6, 0.3)},
+        "capped": {0: (0.55, 0.24), 7: (0.69, 0.32)},
+    }
+
+    def made_up(settings, folder, source):
+        recall, precision = last[settings.method][settings.seed]
+        maps = {"mean_average_precision_at_r": [0.0, precision]}
+        return {"val": {"recall_at_1": [0.0, recall], **maps}}
+
+    monkeypatch.setattr(try_rules, "run", made_up)
+    arguments = [str(tmp_path), "glyphs", "Lifted", "--seeds", "0", "7", "--rules"]
+    tyro.cli(try_rules.main, args=[*arguments, "control", "capped"])
+    assert rows_of(capsys.readouterr().out) == [
+        ["control", "55.00", "25.00", "+0.00", "+0.00", "+0.00, +0.00"],
+        ["capped", "62.00", "28.00", "+7.00", "+3.00", "+4.00, +2.00"],
+    ]
+    tyro.cli(try_rules.main, args=[*arguments, "capped"])
+    assert rows_of(capsys.readouterr().out) == [["capped", "62.00", "28.00"]]
+
+
+def test_an_unknown_rule_is_named(tmp_path):
+    arguments = [str(tmp_path), "glyphs", "N-pairs", "--rules", "control", "tall"]
+    with pytest.raises(SystemExit, match=r"rules must be among control, .* got \['tall'\]"):
+        tyro.cli(try_rules.main, args=arguments)
+
+
+@pytest.mark.usefixtures("_tiny")
+def test_gradients_are_looked_at_in_training(capsys):
+    tyro.cli(measure_gradients.main, args=["glyphs"])
+    rows = rows_of(capsys.readouterr().out)
+    assert [row[0] for row in rows] == ["0", "3"]
+    assert {len(row) for row in rows} == {len(measure_gradients.HEADER)}
+    for _, angle, *shares, synthetic, above in rows:
+        assert 0 < float(angle.removesuffix("°")) < 180
+        # Neither what pulls a pair together nor what goes across is longer than the push.
+        assert all(-1 <= float(x) <= 1 for x in shares)
+        # The one is rounded to tenths, the other to whole numbers.
+        most = float(synthetic.removesuffix(" %")) + 0.5
+        assert 0 <= float(above.removesuffix(" %")) <= most <= 100.5
 
 
 def batch():

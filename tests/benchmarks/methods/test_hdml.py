@@ -107,3 +107,15 @@ def test_its_state_is_what_the_next_steps_depend_on(monkeypatch):
     other.load_state_dict(trainer.state_dict())
     assert other.strength == trainer.strength < 1
     assert other.state_dict() == trainer.state_dict() != make_trainer().state_dict()
+
+
+def test_the_better_the_generator_the_heavier_the_synthetic_tuples():
+    trainer = make_trainer()
+    trainer.loss_funcs["metric_loss"] = lambda *_, **__: torch.tensor(2.0)
+    trainer.loss_funcs["synth_loss"] = lambda *_, **__: torch.tensor(3.0)
+    labels = torch.arange(4).repeat_interleave(2)
+    trainer.calculate_loss((torch.randn(8, 6), labels))
+    generator = trainer.losses["reconstruction_loss"] + trainer.losses["label_loss"]
+    share = math.exp(-1 / generator.item())
+    assert trainer.losses["metric_loss"].item() == pytest.approx(2 * share, rel=1e-5)
+    assert trainer.losses["synth_loss"].item() == pytest.approx(3 * (1 - share), rel=1e-5)

@@ -1,5 +1,6 @@
 """Curves over training: which runs have them."""
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
@@ -25,6 +26,15 @@ def test_runs_that_lack_a_curve_are_left_out():
 def test_numbers_have_no_unit_and_are_no_shares():
     assert GRADIENT.label == "length of the gradient"
     assert GRADIENT.of([run_of(0, 10)]).tolist() == [[2, 2]]
+
+
+@pytest.mark.parametrize("curve", CURVES, ids=lambda x: x.file)
+def test_shares_are_in_percent(curve):
+    runs = [{curve.series: {curve.values: values}} for values in ([0.25, None], [1, 0.5])]
+    factor = 100 if "recall@1" in curve.title or "negatives" in curve.title else 1
+    assert curve.label.endswith("(%)") == (factor == 100)
+    expected = [[0.25 * factor, np.nan], [factor, 0.5 * factor]]
+    np.testing.assert_array_equal(curve.of(runs), expected)
 
 
 @pytest.mark.parametrize(("lines", "size"), [(0, (960, 600)), (7, (1500, 600))])

@@ -1,7 +1,9 @@
 """python -m benchmarks report: what is in the file, and how it behaves in a browser."""
 
 import base64
+import csv
 import html
+import io
 import json
 import re
 import shutil
@@ -14,13 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 from sklearn.manifold import TSNE
 
 from benchmarks.__main__ import main
 from benchmarks.commands import ABLATIONS
 from benchmarks.reporting import report, tables
+from benchmarks.reporting.figures import CURVES
 from benchmarks.reporting.finished_runs import FinishedRuns, read
-from benchmarks.reporting.report import difference_plot
+from benchmarks.reporting.report import curve_plot, difference_plot, map_plot, speed_plot
 from benchmarks.training import evaluator, records
 from benchmarks.training.run import run
 from benchmarks.training.settings import Settings
@@ -188,16 +193,17 @@ def test_names_are_shown_as_text(page, page_of_markup):
     assert f"Triplet, trunk = {MARKUP}" in map(html.unescape, names)
 
 
+def numbers(array):
+    """Those of an array of numpy, which Plotly writes in base 64."""
+    return np.frombuffer(base64.b64decode(array["bdata"]), array["dtype"])
+
+
 def test_differences_and_their_intervals():
     def found(*recalls):
         return [
             {"settings": {"seed": seed}, "test": dict.fromkeys(tables.COMPARED, recall)}
             for seed, recall in enumerate(recalls)
         ]
-
-    def numbers(array):
-        # Plotly writes arrays in base 64.
-        return np.frombuffer(base64.b64decode(array["bdata"]), array["dtype"])
 
     variants = {"base": found(0.80, 0.81, 0.82), MARKUP: found(0.81, 0.821, 0.83)}
     runs = FinishedRuns("", variants, {"base": (), MARKUP: ("base",)}, {})
@@ -207,6 +213,95 @@ def test_differences_and_their_intervals():
         # As in the test of tables.difference: +1.03 [+0.89, +1.18].
         assert numbers(line["x"]) == pytest.approx([1.03], abs=0.01)
         assert numbers(line["error_x"]["array"]) == pytest.approx([0.145], abs=0.01)
+
+
+def test_curves_are_means_over_the_seeds():
+    def found(shares, lengths):
+        return {
+            "val": {"step": [2, 4, 6], "recall_at_1": shares},
+            "gradient_norm": {"step": [0, 1], "gradient_norm": lengths},
+        }
+
+    both = [found([0.1, 0.3, 0.4], [4, 1]), found([0.2, 0.5, 0.8], [6, 2])]
+    runs = FinishedRuns("", {MARKUP: both, "has none": [{}]}, {}, {})
+    curves = {curve.file: curve_plot(runs, curve) for curve in CURVES}
+    shares, lengths = curves.pop("accuracy"), curves.pop("gradient")
+    assert not any(curves.values())
+    assert shares.rows == [["variant", "first, %", "last, %"], [MARKUP, "15.0", "60.0"]]
+    assert lengths.rows == [["variant", "first", "last"], [MARKUP, "5", "1.5"]]
+    for plot, steps, values in (
+        (shares, [2, 4, 6], [15, 40, 60]),
+        (lengths, [0, 1], [5, 1.5]),
+    ):
+        (line,) = plot.figure["data"]
+        assert (line["name"], line["x"]) == (html.escape(MARKUP), steps)
+        assert numbers(line["y"]).tolist() == values
+
+
+def test_times_are_of_their_columns(tmp_path):
+    with (tmp_path / "speed.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [
+                ["loss", "batch", "m", "floor ms", "PML ms", "Symm ms", "semi-hard ms"],
+                ["lifted", 8, 2, 9, 1.5, 2.5, 9],
+                ["lifted", 16, 2, 9, "", 4, 9],
+                ["lifted", 16, 4, 9, 9, 9, 9],
+            ]
+        )
+    plot = speed_plot(tmp_path / "speed.csv")
+    assert plot.rows == [
+        ["loss", "batch", "PML, ms", "Symm, ms"],
+        ["lifted", "8", "1.50", "2.50"],
+        ["lifted", "16", "", "4.00"],
+    ]
+    lines = {line["name"]: (line["x"], line["y"]) for line in plot.figure["data"]}
+    assert lines == {"lifted, PML": ([8], [1.5]), "lifted, Symm": ([8, 16], [2.5, 4])}
+    assert [line["line"]["dash"] for line in plot.figure["data"]] == ["dot", "solid"]
+
+
+class AsTheyAre:
+    """In the place of t-SNE: points in two dimensions stay where they are."""
+
+    def __init__(self, **options):
+        pass
+
+    def fit_transform(self, points):
+        return points
+
+
+def test_a_mirror_image_of_the_map_shows_its_source(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "TSNE", AsTheyAre)
+    labels, degrees = [5, 9, 5, 9, 5], np.array([0, 200, 10, 230, 40])
+    # Twice the angle of the next one of the class, minus that of the source.
+    mirrored = np.array([20, 260, 70, 170, -40])
+    angles = np.deg2rad(degrees)
+    evaluator.save_map(
+        tmp_path / evaluator.MAP,
+        # The only bright pixel of a picture is that of its number.
+        [(image, 0) for image in torch.eye(5).view(5, 1, 1, 5)],
+        torch.from_numpy(np.stack([np.cos(angles), np.sin(angles)], axis=1)),
+        torch.tensor(labels),
+    )
+    variants = {
+        label: [{"settings": {"method": label}}] for label in ("Triplet", "Symm + Triplet")
+    }
+    maps = {"Triplet": Path("not this one"), "Symm + Triplet": tmp_path}
+    plot = map_plot(FinishedRuns("demo", variants, {}, maps))
+    originals, synthetic = plot.figure["data"]
+    for line, expected in ((originals, degrees), (synthetic, mirrored)):
+        rows = numbers(line["customdata"])
+        assert sorted(rows) == [0, 1, 2, 3, 4]
+        for name, axis in (("x", np.cos), ("y", np.sin)):
+            found = numbers(line[name])
+            assert found == pytest.approx(axis(np.deg2rad(expected[rows])), abs=0.006)
+        assert line["text"] == [f"class {labels[row]}" for row in rows]
+    assert numbers(originals["customdata"]).tolist() == [0, 1, 2, 3, 4]
+    assert plot.rows == [["class", "originals"], ["5", "3"], ["9", "2"]]
+    assert plot.title.startswith("demo, Symm + Triplet: t-SNE")
+    for row, image in enumerate(plot.images):
+        content = io.BytesIO(base64.b64decode(image.split(",")[1]))
+        assert np.asarray(Image.open(content)).argmax() == row
+    assert len(plot.images) == 5
 
 
 def test_the_folder_it_is_called_in_has_a_name(runs, tmp_path, monkeypatch):

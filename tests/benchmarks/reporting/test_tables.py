@@ -113,3 +113,23 @@ def test_each_measure_is_in_its_column():
     names = ("R@1", "R@2", "R@4", "R@8", "MAP@R", "NMI", "F1")
     assert [float(found[name]) for name in names] == [11, 12, 13, 14, 15, 16, 17]
     assert found["ms/step"] == "250"
+
+
+def test_the_published_numbers_are_the_paper_s():
+    """Recall@1 on CUB-200-2011, CARS196 and SOP, from Tables 1 to 3."""
+    assert tables.PUBLISHED == {
+        "Triplet": (35.9, 45.1, 53.9),
+        "Triplet, semi-hard": (40.6, 53.2, 57.8),
+        "DAML + Triplet": (37.6, 60.6, 58.1),
+        "HDML + Triplet": (43.6, 61.0, 58.5),
+        "Symm + Triplet": (51.4, 69.7, 65.7),
+        "Symm + Triplet, semi-hard": (55.0, 68.5, 68.5),
+        "N-pairs": (51.9, 68.9, 66.4),
+        "DAML + N-pairs": (52.7, 75.1, 68.4),
+        "HDML + N-pairs": (53.7, 79.1, 68.7),
+        "Symm + N-pairs": (55.9, 76.5, 73.2),
+        "Angular": (53.6, 71.3, 67.9),
+        "Symm + Angular": (54.9, 75.5, 73.1),
+        "Lifted": (46.9, 59.9, 62.6),
+        "Symm + Lifted": (54.9, 66.6, 72.3),
+    }

@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from pytorch_metric_learning.distances import LpDistance
 
 import pml_symm
 from benchmarks.__main__ import main
-from benchmarks.speed import speed
+from benchmarks.speed import measuring, speed
 from benchmarks.speed.measuring import Materialized
 
 ROOT = Path(__file__).parents[3]
@@ -79,3 +80,26 @@ def test_cells_and_bounds_are_of_their_columns():
     assert speed._cell(row, "Symm, ms") == "2.00 ± 0.25"
     _, found = speed._bound_rows([row], [], [])
     assert found == ["losses / baseline, batch 512", "1.25", "1", "0", "triplet, m = 2: 2"]
+
+
+def test_times_are_medians_and_memory_is_the_peak(monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    time = SimpleNamespace(perf_counter=lambda: clock.now)
+    monkeypatch.setattr(measuring, "time", time)
+
+    def takes(*milliseconds, mib):
+        # The first call warms up, and in the last one the memory is measured.
+        left = iter([100, *milliseconds, 100])
+
+        def run():
+            clock.now += next(left) / 1000
+            for _ in range(3):
+                torch.empty(mib << 20, dtype=torch.uint8)
+
+        return run
+
+    contestants = {"PML": takes(9, 2, 1, mib=1), "Symm": takes(8, 4, 3, mib=2)}
+    expected = {"PML ms": 2, "PML spread": 9 - 1, "PML MiB": 1}
+    expected |= {"Symm ms": 4, "Symm spread": 8 - 3, "Symm MiB": 2}
+    found = measuring.measure(contestants, seconds=0, device="cpu")
+    assert found == pytest.approx(expected)

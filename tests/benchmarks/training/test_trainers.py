@@ -1,13 +1,18 @@
 """Trainers: modules on the device, with own learning rates; samplers of hard classes."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from pytorch_metric_learning import losses
+from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.methods.methods import METHODS
-from benchmarks.training import processes
+from benchmarks.training import processes, trainers
 from benchmarks.training.settings import Settings
-from benchmarks.training.trainers import HardClassSampler, make_trainer
+from benchmarks.training.trainers import HardClassSampler, StepTimer, make_trainer
+from pml_symm import SymmMiner
 
 
 def trainer_of(name, trunk=None, **options):
@@ -163,3 +168,60 @@ def test_processes_have_parts_of_the_same_batches(world_size, monkeypatch):
     for number in range(3):
         together = [row for part in parts for row in part[number]]
         assert sorted(together) == list(range(8 * number, 8 * number + 8))
+
+
+def parts_of(loss, miner, **models):
+    return {
+        "models": models,
+        "loss_funcs": {"metric_loss": loss},
+        "mining_funcs": {"tuple_miner": miner},
+        "sampler": range(16),
+        "batch_size": 8,
+    }
+
+
+@pytest.mark.usefixtures("process_group")
+def test_a_process_compares_its_points_with_those_of_all(monkeypatch):
+    own, other = torch.randn(2, 4, 3)
+    labels, of_other = torch.tensor([0, 0, 1, 1]), torch.tensor([2, 2, 0, 0])
+
+    def all_gather(gathered, x):
+        gathered[1].copy_(other if x.is_floating_point() else of_other)
+
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_gather", all_gather)
+    loss, miner = losses.TripletMarginLoss(), SymmMiner()
+    shared = processes.share(parts_of(loss, miner, trunk=torch.nn.Identity()))
+    joined = torch.cat([own, other]), torch.cat([labels, of_other])
+    # The mean of both processes' gradients is then that of the joined batch.
+    found = shared["loss_funcs"]["metric_loss"](own, labels)
+    torch.testing.assert_close(found, 2 * loss(*joined))
+    mined = shared["mining_funcs"]["tuple_miner"](own, labels)
+    assert all(map(torch.equal, mined, miner(*joined)))
+    assert shared["batch_size"] == 4
+
+
+@pytest.mark.usefixtures("process_group")
+def test_models_that_train_share_their_gradients():
+    trunk, frozen = torch.nn.Linear(2, 2), torch.nn.Identity()
+    parts = parts_of(losses.TripletMarginLoss(), SymmMiner(), trunk=trunk, stem=frozen)
+    models = processes.share(parts)["models"]
+    assert isinstance(models["trunk"], DistributedDataParallel)
+    assert models["trunk"].module is trunk
+    assert models["stem"] is frozen
+
+
+def test_the_time_of_a_step_is_without_its_hook(monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    time = SimpleNamespace(perf_counter=lambda: clock.now)
+    monkeypatch.setattr(trainers, "time", time)
+
+    def hook(trainer):
+        clock.now += 1000
+
+    timer = StepTimer(hook)
+    for iteration, seconds in ((0, 1), (1, 2), (2, 4), (0, 8), (1, 16)):
+        clock.now += seconds
+        timer(SimpleNamespace(is_repeating=False, iteration=iteration))
+    # Without the first step of an epoch.
+    assert timer.seconds == [2, 4, 16]
