@@ -9,11 +9,12 @@ from pytorch_metric_learning.distances import (
     SNRDistance,
 )
 from pytorch_metric_learning.reducers import DoNothingReducer
+from torch.nn.functional import normalize
 from torch.testing import assert_close
 
 import pml_symm
 from pml_symm import SymmSynthesizer
-from pml_symm.functional import Synthesis, points
+from pml_symm.functional import Synthesis, points, triplet_margin_loss
 from pml_symm.functional.class_groups import class_groups
 from pml_symm.functional.comparison import Comparison, Scores, rows_of
 from pml_symm.functional.distances import ByFunction
@@ -72,6 +73,8 @@ def test_which_points_are_made():
         SNRDistance(),
         LpDistance(power=-1),
         DotProductSimilarity(power=2),
+        DotProductSimilarity(p=1),
+        CosineSimilarity(p=1),
     ):
         assert isinstance(core_distance(other), ByFunction)
         assert Comparison(core_distance(other)).makes_points
@@ -89,6 +92,19 @@ def test_a_subclass_of_a_distance_may_compute_anything():
     x, labels = random(6, 4), torch.tensor([0, 0, 1, 1, 2, 2])
     loss = pml_symm.SymmTripletMarginLoss(margin=0, distance=Doubled())
     expected = 2 * pml_symm.SymmTripletMarginLoss(margin=0)(x, labels)
+    assert_close(loss(x, labels), expected)
+
+
+def test_a_dot_product_may_normalize_by_another_norm():
+    x, labels = random(6, 4), torch.tensor([0, 0, 1, 1, 2, 2])
+
+    def of_unit_sums(x, y):
+        return normalize(x, p=1, dim=1) @ normalize(y, p=1, dim=1).t()
+
+    loss = pml_symm.SymmTripletMarginLoss(distance=DotProductSimilarity(p=1))
+    expected = triplet_margin_loss(
+        x, labels, distance=ByFunction(of_unit_sums, larger_is_nearer=True)
+    )
     assert_close(loss(x, labels), expected)
 
 

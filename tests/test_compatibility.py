@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pytorch_metric_learning import losses
+from pytorch_metric_learning import losses, reducers
 from pytorch_metric_learning.utils import distributed
 from pytorch_metric_learning.utils.distributed import (
     DistributedLossWrapper,
@@ -287,6 +287,28 @@ class TestWrappers:
         else:
             with pytest.raises(TypeError, match="must extend BaseMiner"):
                 make_wrapper()
+
+
+class TestPerAnchorReducer:
+    """The losses that it works with are in test_symm_losses.py."""
+
+    @pytest.mark.parametrize("make", [losses.TripletMarginLoss, SymmTripletMarginLoss])
+    def test_it_refuses_triplets(self, make):
+        with pytest.raises(NotImplementedError, match="Triplet reduction not supported"):
+            make(reducer=reducers.PerAnchorReducer())(*batch())
+
+    def test_it_takes_a_value_of_each_sample(self):
+        one, other = (
+            SymmLoss(losses.MultiSimilarityLoss(reducer=make()))(*batch())
+            for make in (reducers.PerAnchorReducer, reducers.MeanReducer)
+        )
+        assert one == other
+
+    def test_it_takes_no_pairs_with_negatives_of_a_pool(self):
+        make = partial(losses.ContrastiveLoss, reducer=reducers.PerAnchorReducer())
+        assert make()(*batch()) > 0
+        with pytest.raises(IndexError, match="out of bounds"):
+            SymmLoss(make())(*batch())
 
 
 class TestTwoViews:

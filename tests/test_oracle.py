@@ -39,7 +39,7 @@ BLOCKS = {
     "as they are": {},
     "some classes": {"_CANDIDATES": {"cpu": 300}},
     "one point": {"_CANDIDATES": {"cpu": 1}},
-    "of an unknown device": {"_CANDIDATES": {}, "_MOST_CANDIDATES": 40, "_HALVED": {}},
+    "of an unknown device": {"_CANDIDATES": {}, "_MOST_CANDIDATES": 40},
     "computed again": {"_MOST_KEPT": 1},
     "some computed again": {"_MOST_KEPT": 60},
     "halved": {"_HALVED": {"cpu": 1}},

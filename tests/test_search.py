@@ -25,16 +25,20 @@ from .covering import covering
 
 DOUBLE = torch.float64
 BLOCKS = {
-    "whole": {"_HALVED": {}},
-    "halved": {"_HALVED": {"cpu": 1}},
-    "unequal halves": {"_HALVED": {"cpu": 3}},
+    "whole": {},
     "some classes": {"_CANDIDATES": {"cpu": 300}},
     "one class": {"_CANDIDATES": {"cpu": 100}},
     "chunks of row points": {"_CANDIDATES": {"cpu": 1}},
     "of an unknown device": {"_CANDIDATES": {}, "_MOST_CANDIDATES": 60},
     "computed again": {"_MOST_KEPT": 1},
+}
+# Of classes that are compared with themselves, without the half below the diagonal.
+HALVED = {
+    "halved": {"_HALVED": {"cpu": 1}},
+    "unequal halves": {"_HALVED": {"cpu": 3}},
     "computed again, halved": {"_MOST_KEPT": 100, "_HALVED": {"cpu": 2}},
 }
+ALL_BLOCKS = {**BLOCKS, **HALVED}
 CASES = [
     (1, "all", 2.0, 1.0),
     (2, "all", 2.0, 1.0),
@@ -47,13 +51,13 @@ HARDNESS = ["hardest", 3, 1000]
 
 @pytest.fixture
 def _blocks(request, monkeypatch):
-    for name, value in BLOCKS[request.param].items():
+    for name, value in ALL_BLOCKS[request.param].items():
         monkeypatch.setattr(search, name, value)
 
 
-def every_two(**options):
+def every_two(blocks=BLOCKS, **options):
     """Cases with every two of these options, and every one in all blocks."""
-    cases = [tuple(case.values()) for case in covering({"_blocks": [*BLOCKS], **options})]
+    cases = [tuple(case.values()) for case in covering({"_blocks": [*blocks], **options})]
     return pytest.mark.parametrize(
         ("_blocks", *options), cases, indirect=["_blocks"], ids=lambda x: str(x)
     )
@@ -130,7 +134,7 @@ def some_limits(rows, columns):
 
 @pytest.mark.usefixtures("_blocks")
 class TestBlocks:
-    @every_two(case=CASES, with_bias=[True, False], hardness=HARDNESS)
+    @every_two(ALL_BLOCKS, case=CASES, with_bias=[True, False], hardness=HARDNESS)
     def test_classes_with_themselves(self, case, with_bias, hardness):
         m, pairing, alpha, beta = case
         members = random(7, m, 5)
@@ -187,7 +191,7 @@ class TestBlocks:
             limits = some_limits(row_points, column_points)
         check(row_points, column_points, (rows, columns), hardness, limits)
 
-    @every_two(normalized=[True, False], with_bias=[True, False])
+    @every_two(ALL_BLOCKS, normalized=[True, False], with_bias=[True, False])
     def test_zero_and_equal_vectors_have_finite_gradients(self, normalized, with_bias):
         members = normalize(torch.randn(4, 2, 3, dtype=DOUBLE), dim=2)
         members[0, 0] = 0
@@ -200,7 +204,7 @@ class TestBlocks:
         score.sum().backward()
         assert members.grad.isfinite().all()
 
-    @every_two(hardness=["hardest", 3], with_bias=[True, False])
+    @every_two(ALL_BLOCKS, hardness=["hardest", 3], with_bias=[True, False])
     def test_derivatives(self, hardness, with_bias):
         def score(members):
             points = class_points(members, Synthesis(1.5, 0.8), with_bias=with_bias)

@@ -1,21 +1,25 @@
-"""The functional part needs no pytorch-metric-learning."""
+"""The functional part needs no pytorch-metric-learning, and losses and miner no faiss."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
-# As if it were not installed.
-PROGRAM = """
+# As if the packages were not installed.
+WITHOUT = """
 import sys
 sys.path.insert(0, sys.argv[1])
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("pytorch_metric_learning", "sklearn", "faiss"):
+        if name.split(".")[0] in sys.argv[2:]:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Refuse())
+"""
+FUNCTIONAL = """
 import torch
 import pml_symm
 from pml_symm.functional import *
@@ -45,11 +49,40 @@ except AttributeError as error:
     assert "Missing" in str(error)
 print("works")
 """
+A_STEP = """
+import torch
+from pytorch_metric_learning.losses import MultiSimilarityLoss, TripletMarginLoss
+import pml_symm
+
+model, labels = torch.nn.Linear(6, 4), torch.arange(4).repeat(2)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+names = "SymmNPairsLoss SymmTripletMarginLoss SymmLiftedStructureLoss SymmAngularLoss"
+losses = [getattr(pml_symm, name)() for name in names.split()]
+losses.append(pml_symm.SymmLoss(MultiSimilarityLoss()))
+miner, mined = pml_symm.SymmMiner(), TripletMarginLoss()
+losses.append(lambda x, y: mined(x, y, miner(x, y)))
+for loss in losses:
+    before = model.weight.detach().clone()
+    optimizer.zero_grad()
+    loss(model(torch.randn(8, 6)), labels).backward()
+    optimizer.step()
+    assert model.weight.isfinite().all() and (model.weight != before).any()
+assert "faiss" not in sys.modules
+print("works")
+"""
 
 
-def test_functional_alone(tmp_path):
+@pytest.mark.parametrize(
+    ("program", "refused"),
+    [
+        (FUNCTIONAL, ("pytorch_metric_learning", "sklearn", "faiss")),
+        (A_STEP, ("faiss",)),
+    ],
+    ids=["functional", "a step"],
+)
+def test_it_works_without(program, refused, tmp_path):
     found = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(ROOT)],
+        [sys.executable, "-c", WITHOUT + program, str(ROOT), *refused],
         cwd=tmp_path,
         capture_output=True,
         text=True,
