@@ -9,21 +9,24 @@ from pathlib import Path
 import pytest
 
 from benchmarks.training import checkpoint, records
+from tests.benchmarks.conftest import children_of
 from tests.benchmarks.training.test_checkpoint import rows
-from tests.benchmarks.training.test_interruption import command, finish, start, wait_for
+from tests.benchmarks.training.test_interruption import command, finish, wait_for
 
 NAMES = "symm+n-pairs-seed0", "symm+n-pairs-seed1"
 
 
-def two_runs(out, *more, steps=100):
-    return command(out, "--seeds", "0", "1", *more, steps=steps)
+def two_runs(out, *more, steps=500):
+    return command(out, "--seeds", "0", "1", *more, steps=steps, interval=50)
 
 
-def children_of(process):
-    """The processes that train a run, without multiprocessing's resource tracker."""
-    listed = Path(f"/proc/{process.pid}/task").glob("*/children")
-    numbers = [number for path in listed for number in path.read_text().split()]
-    return [x for x in numbers if b"spawn_main" in Path(f"/proc/{x}/cmdline").read_bytes()]
+def processes_of_runs(process):
+    """Those that train a run, without multiprocessing's resource tracker."""
+    return [
+        child
+        for child in children_of(process.pid)
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
 
 
 def run_of(child):
@@ -61,10 +64,10 @@ def whole(tmp_path_factory):
     return out
 
 
-def test_the_processes_of_runs_end_with_a_killed_command(whole, tmp_path):
+def test_the_processes_of_runs_end_with_a_killed_command(whole, start, tmp_path):
     process = start(two_runs(tmp_path, "--jobs", "2"))
     wait_for(lambda: are_training(tmp_path), process)
-    children = children_of(process)
+    children = processes_of_runs(process)
     assert len(children) == 2
     process.kill()
     process.communicate()
@@ -76,12 +79,12 @@ def test_the_processes_of_runs_end_with_a_killed_command(whole, tmp_path):
     is_same_end(tmp_path, whole)
 
 
-def test_the_other_run_finishes_when_one_is_killed(whole, tmp_path):
+def test_the_other_run_finishes_when_one_is_killed(whole, start, tmp_path):
     process = start(two_runs(tmp_path, "--jobs", "2"))
     wait_for(lambda: are_training(tmp_path), process)
-    child = children_of(process)[0]
+    child = processes_of_runs(process)[0]
     killed = run_of(child)
-    os.kill(int(child), signal.SIGKILL)
+    os.kill(child, signal.SIGKILL)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 2, output
     assert f"error: the process of {tmp_path / killed} was killed" in output
@@ -92,7 +95,7 @@ def test_the_other_run_finishes_when_one_is_killed(whole, tmp_path):
     is_same_end(tmp_path, whole)
 
 
-def test_the_same_command_twice_at_once(whole, tmp_path):
+def test_the_same_command_twice_at_once(whole, start, tmp_path):
     both = [start(two_runs(tmp_path)) for _ in range(2)]
     outputs = [process.communicate(timeout=120)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
@@ -102,7 +105,7 @@ def test_the_same_command_twice_at_once(whole, tmp_path):
     is_same_end(tmp_path, whole)
 
 
-def test_a_command_that_waits_can_be_stopped(tmp_path):
+def test_a_command_that_waits_can_be_stopped(start, tmp_path):
     first = start(two_runs(tmp_path, steps=20_000))
     wait_for((tmp_path / NAMES[0] / checkpoint.NAME).exists, first)
     second = start(two_runs(tmp_path, steps=20_000))
@@ -110,5 +113,3 @@ def test_a_command_that_waits_can_be_stopped(tmp_path):
     second.send_signal(signal.SIGINT)
     assert second.wait(timeout=60) == 128 + signal.SIGINT
     assert first.poll() is None
-    first.kill()
-    first.communicate()

@@ -5,7 +5,6 @@ import os
 import random
 import resource
 import signal
-import subprocess
 import sys
 import time
 from contextlib import contextmanager
@@ -23,41 +22,19 @@ from benchmarks.training.settings import Settings
 from benchmarks.training.trainers import StepTimer
 from tests.benchmarks.training.test_checkpoint import METHODS, Stop, rows, settings_of
 
-ROOT = Path(__file__).parents[3]
-
-
-PROGRAM = (sys.executable, "-m", "benchmarks")
 IN_TWO_PROCESSES = (
     *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
     *("--standalone", "-m", "benchmarks"),
 )
 
 
-def command(out, *more, steps=200, interval=5):
+def command(out, *more, steps=500, interval=25):
     return [
         *("compare", "--out", str(out), "--seeds", "0"),
         *("--methods", "Symm + N-pairs", "--batch-size", "8", "--width", "2"),
         *("--max-classes", "8", "--steps", str(steps), "--test-interval", str(interval)),
         *more,
     ]
-
-
-def start(arguments, program=PROGRAM, **options):
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "TQDM_DISABLE": "1",
-        "PYTHONWARNINGS": "ignore",
-    }
-    return subprocess.Popen(
-        [*program, *arguments],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        **options,
-    )
 
 
 def finish(arguments):
@@ -114,7 +91,7 @@ def stop(process, number):
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_random_moments(whole, tmp_path):
+def test_killed_at_twenty_random_moments(whole, start, tmp_path):
     moments = random.Random(0)
     kills = 0
     while kills < 20:
@@ -132,7 +109,7 @@ def test_killed_at_twenty_random_moments(whole, tmp_path):
 
 
 @pytest.mark.parametrize(("number", "jobs"), [(signal.SIGINT, "1"), (signal.SIGTERM, "2")])
-def test_signals_save_and_exit(number, jobs, whole, tmp_path):
+def test_signals_save_and_exit(number, jobs, whole, start, tmp_path):
     process = start(command(tmp_path, "--jobs", jobs), start_new_session=True)
     folder = tmp_path / "symm+n-pairs-seed0"
     wait_for((folder / checkpoint.NAME).exists, process)
@@ -141,7 +118,7 @@ def test_signals_save_and_exit(number, jobs, whole, tmp_path):
     is_same_end(tmp_path, whole)
 
 
-def test_no_run_starts_after_a_signal(tmp_path):
+def test_no_run_starts_after_a_signal(start, tmp_path):
     arguments = command(tmp_path, "--jobs", "2", "--seeds", *"012345", steps=5000)
     process = start(arguments, start_new_session=True)
     wait_for(lambda: len(list(tmp_path.glob(f"*/{checkpoint.NAME}"))) == 2, process)
@@ -225,7 +202,7 @@ def test_a_second_signal_does_not_wait():
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_full_disk_stops_with_an_error_and_keeps_the_checkpoint(whole, tmp_path):
+def test_a_full_disk_stops_with_an_error_and_keeps_the_checkpoint(whole, start, tmp_path):
     process = start(command(tmp_path))
     folder = tmp_path / "symm+n-pairs-seed0"
     wait_for((folder / checkpoint.PREVIOUS).exists, process)
@@ -262,21 +239,11 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys):
         assert f"{out}" in output and "Traceback" not in output
 
 
-def test_two_commands_share_database_and_cache(whole, tmp_path):
-    cache = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+def test_two_commands_share_database_and_cache(start, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     out = tmp_path / "out"
-    processes = [
-        subprocess.Popen(
-            [*PROGRAM, *command(out, steps=10), "--seeds", seed],
-            cwd=ROOT,
-            env=cache,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for seed in "12"
-    ]
-    for process in processes:
+    both = [start(command(out, "--seeds", x, steps=10, interval=5)) for x in "12"]
+    for process in both:
         output, _ = process.communicate()
         assert process.returncode == 0, output
     names = [f"symm+n-pairs-seed{seed}" for seed in "12"]
@@ -299,14 +266,16 @@ def test_two_commands_share_database_and_cache(whole, tmp_path):
 class TestSeveralProcesses:
     """torchrun -m benchmarks."""
 
-    def output_of(self, arguments):
+    @staticmethod
+    def output_of(arguments, start):
         process = start(arguments, IN_TWO_PROCESSES)
         output, _ = process.communicate()
         assert process.returncode == 0, output
         return output
 
-    def test_train_one_run_and_log_once(self, tmp_path):
-        output = self.output_of(command(tmp_path, steps=20))
+    def test_train_one_run_and_log_once(self, start, tmp_path):
+        arguments = command(tmp_path, steps=20, interval=5)
+        output = self.output_of(arguments, start)
         assert output.count("Written to") == output.count("| Symm + N-pairs |") == 1
         result = found_in(tmp_path)
         assert result["val"]["step"] == [5, 10, 15, 20]
@@ -314,24 +283,24 @@ class TestSeveralProcesses:
         of_epochs = rows(tmp_path / "records.db")["synthetic_queries_val"]
         assert [row["~iteration~"] for row in of_epochs] == [1, 2, 3, 4]
         # The same command shows the finished runs.
-        assert "| Symm + N-pairs |" in self.output_of(command(tmp_path, steps=20))
+        assert "| Symm + N-pairs |" in self.output_of(arguments, start)
 
-    def test_stopped_and_resumed(self, tmp_path):
+    def test_stopped_and_resumed(self, start, tmp_path):
         def arguments(out):
             return command(out, steps=200, interval=50)
 
-        self.output_of(arguments(tmp_path / "whole"))
+        self.output_of(arguments(tmp_path / "whole"), start)
         process = start(arguments(tmp_path / "stopped"), IN_TWO_PROCESSES)
         folder = tmp_path / "stopped" / "symm+n-pairs-seed0"
         wait_for((folder / checkpoint.NAME).exists, process)
         process.terminate()  # torchrun passes the signal on
         process.communicate(timeout=120)
         assert process.returncode != 0
-        self.output_of(arguments(tmp_path / "stopped"))
+        self.output_of(arguments(tmp_path / "stopped"), start)
         is_same_end(tmp_path / "stopped", tmp_path / "whole")
 
-    def test_errors_are_told_once_and_end_all(self, tmp_path):
-        arguments = command(tmp_path, "--methods", "DAML + N-pairs", steps=20)
+    def test_errors_are_told_once_and_end_all(self, start, tmp_path):
+        arguments = command(tmp_path, "--methods", "DAML + N-pairs", steps=50)
         process = start(arguments, IN_TWO_PROCESSES)
         output, _ = process.communicate(timeout=120)
         assert process.returncode != 0
