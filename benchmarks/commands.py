@@ -6,12 +6,12 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
 from .data import KINDS
-from .data.emoji import emoji
+from .data.emoji import Emoji
 from .experiments.command import (
     DEMO_METHODS,
     PAPER_METHODS,
@@ -28,9 +28,9 @@ from .experiments.soak import Soak
 from .experiments.visualize import Visualize
 from .methods.methods import METHODS, Synthesis
 from .models import trunks
-from .reporting.gain import gain
-from .reporting.report import report
-from .speed.speed import speed
+from .reporting.gain import Gain
+from .reporting.report import Report
+from .speed.speed import Speed
 
 
 def _all_or_default(names: str) -> str:
@@ -176,100 +176,6 @@ class Ablate(Experiment):
     def variants(self) -> Mapping[str, Variant]:
         """The values of the varied option."""
         return ABLATIONS[self.ablation]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Speed:
-    """Measure what the losses cost, compared with PML's own.
-
-    Time forward and backward passes of the losses and the miner. Compare them with PML's
-    own losses, with the same losses on materialized synthetic points, and with a lower
-    bound: a product of the batch with itself and one more.
-
-    Attributes:
-        out: output folder.
-        batches: batch sizes.
-        embedding_size: dimensions of an embedding.
-        seconds: how long to repeat each comparison.
-        device: where to compute.
-        baseline: a checkout with another version of pml_symm, to measure as well.
-    """
-
-    out: Path = Path("runs/speed")
-    batches: tuple[int, ...] = (128, 512, 2048, 8192)
-    embedding_size: int = 512
-    seconds: float = 5.0
-    device: Literal["cpu", "cuda"] = "cpu"
-    baseline: Path | None = None
-
-    def run(self) -> tuple[str, Path]:
-        """Measure, and write speed.csv, speed.md and speed.png."""
-        return speed(**vars(self)), self.out
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """Write one HTML file of all runs, which needs no network.
-
-    It has sortable tables, base against Symm, learning curves, shares of synthetic
-    negatives, speed, and an interactive t-SNE map of test embeddings.
-
-    Attributes:
-        out: the file.
-        runs: output folders of the other commands; by default all in runs.
-        speed: a speed.csv; by default runs/speed/speed.csv.
-    """
-
-    out: Path = Path("runs/report.html")
-    runs: Annotated[
-        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[RUN ...]")
-    ] = ()
-    speed: Path | None = None
-
-    def run(self) -> tuple[str, Path]:
-        """Write the file."""
-        return report(**vars(self)), self.out
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gain:
-    """Compare the gain of synthesis over experiments, and whether the angle predicts it.
-
-    A row and a point for every Symm method of every experiment: its gain over its base
-    loss and over the hardest originals, paired by seed, against the angle between source
-    and axis at the end of training.
-
-    Attributes:
-        out: output folder.
-        runs: output folders of the other commands.
-    """
-
-    out: Path = Path("runs/gain")
-    runs: Annotated[
-        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN ...")
-    ] = ()
-
-    def run(self) -> tuple[str, Path]:
-        """Write gain.md, gain.csv and gain.png."""
-        return gain(self.out, self.runs), self.out
-
-
-@dataclass(frozen=True, kw_only=True)
-class Emoji:
-    """Make a dataset of pictures: the same emoji in nine designs, with free licences.
-
-    Fetches the sets by npm and draws them, in a few minutes; use the result with
-    --dataset folder.
-
-    Attributes:
-        out: folder for the class folders; new, empty, or written by this command.
-    """
-
-    out: tyro.conf.Positional[Path] = Path("runs/emoji-data")
-
-    def run(self) -> tuple[str, Path]:
-        """Fetch and draw the emoji, or check those that were drawn before."""
-        return emoji(self.out), self.out
 
 
 COMMANDS: dict[str, Command] = {

@@ -8,9 +8,11 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tyro
 from PIL import Image
 from tqdm import tqdm
 
@@ -43,37 +45,50 @@ Icons = Mapping[str, Any]
 """The icons.json of a set's package: icons by name, and their common values."""
 
 
-def emoji(out: Path) -> str:
-    """Fetch the sets and draw them, unless that was done; returns the text to print.
+@dataclass(frozen=True, kw_only=True)
+class Emoji:
+    """Make a dataset of pictures: the same emoji in nine designs, with free licences.
 
-    Args:
-        out: folder for the class folders, each with a PNG file for each set, and for
-            LICENCES.md and the digest. It appears only when all is written.
+    Fetches the sets by npm and draws them, in a few minutes; use the result with
+    --dataset folder.
 
-    Raises:
-        ValueError: out has other files in it, or has changed since it was drawn.
-        OSError: npm is missing or cannot fetch a set, or out cannot be written.
-        ImportError: resvg-py is missing.
+    Attributes:
+        out: folder for the class folders; new, empty, or written by this command.
     """
-    if (out / _RECORD).is_file():
-        _check(out)
-    elif out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ValueError(
-            f"{out} has other things in it; name a folder that is empty or new"
+
+    out: tyro.conf.Positional[Path] = Path("runs/emoji-data")
+
+    def run(self) -> tuple[str, Path]:
+        """Fetch and draw the emoji, or check those that were drawn before.
+
+        Each class folder has a PNG file for each set; beside them are LICENCES.md and the
+        digest. The folder out appears only when all is written.
+
+        Raises:
+            ValueError: out has other files in it, or has changed since it was drawn.
+            OSError: npm is missing or cannot fetch a set, or out cannot be written.
+            ImportError: resvg-py is missing.
+        """
+        out = self.out
+        if (out / _RECORD).is_file():
+            _check(out)
+        elif out.exists() and not (out.is_dir() and not any(out.iterdir())):
+            raise ValueError(
+                f"{out} has other things in it; name a folder that is empty or new"
+            )
+        else:
+            _make(out)
+        pictures = list(out.glob("*/*.png"))
+        same = "the same as the documentation's to the last pixel."
+        other = (
+            f"with another digest than the documentation's, {DIGEST}: another version of "
+            "resvg-py or another processor may draw edges a little differently."
         )
-    else:
-        _make(out)
-    pictures = list(out.glob("*/*.png"))
-    text = (
-        f"{len({path.parent for path in pictures}):,} emoji in {len(SETS)} sets, "
-        f"{len(pictures):,} pictures, "
-    )
-    if _recorded(out) == DIGEST:
-        return f"{text}the same as the documentation's to the last pixel."
-    return (
-        f"{text}with another digest than the documentation's, {DIGEST}: another version of "
-        "resvg-py or another processor may draw edges a little differently."
-    )
+        text = (
+            f"{len({path.parent for path in pictures}):,} emoji in {len(SETS)} sets, "
+            f"{len(pictures):,} pictures, {same if _recorded(out) == DIGEST else other}"
+        )
+        return text, out
 
 
 def classes(sets: Mapping[str, Icons]) -> dict[str, list[str]]:

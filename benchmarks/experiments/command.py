@@ -1,8 +1,7 @@
-"""What the commands of python -m benchmarks have in common: methods, presets, tables."""
+"""What the commands of python -m benchmarks have in common: methods and presets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Protocol, TypeVar
@@ -10,7 +9,6 @@ from typing import Annotated, Any, NamedTuple, Protocol, TypeVar
 import tyro
 
 from ..methods.methods import METHODS
-from ..reporting import tables
 from ..training.settings import CommonSettings, Settings, Source
 
 PAPER_METHODS = (
@@ -210,11 +208,3 @@ class Configured:
         self.source.check_options(self.settings.dataset)
         data = self.source.name(self.settings.dataset)
         return Settings(**{**self.shared(), "data": data, **own})
-
-
-def write_table(folder: Path, parts: Iterable[str]) -> str:
-    """Write paragraphs, without those that are empty, to table.md, and return them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = tables.document(*parts)
-    (folder / "table.md").write_text(text, encoding="utf-8")
-    return text

@@ -13,7 +13,7 @@ from ..reporting import convergence, figures, tables
 from ..reporting.convergence import Results
 from ..training import processes
 from . import search
-from .command import PRESETS, Configured, write_table
+from .command import PRESETS, Configured
 from .runs import PlannedRun, Runs, Schedule, Variant
 
 
@@ -94,7 +94,7 @@ class Experiment(Configured):
         for curve in figures.CURVES:
             figures.draw_curve(finite, bases, curve, self.folder / f"{curve.file}.png")
         parts = self._report(finite, trials, bases, diverged, runs.duration())
-        return write_table(self.folder, parts), self.folder
+        return tables.write(self.folder / "table.md", *parts), self.folder
 
     @property
     def _searched(self) -> dict[str, tuple[float, ...]]:

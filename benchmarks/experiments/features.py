@@ -13,7 +13,7 @@ from ..data.stem_features import keep_stem
 from ..models import trunks
 from ..reporting import tables
 from ..training.evaluator import CLUSTERING, RETRIEVAL, accuracy_calculator
-from .command import Configured, write_table
+from .command import Configured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +51,12 @@ class Features(Configured):
             nn.functional.normalize(features), test.labels
         )
         percent = [f"{100 * found[metric]:.1f}" for metric in tables.COLUMNS]
-        parts = [
+        text = tables.write(
+            self.out / "table.md",
             f"Percent on {len(np.unique(test.labels)):,} unseen classes "
             f"({len(test):,} items) of {settings.data or settings.dataset}: features "
             f"of {settings.trunk} before any training, normalized.",
             tables.markdown([[*tables.COLUMNS.values()], percent]),
             f"Machine: {tables.machine()}.",
-        ]
-        return write_table(self.out, parts), self.out
+        )
+        return text, self.out

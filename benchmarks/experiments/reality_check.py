@@ -13,7 +13,7 @@ from ..reporting.convergence import Results
 from ..training import processes
 from ..training.settings import CommonSettings
 from . import search
-from .command import DEMO_METHODS, Configured, MethodNames, write_table
+from .command import DEMO_METHODS, Configured, MethodNames
 from .runs import Runs, Schedule, of_methods
 
 METRICS = {
@@ -90,7 +90,8 @@ class RealityCheck(Configured):
         tested, diverged = search.without_diverged(trials, results)
         bases = {method: variant.bases for method, variant in variants.items()}
         differences = tables.difference_rows(tested, bases, METRICS)
-        parts = [
+        text = tables.write(
+            self.out / "table.md",
             f"{FOLDS} folds of {self.settings.steps} steps, percent; test: mean of the "
             f"{FOLDS} models [95 %].",
             convergence.not_converged(tested),
@@ -101,12 +102,12 @@ class RealityCheck(Configured):
             tables.markdown(differences),
             tables.note(differences),
             f"Machine: {tables.machine()}.{runs.duration()}",
-        ]
+        )
         every = [*searched, *(run for own in tested.values() for run in own)]
         lines = [(run["settings"]["method"], run) for run in every]
         search.write_csv(lines, self.out / "table.csv", METRICS)
         search.draw(trials, bases, self.out)
-        return write_table(self.out, parts), self.out
+        return text, self.out
 
 
 def _rows(trials: search.Trials, tested: Results) -> list[list[str]]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..reporting import tables
 from ..training.run import run
 from ..training.settings import Settings
-from .command import MethodName, write_table
+from .command import MethodName
 
 WARM_UP = 0.2  # of the validations: until then caches and pools fill
 
@@ -79,12 +79,13 @@ class Soak:
         for x in [*found[:: max(1, len(found) // 8)][:-1], last]:
             rows.append([f"{x.step:,}", f"{x.memory:,.0f}", str(x.files), str(x.threads)])
         growth = 100 * (last.memory / first.memory - 1)
-        parts = [
+        text = tables.write(
+            self.out / "table.md",
             f"{settings.method}, {settings.steps:,} steps of batch {settings.batch_size} "
             "in one process.",
             tables.markdown(rows),
             f"From step {first.step:,} on memory grew by {growth:+.2f} %, open files by "
             f"{last.files - first.files:+d}, threads by {last.threads - first.threads:+d}.",
             f"Machine: {tables.machine()}.",
-        ]
-        return write_table(self.out, parts), self.out
+        )
+        return text, self.out

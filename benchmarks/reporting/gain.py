@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+import tyro
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -21,7 +23,7 @@ _MARKERS = "osD^vP*Xhp<>"
 _ANGLE = "angle between source and axis, degrees"
 
 
-class Gain(NamedTuple):
+class Compared(NamedTuple):
     """The gain of a Symm variant of an experiment over another variant, by one metric.
 
     Attributes:
@@ -46,40 +48,55 @@ class Gain(NamedTuple):
     difference: tables.Difference
 
 
-def gain(out: Path, folders: Sequence[Path]) -> str:
-    """Write gain.md, gain.csv and gain.png.
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """Compare the gain of synthesis over experiments, and whether the angle predicts it.
 
-    Returns:
-        The contents of gain.md.
+    A row and a point for every Symm method of every experiment: its gain over its base
+    loss and over the hardest originals, paired by seed, against the angle between source
+    and axis at the end of training.
 
-    Raises:
-        ValueError: there are no folders, or in one of them no Symm method has a base or
-            control that recorded the angle.
+    Attributes:
+        out: output folder.
+        runs: output folders of the other commands.
     """
-    if not folders:
-        raise ValueError("name at least one output folder of another command")
-    of_variants: list[list[Gain]] = []
-    for folder in finished_runs.different(folders):
-        own = gains_of(finished_runs.read(folder))
-        if not own:
-            raise ValueError(
-                f"{folder} holds no finished runs of a Symm method and of its base with "
-                f"the same seed that recorded the angle{finished_runs.is_missing(folder)}"
-            )
-        of_variants += own
-    of_variants.sort(key=_map_over_base, reverse=True)
-    gains = list(itertools.chain(*of_variants))
-    out.mkdir(parents=True, exist_ok=True)
-    rows = _rows(of_variants)
-    text = tables.document(tables.markdown(rows), tables.note(rows))
-    (out / "gain.md").write_text(text, encoding="utf-8")
-    header = [*Gain._fields[:-1], *tables.Difference._fields]
-    tables.write_csv(out / "gain.csv", [header, *([*x[:-1], *x.difference] for x in gains)])
-    _draw(gains, out / "gain.png")
-    return text
+
+    out: Path = Path("runs/gain")
+    runs: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN ...")
+    ] = ()
+
+    def run(self) -> tuple[str, Path]:
+        """Write gain.md, gain.csv and gain.png.
+
+        Raises:
+            ValueError: there are no runs, or in one of the folders no Symm method has a
+                base or control that recorded the angle.
+        """
+        if not self.runs:
+            raise ValueError("name at least one output folder of another command")
+        of_variants: list[list[Compared]] = []
+        for folder in finished_runs.different(self.runs):
+            own = gains_of(finished_runs.read(folder))
+            if not own:
+                raise ValueError(
+                    f"{folder} holds no finished runs of a Symm method and of its base "
+                    "with the same seed that recorded the angle"
+                    f"{finished_runs.is_missing(folder)}"
+                )
+            of_variants += own
+        of_variants.sort(key=_map_over_base, reverse=True)
+        gains = list(itertools.chain(*of_variants))
+        rows = _rows(of_variants)
+        text = tables.write(self.out / "gain.md", tables.markdown(rows), tables.note(rows))
+        header = [*Compared._fields[:-1], *tables.Difference._fields]
+        lines = ([*x[:-1], *x.difference] for x in gains)
+        tables.write_csv(self.out / "gain.csv", [header, *lines])
+        _draw(gains, self.out / "gain.png")
+        return text, self.out
 
 
-def gains_of(runs: FinishedRuns) -> list[list[Gain]]:
+def gains_of(runs: FinishedRuns) -> list[list[Compared]]:
     """The gains of each Symm variant with a base or a control to compare it with."""
     found = []
     for label, bases in runs.bases.items():
@@ -97,7 +114,7 @@ def gains_of(runs: FinishedRuns) -> list[list[Gain]]:
         if angles:
             found.append(
                 [
-                    Gain(
+                    Compared(
                         *(runs.name, label, statistics.mean(angles), against, metric),
                         len(own),
                         any(map(convergence.is_rising, (own, others))),
@@ -110,14 +127,14 @@ def gains_of(runs: FinishedRuns) -> list[list[Gain]]:
     return found
 
 
-def _map_over_base(gains: Iterable[Gain]) -> float:
+def _map_over_base(gains: Iterable[Compared]) -> float:
     """The gain in MAP@R over the first comparison, by which the table is sorted."""
     return next(
         x.difference.mean for x in gains if x.metric == "mean_average_precision_at_r"
     )
 
 
-def _rows(of_variants: Iterable[Sequence[Gain]]) -> list[list[str]]:
+def _rows(of_variants: Iterable[Sequence[Compared]]) -> list[list[str]]:
     titles = [
         f"{tables.COMPARED[metric]} above the {against}, points [95 %]"
         for against, metric in _COLUMNS
@@ -134,7 +151,7 @@ def _rows(of_variants: Iterable[Sequence[Gain]]) -> list[list[str]]:
     return rows
 
 
-def _draw(gains: Sequence[Gain], path: Path) -> None:
+def _draw(gains: Sequence[Compared], path: Path) -> None:
     """A panel for each comparison and metric; hollow points had not converged."""
     experiments = list(dict.fromkeys(gain.experiment for gain in gains))
     variants = list(dict.fromkeys(gain.variant for gain in gains))

@@ -12,12 +12,14 @@ import io
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
 import torch
+import tyro
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 from plotly.offline import get_plotlyjs
@@ -51,64 +53,78 @@ class Plot(NamedTuple):
     images: Sequence[str] = ()
 
 
-def report(out: Path, runs: Sequence[Path] = (), speed: Path | None = None) -> str:
-    """Write an HTML file of output folders and, if there is one, a speed.csv.
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Write one HTML file of all runs, which needs no network.
 
-    By default those of all finished runs in "runs", and runs/speed/speed.csv.
+    It has sortable tables, base against Symm, learning curves, shares of synthetic
+    negatives, speed, and an interactive t-SNE map of test embeddings.
 
-    Returns:
-        A summary of its contents.
-
-    Raises:
-        ValueError: out is a folder, a folder has no finished runs, or there are none at
-            all.
+    Attributes:
+        out: the file.
+        runs: output folders of the other commands; by default all in runs.
+        speed: a speed.csv; by default runs/speed/speed.csv.
     """
-    if out.is_dir():
-        raise ValueError(f"out must be a file, got the folder {out}")
-    databases = sorted(Path("runs").glob(f"**/{records.DATABASE}"))
-    experiments = []
-    for folder in finished_runs.different(runs) or [path.parent for path in databases]:
-        experiment = finished_runs.read(folder)
-        if experiment.variants:
-            experiments.append(experiment)
-        elif runs:
-            raise ValueError(
-                f"{folder} holds no runs that are finished"
-                f"{finished_runs.is_missing(folder)}"
-            )
-    if not experiments:
-        raise ValueError("no finished runs in runs: train some, or name their folder")
-    if speed is None:
-        speed = Path("runs", "speed", "speed.csv")
-        speed = speed if speed.exists() else None
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    page = environment.get_template("report.html.jinja").render(
-        experiments=[
-            (
-                x,
-                f"{convergence.not_converged(x.variants)} {x.diverged}".strip(),
-                tables.accuracy_rows(x.variants),
-                filter(None, [difference_plot(x), *(curve_plot(x, c) for c in CURVES)]),
-            )
+
+    out: Path = Path("runs/report.html")
+    runs: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[RUN ...]")
+    ] = ()
+    speed: Path | None = None
+
+    def run(self) -> tuple[str, Path]:
+        """Write the file.
+
+        Raises:
+            ValueError: out is a folder, a folder has no finished runs, or there are none
+                at all.
+        """
+        if self.out.is_dir():
+            raise ValueError(f"out must be a file, got the folder {self.out}")
+        databases = sorted(Path("runs").glob(f"**/{records.DATABASE}"))
+        named = finished_runs.different(self.runs)
+        experiments = []
+        for folder in named or [path.parent for path in databases]:
+            experiment = finished_runs.read(folder)
+            if experiment.variants:
+                experiments.append(experiment)
+            elif named:
+                raise ValueError(
+                    f"{folder} holds no runs that are finished"
+                    f"{finished_runs.is_missing(folder)}"
+                )
+        if not experiments:
+            raise ValueError("no finished runs in runs: train some, or name their folder")
+        speed = self.speed or Path("runs", "speed", "speed.csv")
+        environment = Environment(
+            loader=FileSystemLoader(Path(__file__).parent),
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            undefined=StrictUndefined,
+        )
+        page = environment.get_template("report.html.jinja").render(
+            experiments=[
+                (
+                    x,
+                    f"{convergence.not_converged(x.variants)} {x.diverged}".strip(),
+                    tables.accuracy_rows(x.variants),
+                    filter(None, [difference_plot(x), *(curve_plot(x, c) for c in CURVES)]),
+                )
+                for x in experiments
+            ],
+            maps=[(x.name, map_plot(x)) for x in experiments if x.maps],
+            speed=speed_plot(speed) if self.speed or speed.exists() else None,
+            plotly=get_plotlyjs(),
+        )
+        with written_whole(self.out) as file:
+            file.write(page.encode())
+        counts = [
+            f"{x.name}: {len(x.variants)} variants, "
+            f"{sum(map(len, x.variants.values()))} runs\n"
             for x in experiments
-        ],
-        maps=[(x.name, map_plot(x)) for x in experiments if x.maps],
-        speed=speed_plot(speed) if speed else None,
-        plotly=get_plotlyjs(),
-    )
-    with written_whole(out) as file:
-        file.write(page.encode())
-    counts = [
-        f"{x.name}: {len(x.variants)} variants, {sum(map(len, x.variants.values()))} runs"
-        for x in experiments
-    ]
-    return "\n".join(counts) + "\n"
+        ]
+        return "".join(counts), self.out
 
 
 def difference_plot(runs: FinishedRuns) -> Plot | None:

@@ -234,6 +234,14 @@ def document(*parts: str) -> str:
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
+def write(path: Path, *parts: str) -> str:
+    """Write a document to a file, whose folder is made, and return it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = document(*parts)
+    path.write_text(text, encoding="utf-8")
+    return text
+
+
 def machine() -> str:
     """The machine and the versions that results were computed with."""
     return (

@@ -5,9 +5,10 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from matplotlib.figure import Figure
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 import pml_symm
 
-from ..reporting.tables import document, machine, markdown, write_csv
+from ..reporting.tables import machine, markdown, write, write_csv
 from . import measuring
 from .measuring import CONTESTANTS, KERNELS, LOSSES
 
@@ -56,91 +57,96 @@ MANY_SAMPLES = {
 _LARGE_TENSOR_BYTES = 28 << 20
 
 
-def speed(
-    out: Path,
-    batches: Sequence[int],
-    embedding_size: int,
-    seconds: float,
-    device: str,
-    baseline: Path | None = None,
-) -> str:
-    """Measure every loss and the miner, and write speed.csv, speed.md and speed.png.
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Measure what the losses cost, compared with PML's own.
 
-    Batches have two samples of a class, at 512 also four.
+    Time forward and backward passes of the losses and the miner. Compare them with PML's
+    own losses, with the same losses on materialized synthetic points, and with a lower
+    bound: a product of the batch with itself and one more.
 
-    Returns:
-        The contents of speed.md.
-
-    Raises:
-        ValueError: a batch size is not a multiple of four, there is no such device, or
-            baseline has no pml_symm.
+    Attributes:
+        out: output folder.
+        batches: batch sizes.
+        embedding_size: dimensions of an embedding.
+        seconds: how long to repeat each comparison.
+        device: where to compute.
+        baseline: a checkout with another version of pml_symm, to measure as well.
     """
-    if not batches or any(size < 4 or size % 4 for size in batches):
-        raise ValueError(f"batches must be multiples of four, got {list(batches)}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device is cuda, but torch finds no CUDA device")
-    versions = {"Symm": pml_symm}
-    if baseline is not None:
-        versions["baseline"] = measuring.load(baseline)
-    out.mkdir(parents=True, exist_ok=True)
-    torch.ones(_LARGE_TENSOR_BYTES, dtype=torch.uint8)
-    equal = [(size, 2) for size in batches] + [(512, 4)] * (512 in batches)
-    plan = [
-        *((f"batch {size}, m = {m}", torch.arange(size) // m, m) for size, m in equal),
-        *((title, labels, None) for title, labels in MANY_SAMPLES.items()),
-    ]
-    rows: list[Row] = []
-    many: list[Row] = []
-    bar = tqdm([*product(plan, [*LOSSES, "miner"])], unit="comparison")
-    for (title, labels, m), name in bar:
-        bar.set_description(f"{name}, {title}")
-        compared = {"Symm": pml_symm} if m is None else versions
-        labels = labels.to(device)
-        found = measuring.contestants_of(name, labels, embedding_size, compared, m)
-        measured = measuring.measure(found, seconds, device)
-        if m is None:
-            many.append({"batch of": title, "loss": name, **measured})
-        else:
-            rows.append({"loss": name, "batch": len(labels), "m": m, **measured})
-    kernels = [
-        measuring.kernels(size, embedding_size, versions, device) for size in KERNEL_BATCHES
-    ]
-    steps = measuring.whole_steps(embedding_size, seconds, device)
-    columns = [f"{x} {unit}" for x in CONTESTANTS for unit in ("ms", "spread", "MiB")]
-    header = ["loss", "batch", "m", *columns]
-    write_csv(out / "speed.csv", [header, *([row.get(x) for x in header] for row in rows)])
-    _draw(rows, out / "speed.png")
-    text = _report(rows, many, kernels, steps, embedding_size, device)
-    (out / "speed.md").write_text(text, encoding="utf-8")
-    return text
 
+    out: Path = Path("runs/speed")
+    batches: tuple[int, ...] = (128, 512, 2048, 8192)
+    embedding_size: int = 512
+    seconds: float = 5.0
+    device: Literal["cpu", "cuda"] = "cpu"
+    baseline: Path | None = None
 
-def _report(
-    rows: Sequence[Row],
-    many: Sequence[Row],
-    kernels: Sequence[Row],
-    steps: Sequence[Row],
-    embedding_size: int,
-    device: str,
-) -> str:
-    """All tables, and on which machine they were measured."""
-    return document(
-        _table(
-            rows,
-            *("loss", "batch", "m", "PML, ms", "baseline, ms", "Symm, ms"),
-            *("Symm / PML", "Symm / baseline", "Symm / floor", "materialized / Symm"),
-            *("Symm, MiB", "baseline, MiB", "materialized, MiB"),
-        ),
-        markdown(_bound_rows(rows, many, kernels)),
-        _table(
-            many,
-            *("batch of", "loss", "PML, ms", "Symm, ms", "semi-hard, ms"),
-            *("semi-hard / Symm", "PML, MiB", "Symm, MiB", "semi-hard, MiB"),
-        ),
-        _table(kernels, KERNELS, "PML", "baseline", "Symm"),
-        _table(steps, "whole step, batch 128", "PML, ms", "Symm, ms", "Symm / PML"),
-        f"D = {embedding_size}, float32, {_processor(device)}, {machine()}.",
-    )
+    def run(self) -> tuple[str, Path]:
+        """Measure, and write speed.csv, speed.md and speed.png.
+
+        Batches have two samples of a class, at 512 also four.
+
+        Raises:
+            ValueError: a batch size is not a multiple of four, there is no such device, or
+                baseline has no pml_symm.
+        """
+        batches, size_of_one, device = self.batches, self.embedding_size, self.device
+        if not batches or any(size < 4 or size % 4 for size in batches):
+            raise ValueError(f"batches must be multiples of four, got {list(batches)}")
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device is cuda, but torch finds no CUDA device")
+        versions = {"Symm": pml_symm}
+        if self.baseline is not None:
+            versions["baseline"] = measuring.load(self.baseline)
+        self.out.mkdir(parents=True, exist_ok=True)
+        torch.ones(_LARGE_TENSOR_BYTES, dtype=torch.uint8)
+        equal = [(size, 2) for size in batches] + [(512, 4)] * (512 in batches)
+        plan = [
+            *((f"batch {size}, m = {m}", torch.arange(size) // m, m) for size, m in equal),
+            *((title, labels, None) for title, labels in MANY_SAMPLES.items()),
+        ]
+        rows: list[Row] = []
+        many: list[Row] = []
+        bar = tqdm([*product(plan, [*LOSSES, "miner"])], unit="comparison")
+        for (title, labels, m), name in bar:
+            bar.set_description(f"{name}, {title}")
+            compared = {"Symm": pml_symm} if m is None else versions
+            labels = labels.to(device)
+            found = measuring.contestants_of(name, labels, size_of_one, compared, m)
+            measured = measuring.measure(found, self.seconds, device)
+            if m is None:
+                many.append({"batch of": title, "loss": name, **measured})
+            else:
+                rows.append({"loss": name, "batch": len(labels), "m": m, **measured})
+        kernels = [
+            measuring.kernels(size, size_of_one, versions, device)
+            for size in KERNEL_BATCHES
+        ]
+        steps = measuring.whole_steps(size_of_one, self.seconds, device)
+        columns = [f"{x} {unit}" for x in CONTESTANTS for unit in ("ms", "spread", "MiB")]
+        header = ["loss", "batch", "m", *columns]
+        lines = ([row.get(x) for x in header] for row in rows)
+        write_csv(self.out / "speed.csv", [header, *lines])
+        _draw(rows, self.out / "speed.png")
+        text = write(
+            self.out / "speed.md",
+            _table(
+                rows,
+                *("loss", "batch", "m", "PML, ms", "baseline, ms", "Symm, ms"),
+                *("Symm / PML", "Symm / baseline", "Symm / floor", "materialized / Symm"),
+                *("Symm, MiB", "baseline, MiB", "materialized, MiB"),
+            ),
+            markdown(_bound_rows(rows, many, kernels)),
+            _table(
+                many,
+                *("batch of", "loss", "PML, ms", "Symm, ms", "semi-hard, ms"),
+                *("semi-hard / Symm", "PML, MiB", "Symm, MiB", "semi-hard, MiB"),
+            ),
+            _table(kernels, KERNELS, "PML", "baseline", "Symm"),
+            _table(steps, "whole step, batch 128", "PML, ms", "Symm, ms", "Symm / PML"),
+            f"D = {size_of_one}, float32, {_processor(device)}, {machine()}.",
+        )
+        return text, self.out
 
 
 def _table(rows: Sequence[Row], *columns: str) -> str:

@@ -92,7 +92,7 @@ def test_gains_with_a_rising_row_are_marked(tmp_path, monkeypatch):
     bases = {method: ("N-pairs", "N-pairs, hardest originals")}
     found = FinishedRuns("cars", variants, bases, {})
     monkeypatch.setattr(gain.finished_runs, "read", lambda folder: found)
-    text = gain.gain(tmp_path, [tmp_path])
+    text, _ = gain.Gain(out=tmp_path, runs=(tmp_path,)).run()
     cells = text.splitlines()[2].strip("| ").split(" | ")
     assert ["†" in cell for cell in cells[3:]] == [False, False, True, True]
     assert "† At least one of the two was still rising." in text
