@@ -84,6 +84,10 @@ def of_methods(methods: Sequence[str]) -> dict[str, Variant]:
     return {name: Variant(name, {}, METHODS[name].bases) for name in methods}
 
 
+Finished = Mapping[str, Mapping[str, Any]]
+"""Folder's name -> result, of the runs that are not trained again."""
+
+
 class PlannedRun(NamedTuple):
     """A run that is finished, or to be trained; its label is that of a table's row."""
 
@@ -94,13 +98,16 @@ class PlannedRun(NamedTuple):
     def __str__(self) -> str:
         return f"{self.label}, seed {self.settings.seed}"
 
-    def steps_left(self, finished: Mapping[str, Mapping[str, Any]]) -> int:
+    def steps_left(self, finished: Finished) -> int:
         """How many steps it needs beyond those of its finished run, if there is one."""
         earlier = finished.get(self.folder.name)
         if earlier and "diverged" in earlier:
             return 0
         trained = earlier["settings"]["steps"] if earlier else 0
         return max(0, self.settings.steps - trained)
+
+
+Plan = Sequence[PlannedRun]
 
 
 class Runs:
@@ -135,7 +142,7 @@ class Runs:
         name = re.sub(r"[^a-z0-9.+=()-]+", "", label.lower().replace(", ", "-"))
         return PlannedRun(label, self._out / f"{name}-seed{settings.seed}", settings)
 
-    def describe(self, plan: Sequence[PlannedRun]) -> str:
+    def describe(self, plan: Plan) -> str:
         """Which runs of a plan are finished, which would be trained, and how long."""
         finished = self._finished()
         rows = [["run", "", "batches"]]
@@ -147,9 +154,7 @@ class Runs:
         time_left = str(self._time_left(plan, finished))
         return tables.document(tables.markdown(rows), time_left)
 
-    def train(
-        self, plan: Sequence[PlannedRun], later: Sequence[PlannedRun] = ()
-    ) -> list[dict[str, Any]]:
+    def train(self, plan: Plan, later: Plan = ()) -> list[dict[str, Any]]:
         """Train the unfinished runs, and return the results of all, in the plan's order.
 
         Args:
@@ -186,13 +191,10 @@ class Runs:
             lambda: source.fingerprint(settings.dataset, settings.test_classes)
         )
 
-    def _finished(self) -> dict[str, dict[str, Any]]:
-        """Folder's name -> result, of the runs that are not trained again."""
+    def _finished(self) -> Finished:
         return {} if self._schedule.force else read_all(self._out / DATABASE)
 
-    def _time_left(
-        self, plan: Sequence[PlannedRun], finished: Mapping[str, Mapping[str, Any]]
-    ) -> TimeLeft:
+    def _time_left(self, plan: Plan, finished: Finished) -> TimeLeft:
         paces = [result["seconds_per_step"] for result in finished.values()]
         paces = [pace for pace in paces if math.isfinite(pace)]
         steps = [left for x in plan if (left := x.steps_left(finished))]
@@ -204,10 +206,7 @@ class Runs:
         return settings, folder, self._schedule.force, self._command.source
 
     def _train_in_turn(
-        self,
-        plan: Sequence[PlannedRun],
-        finished: Mapping[str, Mapping[str, Any]],
-        left: TimeLeft,
+        self, plan: Plan, finished: Finished, left: TimeLeft
     ) -> list[dict[str, Any]]:
         results = []
         for number, planned in enumerate(plan, start=1):
@@ -223,10 +222,7 @@ class Runs:
         return results
 
     def _train_together(
-        self,
-        plan: Sequence[PlannedRun],
-        finished: Mapping[str, Mapping[str, Any]],
-        time_left: TimeLeft,
+        self, plan: Plan, finished: Finished, time_left: TimeLeft
     ) -> list[dict[str, Any]]:
         print(time_left, flush=True)
         jobs = self._schedule.jobs

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import statistics
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,7 @@ from .evaluator import Evaluator
 from .records import Recorder
 from .settings import Settings, Source
 from .start import Start, begin, held, prepare
-from .trainers import (
-    SAMPLERS,
-    DivergedError,
-    HardClassSampler,
-    StepTimer,
-    make_trainer,
-)
+from .trainers import SAMPLERS, DivergedError, HardClassSampler, StepTimer, make_trainer
 
 LOGGER = logging.getLogger(__name__)
 
@@ -84,34 +79,31 @@ def run(
         result = start.finished
         if result is None:
             source = source or Source()
-            result = _Run(
-                settings, folder, source, start, request, after_epoch, tell
-            ).finish()
+            one = _Run(settings, folder, source, start, request, after_epoch, tell)
+            result = one.finish()
         # A signal in the last evaluation: this run is finished, but do not start others.
         request.check()
         return result
 
 
+@dataclass(eq=False)
 class _Run:
     """A run that has steps left to train; only the first process evaluates and records."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        folder: Path,
-        source: Source,
-        start: Start,
-        request: interruption.Request,
-        after_epoch: Callable[[], None],
-        tell: Callable[[str], None],
-    ) -> None:
-        self.settings, self.folder, self.source = settings, folder, source
-        self.start, self.request = start, request
-        self.after_epoch, self.tell = after_epoch, tell
-        self.step = 0
+    settings: Settings
+    folder: Path
+    source: Source
+    start: Start
+    request: interruption.Request
+    after_epoch: Callable[[], None]
+    tell: Callable[[str], None]
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        settings, source = self.settings, self.source
         method = METHODS[settings.method]
         source.check(settings)
-        tell("reading data")
+        self.tell("reading data")
         checkpoint.seed_all(settings.seed)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         whole = trunks.make_trunk(
@@ -139,7 +131,7 @@ class _Run:
             checkpoint.seed_all(settings.seed)
         self.datasets = datasets
         if stem:
-            tell("waiting for the output of frozen stages")
+            self.tell("waiting for the output of frozen stages")
             self.datasets = processes.from_first(
                 lambda: keep_stem(
                     datasets,
@@ -148,7 +140,7 @@ class _Run:
                     device=device,
                     workers=source.workers,
                     before_batch=self._before_batch,
-                    while_waiting=request.check_alone,
+                    while_waiting=self.request.check_alone,
                 )
             )
         embedder = torch.nn.Linear(rest.features, settings.embedding_size)
@@ -161,15 +153,15 @@ class _Run:
         )
         record_step = c_f.return_input
         # Not before all that it needs is there, for it may replace an earlier run.
-        processes.from_first(lambda: begin(settings, folder, start))
+        processes.from_first(lambda: begin(settings, self.folder, self.start))
         if processes.is_first():
-            self.recorder = Recorder(folder, start.is_new)
+            self.recorder = Recorder(self.folder, self.start.is_new)
             # In a ring every point of a class is the source of one query.
             synthesizer = SymmSynthesizer(settings.alpha, settings.beta, pairing="ring")
             self.evaluator = Evaluator(
                 self.datasets,
                 self.recorder,
-                folder,
+                self.folder,
                 synthesizer if method.is_symm else None,
                 device,
                 source.workers,
@@ -225,8 +217,7 @@ class _Run:
             self.trainer.train(start_epoch=done + 1, num_epochs=epochs)
             return processes.from_first(lambda: self._test_and_record(epochs))
         except DivergedError as error:
-            what = error.what
-            return processes.from_first(lambda: self._record_divergence(what))
+            return processes.from_first(partial(self._record_divergence, error.what))
 
     def _before_batch(self) -> None:
         """Stop between two batches of the frozen stages' output if asked to."""
