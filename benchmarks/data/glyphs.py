@@ -61,12 +61,10 @@ class DrawnGlyphs(Kind):
 
 
 def glyphs(options: SplitOptions, augment: bool = False) -> Splits:
-    """The glyphs, which need no download.
+    """The glyphs, which need no download and have no test_classes.
 
-    Args:
-        options: how to split their classes; they have no test_classes.
-        augment: move the images of the training split a little, at random; those to
-            pre-train on are always moved.
+    With augment the images of the training split are moved a little, at random; those to
+    pre-train on are always moved.
     """
     drawn, moved = Glyphs(), Glyphs(transform=random_affine)
     classes = split_all_classes(drawn.labels, SHARES, options)

@@ -15,9 +15,7 @@ from ..training import processes
 class State:
     """What a run does; told in its own process, and known in that of the command.
 
-    Args:
-        name: of the run.
-        is_shown: whether a Screen shows it; otherwise each change is printed.
+    Each change is printed unless a Screen shows it.
     """
 
     def __init__(self, name: str, is_shown: bool = False) -> None:
@@ -40,10 +38,7 @@ class State:
 class Screen:
     """Lines of a terminal: how many runs have ended, and the state of each that is trained.
 
-    Without a terminal each change is printed.
-
-    Args:
-        number: of the runs to be trained.
+    Without a terminal each change is printed. The number is that of the runs to be trained.
     """
 
     def __init__(self, number: int) -> None:
@@ -94,11 +89,9 @@ def _print(line: str) -> None:
 
 
 class TimeLeft:
-    """An estimate that is updated while runs are trained one after the other.
+    """An estimate that is updated while runs of so many steps are trained in turn.
 
-    Args:
-        steps: of each run that is to be trained.
-        pace: seconds per step, or None if it is not known yet.
+    The pace is in seconds per step, or None if it is not known yet.
     """
 
     def __init__(self, steps: Sequence[int], pace: float | None) -> None:

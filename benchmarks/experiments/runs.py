@@ -111,12 +111,7 @@ Plan = Sequence[PlannedRun]
 
 
 class Runs:
-    """Plans and trains the runs of a command.
-
-    Args:
-        command: has their settings, and their source.
-        out: the folder of their folders.
-        schedule: how to train them.
+    """Plans and trains the runs of a command, in folders of an output folder.
 
     Raises:
         ValueError: jobs is below 1, or above 1 if several processes train one run.
@@ -157,9 +152,7 @@ class Runs:
     def train(self, plan: Plan, later: Plan = ()) -> list[dict[str, Any]]:
         """Train the unfinished runs, and return the results of all, in the plan's order.
 
-        Args:
-            plan: the runs.
-            later: runs that are trained after these, for the estimate of the time.
+        The estimate of the time includes later runs, which are trained after these.
 
         Raises:
             ValueError: a finished run has other settings; or the process of a run was

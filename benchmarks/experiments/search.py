@@ -53,14 +53,10 @@ class Search:
     is trained once in each split.
 
     Args:
-        runs: plans the runs.
-        variants: what to search for.
+        runs, variants: plans the runs, and what to search for.
         values: learning_rate, weight_decay and head_factor -> the values to try; without
             any, those of the variant.
         splits: fields of Settings that define a split: its seed, and possibly its fold.
-
-    Attributes:
-        plan: the runs.
 
     Raises:
         ValueError: there are no learning rates, a value is repeated, or settings are

@@ -88,14 +88,10 @@ def draw_lines(
     scales: tuple[str, str],
     path: Path,
 ) -> None:
-    """Draw mean and standard deviation, a line for each variant.
+    """Draw mean and standard deviation, a line for each variant, in its base's colour.
 
-    Args:
-        lines: variant -> n horizontal positions, and values of shape (runs, n).
-        bases: which variants to compare; a variant has the colour of its base loss.
-        labels: of x and y.
-        scales: of x and y, by matplotlib's names.
-        path: the PNG to write.
+    A variant has n horizontal positions, and values of shape (runs, n). Labels and scales,
+    which have matplotlib's names, are those of x and y.
     """
     figure = Figure(figsize=(6.4, 4), layout="constrained", dpi=150)
     axes = figure.subplots()

@@ -152,11 +152,6 @@ def difference_rows(
     """A header, and a row for each variant and base that share seeds.
 
     Comparisons with a variant that was still rising have convergence.MARK.
-
-    Args:
-        results: the runs.
-        bases: which variants to compare.
-        metrics: metric -> its title.
     """
     rows = [["", "minus", *(f"{title}, points [95 %]" for title in metrics.values())]]
     for label, runs in results.items():

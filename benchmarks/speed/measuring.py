@@ -91,14 +91,9 @@ def contestants_of(
     versions: Mapping[str, ModuleType],
     m: int | None = None,
 ) -> Contestants:
-    """A loss or the miner of every version, and what to compare it with.
+    """A loss (a key of LOSSES) or "miner" of every version, and what to compare it with.
 
-    Args:
-        name: a key of LOSSES, or "miner".
-        labels: of the batch.
-        embedding_size: D.
-        versions: name -> package.
-        m: how many samples every class has, if they have equally many.
+    Every class of the batch has m samples, or another number if m is None.
     """
     torch.manual_seed(0)
     size, device = len(labels), labels.device

@@ -57,13 +57,8 @@ class FiniteTester(GlobalEmbeddingSpaceTester):
 class Evaluator:
     """Evaluates "trunk" and "embedder" of a run, and records the results.
 
-    Args:
-        datasets: the splits.
-        recorder: of the run.
-        folder: of the run; a test writes an embedding map there.
-        synthesizer: its points are queries for originals in each validation; or None.
-        device: what to evaluate on.
-        workers: processes that load images.
+    A synthesizer's points are queries for originals in each validation. A test writes an
+    embedding map in the run's folder.
     """
 
     def __init__(

@@ -127,11 +127,8 @@ def _data_parallel(model: nn.Module) -> nn.Module:
 class OwnPart(Sampler[int]):
     """This process's part of each batch that a sampler draws.
 
-    The first process draws, so that all processes have parts of the same batches.
-
-    Args:
-        sampler: draws batches of the size of all parts together.
-        batch_size: of all parts together, a multiple of the world size.
+    The first process draws, so that all processes have parts of the same batches. The
+    batch_size is that of all parts together, a multiple of the world size.
     """
 
     def __init__(self, sampler: Sampler[int], batch_size: int) -> None:

@@ -38,12 +38,7 @@ _OF_THE_TEST = "_TEST_vs_self"  # the end of a table's name
 class Recorder:
     """Records a run with PML's hooks, and reads the recorded curves.
 
-    Args:
-        folder: of the run.
-        is_new: whether nothing of this run is recorded yet.
-
-    Attributes:
-        hooks: PML's, for trainers and testers.
+    A run is new if nothing of it is recorded yet.
     """
 
     def __init__(self, folder: Path, is_new: bool) -> None:
@@ -215,16 +210,10 @@ def forget(database: Path, experiment: str) -> None:
 
 
 def trim(database: Path, experiment: str, epoch: int, step: int) -> None:
-    """Remove the records of a run after its checkpoint, and those of its end.
+    """Remove the records of a run after its checkpoint's epoch and step, and of its end.
 
     They are removed from its own database, from which its rows in the database of all
     runs, its CSV files and TensorBoard's log are written again.
-
-    Args:
-        database: of all runs.
-        experiment: the run's name.
-        epoch: the checkpoint's epoch.
-        step: how many steps the run had done then.
     """
     folder = database.parent / experiment
     manager = DBManager(str(folder / _OWN))

@@ -23,10 +23,7 @@ LOGGER = logging.getLogger(__name__)
 def held(folder: Path, request: Request, tell: Callable[[str], None]) -> Iterator[None]:
     """Hold the lock of a run's folder, and wait while another process holds it.
 
-    Args:
-        folder: of the run. Locks are beside it, because it may be removed.
-        request: whether to stop waiting.
-        tell: called before waiting.
+    A request may stop waiting. Locks are beside the folder, because it may be removed.
     """
     if not processes.is_first():
         yield

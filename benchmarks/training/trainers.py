@@ -42,10 +42,8 @@ class StepwiseMixin(BaseTrainer):
     """Mixed into a PML trainer: it can stop between two steps, and continue there.
 
     A resumed epoch draws its batches again from the start, without training on them until
-    the step where it stopped, so that the batches after it are the same.
-
-    Args:
-        before_step: called with the trainer before each step; may raise to stop.
+    the step where it stopped, so that the batches after it are the same. before_step is
+    called with the trainer before each step, and may raise to stop.
     """
 
     def __init__(
@@ -93,13 +91,9 @@ class StepwiseMixin(BaseTrainer):
 
 
 class StepTimer:
-    """An end_of_iteration_hook that records the seconds between its calls.
+    """An end_of_iteration_hook: the seconds of each step but the first of an epoch.
 
-    Args:
-        hook: another end_of_iteration_hook; its time does not count.
-
-    Attributes:
-        seconds: of each step except the first of an epoch.
+    The time of another hook, which it calls, does not count.
     """
 
     def __init__(self, hook: Callable[[StepwiseMixin], object]) -> None:
@@ -239,11 +233,7 @@ class HardClassSampler(MPerClassSampler):
     A batch consists of groups: a class drawn at random, and the classes nearest to it
     that are not in the batch yet. The images of each class are from the half that is
     nearest to the group's first class. Until the first refresh it is an
-    MPerClassSampler.
-
-    Args:
-        labels, m, batch_size, length_before_new_iter: as for MPerClassSampler.
-        group_size: classes in a group, at least 2.
+    MPerClassSampler, whose arguments it has; a group has at least two classes.
     """
 
     def __init__(
