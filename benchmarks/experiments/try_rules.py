@@ -114,41 +114,31 @@ def gradient_by_angle(source: Tensor, axis: Tensor) -> Tensor:
 
 
 capped = without(too_hard)
+one_end = without(lambda x: x.row_synthetic & x.column_synthetic)
+column_end = without(lambda x: x.row_synthetic)
 source_held = By(lambda source, axis: reflect(source.detach(), axis))
+to_axis = By(lambda source, axis: straight_through(reflect(source, axis), axis))
+to_mean = By(
+    lambda source, axis: straight_through(reflect(source, axis), (source + axis) / 2)
+)
+opponent = By(lambda source, axis: reflect(source, axis).detach())
 
 RULES: dict[str, dict[str, Any]] = {
     "control": {"synthesizer": SymmSynthesizer(pairing="none")},
     "Symm": {},
     "capped": {"hardness": capped},
     "credible": {"synthesizer": Credible()},
-    "one synthetic end": {
-        "hardness": without(lambda x: x.row_synthetic & x.column_synthetic)
-    },
-    "column's end only": {"hardness": without(lambda x: x.row_synthetic)},
+    "one synthetic end": {"hardness": one_end},
+    "column's end only": {"hardness": column_end},
     "alpha = 1.5": {"synthesizer": SymmSynthesizer(alpha=1.5)},
     "alpha by angle": {"synthesizer": By(by_angle)},
     "source held": {"synthesizer": source_held},
     "source held, capped": {"synthesizer": source_held, "hardness": capped},
-    "gradient to the axis": {
-        "synthesizer": By(
-            lambda source, axis: straight_through(reflect(source, axis), axis)
-        )
-    },
-    "gradient to the mean": {
-        "synthesizer": By(
-            lambda source, axis: straight_through(
-                reflect(source, axis), (source + axis) / 2
-            )
-        )
-    },
-    "opponent only": {
-        "synthesizer": By(lambda source, axis: reflect(source, axis).detach())
-    },
+    "gradient to the axis": {"synthesizer": to_axis},
+    "gradient to the mean": {"synthesizer": to_mean},
+    "opponent only": {"synthesizer": opponent},
     "gradient by angle": {"synthesizer": By(gradient_by_angle)},
-    "gradient by angle, capped": {
-        "synthesizer": By(gradient_by_angle),
-        "hardness": capped,
-    },
+    "gradient by angle, capped": {"synthesizer": By(gradient_by_angle), "hardness": capped},
 }
 """Name -> arguments of a loss."""
 
