@@ -5,7 +5,6 @@ A run has its own database in its folder; records.db beside that folder has all 
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import sqlite3
@@ -16,7 +15,9 @@ from typing import Any
 import torch
 from pytorch_metric_learning.trainers import BaseTrainer
 from pytorch_metric_learning.utils import logging_presets
+from record_keeper import RecordKeeper
 from record_keeper.db_utils import DBManager
+from record_keeper.utils import write_dict_of_lists_to_csv
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -42,7 +43,7 @@ class Recorder:
     """
 
     def __init__(self, folder: Path, is_new: bool) -> None:
-        self._own = folder / _OWN
+        self._own = DBManager(str(folder / _OWN))
         self._record_keeper, _, self._tensorboard = logging_presets.get_record_keeper(
             str(folder / "records"),
             str(folder / "tensorboard"),
@@ -77,18 +78,18 @@ class Recorder:
 
         Empty for a run that started with a version that did not record them.
         """
-        rows = self._rows(_STEPS)
-        if rows.get("~iteration~", [])[:1] != [0]:
+        recorded = _columns(self._own, _STEPS)
+        if recorded.get("~iteration~", [])[:1] != [0]:
             return {"step": [], column: []}
-        return {"step": rows["~iteration~"], column: rows[column]}
+        return {"step": recorded["~iteration~"], column: recorded[column]}
 
     def synthetic_ratio(self) -> dict[str, list]:
         """The share of synthetic negatives over the steps; empty for methods without."""
         # Record-keeper names a table after the modules around the one that records it.
-        for table in _tables(DBManager(str(self._own))):
-            rows = self._rows(table)
-            if "synthetic_ratio" in rows:
-                return {"step": rows["~iteration~"], "ratio": rows["synthetic_ratio"]}
+        for table in _tables(self._own):
+            columns = _columns(self._own, table)
+            if "synthetic_ratio" in columns:
+                return {"step": columns["~iteration~"], "ratio": columns["synthetic_ratio"]}
         return {"step": [], "ratio": []}
 
     def add_validated(self, series: str, epoch: int, value: float) -> None:
@@ -99,8 +100,8 @@ class Recorder:
     def validated(self, series: str) -> dict[str, list]:
         """What add_validated recorded, over the epochs."""
         table, column = _VALIDATED[series]
-        rows = self._rows(table)
-        return {"epoch": rows.get("~iteration~", []), column: rows.get(column, [])}
+        columns = _columns(self._own, table)
+        return {"epoch": columns.get("~iteration~", []), column: columns.get(column, [])}
 
     def save(self) -> None:
         """Write the records since the last evaluation to the disk."""
@@ -121,12 +122,6 @@ class Recorder:
         self._record_keeper.update_records(values, step, parent_name=_RESULTS)
         self.save()
         self._tensorboard.close()
-
-    def _rows(self, table: str) -> dict[str, list]:
-        """Column -> values; none if there is no such table."""
-        if not self._record_keeper.table_exists(table):
-            return {}
-        return self._record_keeper.query(f"SELECT * FROM {table}", return_dict=True)
 
 
 def gradient_norm(modules: Iterable[nn.Module]) -> float:
@@ -190,8 +185,7 @@ def _add(own: Path, database: Path) -> None:
     experiment = own.relative_to(database.parent).parts[0]
     whole.new_experiment(experiment)
     for table in _tables(manager):
-        if rows := _rows(manager, table):
-            columns = {name: [row[name] for row in rows] for name in rows[0]}
+        if columns := _columns(manager, table):
             whole.write(table, columns, experiment)
 
 
@@ -237,26 +231,23 @@ def _write_anew(
 ) -> None:
     """Write a table's rows as record-keeper does: to a CSV file and to TensorBoard."""
     path = (folder / _OWN).with_name(f"{table}.csv")
-    rows = _rows(manager, table)
-    if not rows:
+    columns = _columns(manager, table)
+    if not columns:
         path.unlink(missing_ok=True)
         return
-    with path.open("w", newline="", encoding="utf-8") as file:
-        lines = csv.DictWriter(file, rows[0], lineterminator="\n")
-        lines.writeheader()
-        lines.writerows(rows)
-    for row in rows:
-        for name, value in row.items():
-            if name != "~iteration~" and isinstance(value, int | float):
-                writer.add_scalar(f"{table}/{name}", value, row["~iteration~"])
+    write_dict_of_lists_to_csv(columns, path)
+    record_keeper = RecordKeeper(writer)
+    steps = columns.pop("~iteration~")
+    for name, values in columns.items():
+        for step, value in zip(steps, values, strict=True):
+            record_keeper.append_data(table, name, value, step)
 
 
-def _rows(manager: DBManager, table: str) -> list[dict[str, Any]]:
-    """Rows, column -> value, without the database's id of each row."""
-    rows = [dict(row) for row in manager.query(f"SELECT * FROM [{table}]")]
-    for row in rows:
-        del row["id"]
-    return rows
+def _columns(manager: DBManager, table: str) -> dict[str, list]:
+    """Column -> values, without the database's ids; none without a table or its rows."""
+    rows = manager.query(f"SELECT * FROM [{table}]") if manager.table_exists(table) else []
+    names = [name for name in dict(rows[0]) if name != "id"] if rows else []
+    return {name: [row[name] for row in rows] for name in names}
 
 
 def _tables(manager: DBManager) -> list[str]:
