@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import splits
 from .files import fingerprint, sha256
-from .splits import Items, Kind, Reading, SplitOptions, Splits
+from .splits import Items, Kind, Reading, Splits
 
 Tokenize = Callable[[Sequence[str]], Tensor]
 """Turns N texts into token ids: shape (N, T), int64, padded to the same length."""
@@ -51,32 +51,26 @@ class TextFile(Kind):
         return fingerprint([str(root)], root.parent)
 
     def splits(self, reading: Reading) -> Splits:
-        """As texts has it."""
-        assert reading.tokenize is not None
-        return texts(reading.root, reading.tokenize, reading.options, reading.skip_bad)
+        """The texts, in a format of read_texts; skip_bad leaves out those of bad_texts.
 
-
-def texts(
-    path: Path, tokenize: Tokenize, options: SplitOptions, skip_bad: bool = False
-) -> Splits:
-    """A file of texts, in a format of read_texts; skip_bad leaves out those of bad_texts.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it is invalid, there are bad texts, the pattern matches no class or
-            all, or there are too few classes; the message says where and what.
-    """
-    found = read_texts(path)
-    bad = bad_texts(found)
-    splits.check_bad(bad, len(found), "texts", "correct them", skip_bad)
-    good = [one for place, one in found.items() if place not in bad]
-    if not good:
-        raise ValueError(f"{path} has no text to use")
-    names, labels = np.unique([label for _, label in good], return_inverse=True)
-    is_test = splits.is_test_class(names.tolist(), options.test_classes)
-    classes = splits.split_classes(np.arange(len(names)), is_test, options)
-    items = Texts(tokenize([text for text, _ in good]), labels.astype(np.int64))
-    return splits.make_splits(classes, options, items, items, items, bad)
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is invalid, there are bad texts, the pattern matches no class or
+                all, or there are too few classes; the message says where and what.
+        """
+        options, tokenize = reading.options, reading.tokenize
+        assert tokenize is not None
+        found = read_texts(reading.root)
+        bad = bad_texts(found)
+        splits.check_bad(bad, len(found), "texts", "correct them", reading.skip_bad)
+        good = [one for place, one in found.items() if place not in bad]
+        if not good:
+            raise ValueError(f"{reading.root} has no text to use")
+        names, labels = np.unique([label for _, label in good], return_inverse=True)
+        is_test = splits.is_test_class(names.tolist(), options.test_classes)
+        classes = splits.split_classes(np.arange(len(names)), is_test, options)
+        items = Texts(tokenize([text for text, _ in good]), labels.astype(np.int64))
+        return splits.make_splits(classes, options, items, items, items, bad)
 
 
 def read_texts(path: Path) -> LabelledTexts:

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.data import texts as module
-from benchmarks.data.splits import FOLDS, SplitOptions
-from benchmarks.data.texts import bad_texts, read_texts
+from benchmarks.data.splits import FOLDS, Reading, SplitOptions
+from benchmarks.data.texts import TextFile, bad_texts, read_texts
 
 CLASSES = [f"class {number:02d}" for number in range(20)]
 
 
 def texts(path, tokenize, skip_bad=False, **options):
-    return module.texts(path, tokenize, SplitOptions(**options), skip_bad)
+    split = SplitOptions(**options)
+    reading = Reading(path, split, None, tokenize, False, skip_bad, False, False)
+    return TextFile().splits(reading)
 
 
 def tokenize(some):
