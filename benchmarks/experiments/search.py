@@ -216,7 +216,10 @@ def without_diverged(trials: Trials, results: Results) -> tuple[Results, str]:
     searched = [(name_of(label, x.choice, {}), run) for label, x, run in runs_of(trials)]
     tested = [(label, run) for label, runs in results.items() for run in runs]
     diverged = convergence.diverged([*searched, *tested])
-    finite = convergence.without_diverged(results)
+    finite: dict[str, list[convergence.Result]] = {}
+    for label, run in tested:
+        if "diverged" not in run:
+            finite.setdefault(label, []).append(run)
     if not finite:
         raise ValueError(diverged)
     return finite, diverged

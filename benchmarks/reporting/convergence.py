@@ -36,15 +36,6 @@ def diverged(runs: Iterable[tuple[str, Result]]) -> str:
     return f"Diverged: {'; '.join(names)}." if names else ""
 
 
-def without_diverged(results: Results) -> dict[str, list[Result]]:
-    """The runs with numbers, of each variant that has such a run."""
-    finite = {
-        label: [run for run in runs if "diverged" not in run]
-        for label, runs in results.items()
-    }
-    return {label: runs for label, runs in finite.items() if runs}
-
-
 def rise(run: Result) -> float | None:
     """How much MAP@R on the validation classes rose in the last quarter of the steps.
 
