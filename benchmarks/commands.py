@@ -12,14 +12,8 @@ import tyro
 
 from .data import KINDS
 from .data.emoji import Emoji
-from .experiments.command import (
-    DEMO_METHODS,
-    PAPER_METHODS,
-    SYNTHESIS_METHODS,
-    SYNTHETICS_METHODS,
-    Command,
-    MethodNames,
-)
+from .experiments import command
+from .experiments.command import Command, MethodNames
 from .experiments.experiment import Experiment
 from .experiments.features import Features
 from .experiments.reality_check import RealityCheck
@@ -81,7 +75,7 @@ class Regimes(Experiment):
     """
 
     out: Path = Path("runs/regimes")
-    methods: MethodNames = DEMO_METHODS
+    methods: MethodNames = command.DEMO_METHODS
     train_classes: tuple[int, ...] = (100, 400)
 
     def variants(self) -> Mapping[str, Variant]:
@@ -146,7 +140,7 @@ ABLATIONS: dict[str, dict[str, Variant]] = {
     "candidates": _one_setting("Symm + N-pairs", "candidates", ("all", "official")),
     "start": _one_setting("Symm + N-pairs", "base_steps", (0, 50, 100)),
     "pairing": _pairings(),
-    "synthesis": of_methods(SYNTHESIS_METHODS),
+    "synthesis": of_methods(command.SYNTHESIS_METHODS),
 }
 """Name -> variants of one of the paper's ablations; synthesis has the controls."""
 
@@ -179,12 +173,12 @@ class Ablate(Experiment):
 
 
 COMMANDS: dict[str, Command] = {
-    "demo": Compare(out=Path("runs/demo"), methods=DEMO_METHODS),
+    "demo": Compare(out=Path("runs/demo"), methods=command.DEMO_METHODS),
     "compare": Compare(),
     "paper-table": Compare(
-        out=Path("runs/paper-table"), methods=PAPER_METHODS, published=True
+        out=Path("runs/paper-table"), methods=command.PAPER_METHODS, published=True
     ),
-    "synthetics": Compare(out=Path("runs/synthetics"), methods=SYNTHETICS_METHODS),
+    "synthetics": Compare(out=Path("runs/synthetics"), methods=command.SYNTHETICS_METHODS),
     "regimes": Regimes(),
     "ablate": Ablate(ablation=tyro.MISSING),
     "reality-check": RealityCheck(),

@@ -23,16 +23,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from tqdm import tqdm
 
+from . import splits
 from .files import kept, sha256
-from .splits import (
-    Items,
-    Kind,
-    Reading,
-    SplitOptions,
-    Splits,
-    make_splits,
-    split_all_classes,
-)
+from .splits import Items, Kind, Reading, SplitOptions, Splits
 
 SIZE = 32  # pixels, both ways
 FONT_SIZE = 22  # pixels; larger ones are cut off at the edge
@@ -67,8 +60,9 @@ def glyphs(options: SplitOptions, augment: bool = False) -> Splits:
     pre-train on are always moved.
     """
     drawn, moved = Glyphs(), Glyphs(transform=random_affine)
-    classes = split_all_classes(drawn.labels, SHARES, options)
-    return make_splits(classes, options, drawn, moved if augment else drawn, moved, {})
+    classes = splits.split_all_classes(drawn.labels, SHARES, options)
+    trained = moved if augment else drawn
+    return splits.make_splits(classes, options, drawn, trained, moved, {})
 
 
 class Drawings(NamedTuple):

@@ -9,12 +9,7 @@ import signal
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-    wait,
-)
+from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -231,7 +226,7 @@ class Runs:
             # Of a pool with several processes, all end when one of them is killed.
             with (
                 screen.line(str(planned)) as state,
-                ProcessPoolExecutor(
+                futures.ProcessPoolExecutor(
                     1, spawn, _prepare_worker, (threads, stopping, state)
                 ) as worker,
             ):
@@ -245,15 +240,15 @@ class Runs:
             # The progress bars of several runs would overwrite each other.
             mock.patch.dict(os.environ, TQDM_DISABLE="1"),
             closing(Screen(sum(x.steps_left(finished) > 0 for x in plan))) as screen,
-            ThreadPoolExecutor(jobs, initializer=interruption.keep_back) as pool,
+            futures.ThreadPoolExecutor(jobs, initializer=interruption.keep_back) as pool,
             interruption.passed_to_children(),
         ):
             try:
-                futures = [pool.submit(train, planned) for planned in plan]
-                left = set(futures)
+                submitted = [pool.submit(train, planned) for planned in plan]
+                left = set(submitted)
                 while left:
                     screen.refresh()
-                    done, left = wait(left, timeout=1, return_when=FIRST_COMPLETED)
+                    done, left = futures.wait(left, 1, futures.FIRST_COMPLETED)
                     for future in done:
                         future.result()  # raises what the run raised
             except BaseException:
@@ -266,7 +261,7 @@ class Runs:
                 "too little memory; the same command continues, with fewer --jobs if you "
                 "like"
             )
-        return [future.result() for future in futures]
+        return [future.result() for future in submitted]
 
 
 def _prepare_worker(threads: int, stopping: Event, state: State) -> None:

@@ -22,12 +22,8 @@ import tyro
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
-from pml_symm import (
-    SymmLiftedStructureLoss,
-    SymmNPairsLoss,
-    SymmSynthesizer,
-    SyntheticBatch,
-)
+import pml_symm
+from pml_symm import SymmSynthesizer, SyntheticBatch
 from pml_symm.functional import Candidates, reflect
 
 from ..data.splits import FOLDS
@@ -143,7 +139,7 @@ RULES: dict[str, dict[str, Any]] = {
 """Name -> arguments of a loss."""
 
 
-class Lifted(SymmLiftedStructureLoss):
+class Lifted(pml_symm.SymmLiftedStructureLoss):
     """Lifted structure whose mirror images are made of unit vectors."""
 
     def forward(self, embeddings: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -152,7 +148,7 @@ class Lifted(SymmLiftedStructureLoss):
 
 
 MAKE: dict[str, Callable[..., Any]] = {
-    "N-pairs": partial(methods._n_pairs, SymmNPairsLoss),
+    "N-pairs": partial(methods._n_pairs, pml_symm.SymmNPairsLoss),
     "Lifted": Lifted,
 }
 
