@@ -20,6 +20,7 @@ from .pictures import Box, Files, Pictures, bad_images
 from .splits import Kind, Reading, Splits
 
 LOGGER = logging.getLogger(__name__)
+_warn_once = lru_cache(LOGGER.warning)
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
@@ -245,7 +246,7 @@ class Folder(PictureFiles):
             kinds = ", ".join(
                 f"{number:,} {kind}" for kind, number in sorted(unread.items())
             )
-            _warn(
+            _warn_once(
                 f"{unread.total():,} files in class folders of {root} are not read: {kinds}"
             )
         is_test = splits.is_test_class([folder.name for folder in folders], test_classes)
@@ -279,9 +280,3 @@ def _visible(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if not path.name.startswith(".") and path.name != "__MACOSX"
     )
-
-
-@lru_cache
-def _warn(message: str) -> None:
-    """Warn once."""
-    LOGGER.warning(message)

@@ -70,7 +70,9 @@ class StemFeatures(Items):
             root = Path(self._temporary.name)
         self.path = root / f"stem-{self._digest[:16]}" / "features.npy"
         batches = functools.partial(_batches, versions, stem, device, workers, before_batch)
-        with locked(self.path.with_name("lock"), _warn_of_waiting, while_waiting):
+        waiting = "waiting for another run, which computes the same frozen stages"
+        warn = functools.partial(LOGGER.warning, waiting)
+        with locked(self.path.with_name("lock"), warn, while_waiting):
             if not _is_whole(self.path, versions):
                 remove_unfinished(self.path.parent)
                 try:
@@ -117,10 +119,6 @@ def without_stem(dataset: Dataset) -> Dataset:
     if isinstance(dataset, Subset) and isinstance(dataset.items, StemFeatures):
         return Subset(dataset.items.items, dataset.rows)
     return dataset
-
-
-def _warn_of_waiting() -> None:
-    LOGGER.warning("waiting for another run, which computes the same frozen stages")
 
 
 class _Versions(Dataset):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -153,21 +153,13 @@ def _train(
 def _scatter(axes: Axes, snapshot: Snapshot, points: np.ndarray) -> None:
     classes = np.unique(snapshot.labels, return_inverse=True)[1]
     is_synthetic = np.arange(len(points)) >= snapshot.num_originals
+    style: dict[str, Any] = {"cmap": "tab10", "linewidths": 0.8, "alpha": 0.9}
     for chosen, marker, size, name in (
         (is_synthetic, "x", 14, "synthetic"),
         (~is_synthetic, "o", 18, "original"),
     ):
-        axes.scatter(
-            points[chosen, 0],
-            points[chosen, 1],
-            c=classes[chosen],
-            cmap="tab10",
-            marker=marker,
-            s=size,
-            linewidths=0.8,
-            alpha=0.9,
-            label=name,
-        )
+        x, y = points[chosen].T
+        axes.scatter(x, y, size, classes[chosen], marker=marker, label=name, **style)
     axes.legend(loc="upper right", frameon=False)
 
 

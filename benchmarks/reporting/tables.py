@@ -189,20 +189,13 @@ def published_rows(results: Results, dataset: str) -> list[list[str]]:
 
 def run_rows(results: Results) -> list[list[object]]:
     """A header, and a row for each run, unrounded; its rise is in points."""
-    return [
-        ["method", "seed", *COLUMNS, "rise", "seconds_per_step"],
-        *(
-            [
-                label,
-                run["settings"]["seed"],
-                *(run["test"][metric] for metric in COLUMNS),
-                convergence.rise(run),
-                run["seconds_per_step"],
-            ]
-            for label, runs in results.items()
-            for run in runs
-        ),
-    ]
+    rows: list[list[object]] = [["method", "seed", *COLUMNS, "rise", "seconds_per_step"]]
+    for label, runs in results.items():
+        for run in runs:
+            values = [run["test"][metric] for metric in COLUMNS]
+            values += [convergence.rise(run), run["seconds_per_step"]]
+            rows.append([label, run["settings"]["seed"], *values])
+    return rows
 
 
 def write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:

@@ -107,7 +107,8 @@ def contestants_of(
         loss_func = getattr(package, f"Symm{LOSSES[name][0]}")(**arguments)
         return partial(both_ways, loss_func, embeddings, labels)
 
-    found: dict[str, Callable[[], object]] = {"floor": partial(_floor, embeddings.detach())}
+    points = embeddings.detach()
+    found: dict[str, Callable[[], object]] = {"floor": lambda: points @ points.t() @ points}
     found |= {version: ours(package) for version, package in versions.items()}
     if name != "miner" and size <= LOSSES[name][1]:
         theirs = getattr(losses, LOSSES[name][0])()
@@ -123,10 +124,6 @@ def both_ways(loss_func: torch.nn.Module, embeddings: Tensor, labels: Tensor) ->
     """One forward and one backward pass."""
     embeddings.grad = None
     loss_func(embeddings, labels).backward()
-
-
-def _floor(embeddings: Tensor) -> Tensor:
-    return (embeddings @ embeddings.t()) @ embeddings
 
 
 def measure(contestants: Contestants, seconds: float, device: str) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import BadZipFile
@@ -54,6 +54,7 @@ class FiniteTester(GlobalEmbeddingSpaceTester):
         return embeddings, labels
 
 
+@dataclass(eq=False)
 class Evaluator:
     """Evaluates "trunk" and "embedder" of a run, and records the results.
 
@@ -61,42 +62,36 @@ class Evaluator:
     embedding map in the run's folder.
     """
 
-    def __init__(
-        self,
-        datasets: Splits,
-        recorder: Recorder,
-        folder: Path,
-        synthesizer: SymmSynthesizer | None,
-        device: torch.device,
-        workers: int,
-    ) -> None:
-        self._datasets, self._recorder, self._folder = datasets, recorder, folder
-        self._synthesizer = synthesizer
-        make_tester = partial(
-            FiniteTester,
-            batch_size=512,
-            dataloader_num_workers=workers,
-            data_device=device,
-        )
-        self._val_tester = make_tester(
-            end_of_testing_hook=self._end_validation,
-            accuracy_calculator=accuracy_calculator(RETRIEVAL, device),
-        )
-        self._test_tester = make_tester(
-            end_of_testing_hook=self._end_test,
-            accuracy_calculator=accuracy_calculator(RETRIEVAL + CLUSTERING, device),
-        )
+    datasets: Splits
+    recorder: Recorder
+    folder: Path
+    synthesizer: SymmSynthesizer | None
+    device: torch.device
+    workers: int
+
+    def __post_init__(self) -> None:
+        self._val_tester = self._tester(self._end_validation, RETRIEVAL)
+        self._test_tester = self._tester(self._end_test, RETRIEVAL + CLUSTERING)
         # PML's hook sets this, but not in a run that was stopped after its last validation.
         self._val_tester.reference_split_names = {"val": ["val"]}
-        self._validate = recorder.hooks.end_of_epoch_hook(
-            self._val_tester, {"val": datasets.val}, str(folder / "models")
+        self._validate = self.recorder.hooks.end_of_epoch_hook(
+            self._val_tester, {"val": self.datasets.val}, str(self.folder / "models")
+        )
+
+    def _tester(self, hook: Callable, metrics: tuple[str, ...]) -> FiniteTester:
+        return FiniteTester(
+            end_of_testing_hook=hook,
+            accuracy_calculator=accuracy_calculator(metrics, self.device),
+            batch_size=512,
+            dataloader_num_workers=self.workers,
+            data_device=self.device,
         )
 
     def look_before_training(self, models: Models) -> None:
         """Record the angle between source and axis before the first step."""
-        val = self._datasets.val
+        val = self.datasets.val
         angle = mean_angle(self.embed(val, models), torch.from_numpy(val.labels))
-        self._recorder.add_validated("angle", 0, angle)
+        self.recorder.add_validated("angle", 0, angle)
 
     def validate(self, trainer: BaseTrainer) -> None:
         """Evaluate a trainer's models on the validation split, at an epoch's end."""
@@ -106,7 +101,7 @@ class Evaluator:
         """Metric -> value, on the test split, recorded for an epoch."""
         tester = self._test_tester
         accuracies = tester.test(
-            {"test": self._datasets.test}, epoch, models["trunk"], models["embedder"]
+            {"test": self.datasets.test}, epoch, models["trunk"], models["embedder"]
         )["test"]
         return {
             metric: float(accuracies[tester.accuracies_keyname(metric)])
@@ -123,7 +118,7 @@ class Evaluator:
     def history(self) -> dict[str, list]:
         """Metrics of all validations, over the epochs."""
         tester = self._val_tester
-        history = self._recorder.hooks.get_accuracy_history(tester, "val", metrics=_CURVES)
+        history = self.recorder.hooks.get_accuracy_history(tester, "val", metrics=_CURVES)
         return {
             "epoch": history["epoch"],
             **{name: history[tester.accuracies_keyname(name)] for name in _CURVES},
@@ -131,19 +126,19 @@ class Evaluator:
 
     def _end_validation(self, tester: GlobalEmbeddingSpaceTester) -> None:
         """PML's hook: record the validation."""
-        self._recorder.hooks.end_of_testing_hook(tester)
+        self.recorder.hooks.end_of_testing_hook(tester)
         embeddings, labels = tester.embeddings_and_labels["val"]
         labels, epoch = labels[:, 0], tester.all_accuracies["val"]["epoch"]
-        self._recorder.add_validated("angle", epoch, mean_angle(embeddings, labels))
-        if self._synthesizer is not None:
-            recall = recall_of_synthetic(self._synthesizer, embeddings, labels)
-            self._recorder.add_validated("synthetic_queries", epoch, recall)
+        self.recorder.add_validated("angle", epoch, mean_angle(embeddings, labels))
+        if self.synthesizer is not None:
+            recall = recall_of_synthetic(self.synthesizer, embeddings, labels)
+            self.recorder.add_validated("synthetic_queries", epoch, recall)
 
     def _end_test(self, tester: GlobalEmbeddingSpaceTester) -> None:
         """PML's hook: record the test, and save an embedding map."""
-        self._recorder.hooks.end_of_testing_hook(tester)
+        self.recorder.hooks.end_of_testing_hook(tester)
         embeddings, labels = tester.embeddings_and_labels["test"]
-        save_map(self._folder / MAP, self._datasets.test, embeddings, labels[:, 0])
+        save_map(self.folder / MAP, self.datasets.test, embeddings, labels[:, 0])
 
 
 def mean_angle(embeddings: Tensor, labels: Tensor) -> float:
