@@ -183,8 +183,8 @@ class Runs:
         return {} if self._schedule.force else read_all(self._out / DATABASE)
 
     def _time_left(self, plan: Plan, finished: Finished) -> TimeLeft:
-        paces = [result["seconds_per_step"] for result in finished.values()]
-        paces = [pace for pace in paces if math.isfinite(pace)]
+        found = (result["seconds_per_step"] for result in finished.values())
+        paces = list(filter(math.isfinite, found))
         steps = [left for x in plan if (left := x.steps_left(finished))]
         pace = statistics.median(paces) / self._schedule.jobs if paces else None
         return TimeLeft(steps, pace)

@@ -104,12 +104,9 @@ class Search:
 def _choices(method: str, values: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
     shared = {name: own for name, own in values.items() if own}
     searched = METHODS[method].searched
-    choices = []
-    for combined in product(*shared.values(), *searched.values()):
-        options = dict(zip(searched, combined[len(shared) :], strict=True))
-        choice = dict(zip(shared, combined, strict=False))
-        choices.append({**choice, "trainer_options": options or None})
-    return choices
+    choices = [dict(zip(shared, x, strict=True)) for x in product(*shared.values())]
+    options = [dict(zip(searched, x, strict=True)) for x in product(*searched.values())]
+    return [{**x, "trainer_options": y or None} for x, y in product(choices, options)]
 
 
 def name_of(label: str, choice: Mapping[str, Any], split: Mapping[str, int]) -> str:

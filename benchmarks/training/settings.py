@@ -243,8 +243,7 @@ class Settings(Synthesis, CommonSettings):
     @property
     def split(self) -> SplitOptions:
         """How to split the classes."""
-        names = [field.name for field in fields(SplitOptions)]
-        return SplitOptions(**{name: getattr(self, name) for name in names})
+        return SplitOptions(**{x.name: getattr(self, x.name) for x in fields(SplitOptions)})
 
     @property
     def is_pretrained(self) -> bool:
