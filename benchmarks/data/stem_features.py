@@ -102,15 +102,8 @@ class StemFeatures(Items):
 def keep_stem(splits: Splits, stem: nn.Sequential, **options: Any) -> Splits:
     """The same splits with a stem's output as items; options are those of StemFeatures."""
     # Splits share items. Compare by identity: a digest would read the state of every file.
-    kept: dict[int, StemFeatures] = {}
-
-    def with_stem(split: Subset) -> Subset:
-        key = id(split.items)
-        if key not in kept:
-            kept[key] = StemFeatures(split.items, stem, **options)
-        return Subset(kept[key], split.rows)
-
-    train, val, test = map(with_stem, splits[:3])
+    features = functools.cache(lambda items: StemFeatures(items, stem, **options))
+    train, val, test = (Subset(features(x.items), x.rows) for x in splits[:3])
     return splits._replace(train=train, val=val, test=test)
 
 
