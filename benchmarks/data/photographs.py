@@ -59,7 +59,7 @@ class PictureFiles(Kind):
         """Of the pictures and annotations, or of an archive; errors are those of find."""
         paths = self.find(root, download, test_classes).paths
         if root.is_file():
-            return super().fingerprint(root, download, test_classes)
+            return fingerprint([str(root)], root.parent)
         return fingerprint([*(str(root / x) for x in self.annotations), *paths], root)
 
     def splits(self, reading: Reading) -> Splits:

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .files import fingerprint, sha256
+from .files import sha256
 
 if TYPE_CHECKING:
     from .pictures import Preparation
@@ -92,11 +92,8 @@ class Kind:
     has_boxes = False
 
     def fingerprint(self, root: Path, download: bool, test_classes: str | None) -> str:
-        """Of all files in a root that splits reads, or of a root that is one file.
-
-        Bad items are no error.
-        """
-        return fingerprint([str(root)], root.parent)
+        """Of all files in a root that splits reads; bad items are no error."""
+        raise NotImplementedError
 
     def splits(self, reading: Reading) -> Splits:
         """The dataset, in class-disjoint splits.

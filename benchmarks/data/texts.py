@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from . import splits
-from .files import sha256
+from .files import fingerprint, sha256
 from .splits import Items, Kind, Reading, Splits
 
 Tokenize = Callable[[Sequence[str]], Tensor]
@@ -45,6 +45,10 @@ class TextFile(Kind):
 
     inputs = ("texts",)
     is_own = True
+
+    def fingerprint(self, root: Path, download: bool, test_classes: str | None) -> str:
+        """Of the file."""
+        return fingerprint([str(root)], root.parent)
 
     def splits(self, reading: Reading) -> Splits:
         """The texts, in a format of read_texts; skip_bad leaves out those of bad_texts.
