@@ -23,7 +23,7 @@ _MARKERS = "osD^vP*Xhp<>"
 _ANGLE = "angle between source and axis, degrees"
 
 
-class Compared(NamedTuple):
+class GainOver(NamedTuple):
     """The gain of a Symm variant of an experiment over another variant, by one metric.
 
     Attributes:
@@ -75,7 +75,7 @@ class Gain:
         """
         if not self.runs:
             raise ValueError("name at least one output folder of another command")
-        of_variants: list[list[Compared]] = []
+        of_variants: list[list[GainOver]] = []
         for folder in finished_runs.different(self.runs):
             own = gains_of(finished_runs.read(folder))
             if not own:
@@ -89,14 +89,14 @@ class Gain:
         gains = list(itertools.chain(*of_variants))
         rows = _rows(of_variants)
         text = tables.write(self.out / "gain.md", tables.markdown(rows), tables.note(rows))
-        header = [*Compared._fields[:-1], *tables.Difference._fields]
+        header = [*GainOver._fields[:-1], *tables.Difference._fields]
         lines = ([*x[:-1], *x.difference] for x in gains)
         tables.write_csv(self.out / "gain.csv", [header, *lines])
         _draw(gains, self.out / "gain.png")
         return text, self.out
 
 
-def gains_of(runs: FinishedRuns) -> list[list[Compared]]:
+def gains_of(runs: FinishedRuns) -> list[list[GainOver]]:
     """The gains of each Symm variant with a base or a control to compare it with."""
     found = []
     for label, bases in runs.bases.items():
@@ -114,7 +114,7 @@ def gains_of(runs: FinishedRuns) -> list[list[Compared]]:
         if angles:
             found.append(
                 [
-                    Compared(
+                    GainOver(
                         *(runs.name, label, statistics.mean(angles), against, metric),
                         len(own),
                         any(map(convergence.is_rising, (own, others))),
@@ -127,14 +127,14 @@ def gains_of(runs: FinishedRuns) -> list[list[Compared]]:
     return found
 
 
-def _map_over_base(gains: Iterable[Compared]) -> float:
+def _map_over_base(gains: Iterable[GainOver]) -> float:
     """The gain in MAP@R over the first comparison, by which the table is sorted."""
     return next(
         x.difference.mean for x in gains if x.metric == "mean_average_precision_at_r"
     )
 
 
-def _rows(of_variants: Iterable[Sequence[Compared]]) -> list[list[str]]:
+def _rows(of_variants: Iterable[Sequence[GainOver]]) -> list[list[str]]:
     titles = [
         f"{tables.COMPARED[metric]} above the {against}, points [95 %]"
         for against, metric in _COLUMNS
@@ -151,7 +151,7 @@ def _rows(of_variants: Iterable[Sequence[Compared]]) -> list[list[str]]:
     return rows
 
 
-def _draw(gains: Sequence[Compared], path: Path) -> None:
+def _draw(gains: Sequence[GainOver], path: Path) -> None:
     """A panel for each comparison and metric; hollow points had not converged."""
     experiments = list(dict.fromkeys(gain.experiment for gain in gains))
     variants = list(dict.fromkeys(gain.variant for gain in gains))

@@ -10,9 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorch_metric_learning import losses, trainers
+from pytorch_metric_learning import losses
 from pytorch_metric_learning.samplers import MPerClassSampler
-from pytorch_metric_learning.trainers import BaseTrainer
+from pytorch_metric_learning.trainers import (
+    BaseTrainer,
+    DeepAdversarialMetricLearning,
+    MetricLossOnly,
+)
 from pytorch_metric_learning.utils import common_functions as c_f
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -133,7 +137,7 @@ def _daml(
         **dict.fromkeys(("g_adv_loss", "g_hard_loss", "g_reg_loss"), generator_weight),
     }
     parts["g_triplets_per_anchor"] = 1
-    return trainers.DeepAdversarialMetricLearning
+    return DeepAdversarialMetricLearning
 
 
 def _hdml(
@@ -156,7 +160,7 @@ def _hdml(
 
 
 TRAINERS: dict[str, Callable[..., type[BaseTrainer]]] = {
-    "metric loss only": lambda parts: trainers.MetricLossOnly,
+    "metric loss only": lambda parts: MetricLossOnly,
     "DAML": _daml,
     "HDML": _hdml,
 }

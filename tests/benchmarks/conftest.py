@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import subprocess
@@ -36,10 +37,11 @@ def children_of(number):
 
 def kill_all(number):
     """Kill a process that was not waited for, and all below it."""
-    os.kill(number, signal.SIGSTOP)  # from now on its children stay the same
-    for child in children_of(number):
-        kill_all(child)
-    os.kill(number, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # it has just ended
+        os.kill(number, signal.SIGSTOP)  # from now on its children stay the same
+        for child in children_of(number):
+            kill_all(child)
+        os.kill(number, signal.SIGKILL)
 
 
 @pytest.fixture
