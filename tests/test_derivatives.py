@@ -233,6 +233,7 @@ class TestComputedAgain:
             )
 
         expected = derivatives()
+        monkeypatch.setattr(search, "_MOST_PRODUCTS", 1)
         monkeypatch.setattr(search, "_MOST_KEPT", 1)
         assert_close(derivatives(), expected)
 
@@ -245,6 +246,7 @@ class TestComputedAgain:
             return slope(x), torch.func.jacrev(slope)(x)
 
         expected = derivatives()
+        monkeypatch.setattr(search, "_MOST_PRODUCTS", 1)
         monkeypatch.setattr(search, "_MOST_KEPT", 1)
         assert_close(derivatives(), expected)
 

@@ -40,8 +40,8 @@ BLOCKS = {
     "some classes": {"_CANDIDATES": {"cpu": 300}},
     "one point": {"_CANDIDATES": {"cpu": 1}},
     "of an unknown device": {"_CANDIDATES": {}, "_MOST_CANDIDATES": 40},
-    "computed again": {"_MOST_KEPT": 1},
-    "some computed again": {"_MOST_KEPT": 60},
+    "computed again": {"_MOST_PRODUCTS": 1, "_MOST_KEPT": 1},
+    "some computed again": {"_MOST_PRODUCTS": 60, "_MOST_KEPT": 60},
     "halved": {"_HALVED": {"cpu": 1}},
     "limits sorted": {"_PAIRS_IN_TURN": 0},
 }

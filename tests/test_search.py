@@ -30,13 +30,13 @@ BLOCKS = {
     "one class": {"_CANDIDATES": {"cpu": 100}},
     "chunks of row points": {"_CANDIDATES": {"cpu": 1}},
     "of an unknown device": {"_CANDIDATES": {}, "_MOST_CANDIDATES": 60},
-    "computed again": {"_MOST_KEPT": 1},
+    "computed again": {"_MOST_PRODUCTS": 1, "_MOST_KEPT": 1},
 }
 # Of classes that are compared with themselves, without the half below the diagonal.
 HALVED = {
     "halved": {"_HALVED": {"cpu": 1}},
     "unequal halves": {"_HALVED": {"cpu": 3}},
-    "computed again, halved": {"_MOST_KEPT": 100, "_HALVED": {"cpu": 2}},
+    "computed again, halved": {"_MOST_PRODUCTS": 100, "_HALVED": {"cpu": 2}},
 }
 ALL_BLOCKS = {**BLOCKS, **HALVED}
 CASES = [
@@ -116,7 +116,8 @@ def check(rows, columns, inputs, hardness="hardest", limits=None, same=False):
         defined = defined & ~torch.eye(len(flat), dtype=torch.bool).unsqueeze(1)
     assert_close(found.score[defined], expected[defined])
     u, n, v = torch.where(defined)
-    assert_close(scores[u, found.row[u, n, v], found.column[u, n, v], v], expected[defined])
+    row, column = (x[u, n, v].long() for x in (found.row, found.column))
+    assert_close(scores[u, row, column, v], expected[defined])
     through = torch.randn_like(expected[defined])
     terms = ((x[defined] * through).sum() for x in (found.score, expected))
     assert_close(*(torch.autograd.grad(x, inputs, retain_graph=True) for x in terms))
@@ -142,7 +143,7 @@ class TestBlocks:
         found = check(points, points, members, hardness, same=True)
         # Both ends of a pair of classes have one winner.
         others = ~torch.eye(7, dtype=torch.bool)
-        row, column = found.row.squeeze(1), found.column.squeeze(1)
+        row, column = (x.squeeze(1).long() for x in (found.row, found.column))
         assert torch.equal(row[others], column.t()[others])
 
     @every_two(
@@ -241,11 +242,12 @@ def test_a_limit_is_not_below_itself(times, dtype):
 
 # Next to each other: infinities, both zeros, the least numbers, and two around one.
 VALUES = [-math.inf, -2.0, -1.0, -1e-45, -0.0, 0.0, 1e-45, 1.0, 1.0000001, math.inf]
+NANS = [math.nan, math.copysign(math.nan, -1)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
 @given(
-    scores=st.lists(st.sampled_from(VALUES), min_size=24, max_size=24),
+    scores=st.lists(st.sampled_from(VALUES + NANS), min_size=24, max_size=24),
     limits=st.lists(st.sampled_from(VALUES), min_size=18, max_size=18),
 )
 def test_the_largest_below_each_of_many_limits(dtype, scores, limits):
@@ -254,11 +256,11 @@ def test_the_largest_below_each_of_many_limits(dtype, scores, limits):
     none_is = torch.zeros(1, 1, 1, 1, dtype=torch.bool)
     priority, place = rules.best(score, none_is, none_is, "semihard", limit)
     for r, n, c in itertools.product(range(2), range(9), range(2)):
-        candidates = score[r, :, :, c].flatten()
-        below = [x for x in candidates.tolist() if x < limit[r, n]]
-        assert priority[r, n, c] == max(below, default=-math.inf)
-        if priority[r, n, c] > -math.inf:
-            assert candidates[place[r, n, c]] == priority[r, n, c]
+        candidates = score[r, :, :, c].flatten().tolist()
+        largest = max((x for x in candidates if x < limit[r, n]), default=-math.inf)
+        assert priority[r, n, c] == largest
+        if largest > -math.inf:  # of equal ones the first
+            assert place[r, n, c] == candidates.index(largest)
 
 
 def test_many_limits_within_torch_func():
@@ -292,9 +294,10 @@ def test_equal_candidates_send_the_gradient_of_one():
 
 
 @pytest.mark.parametrize("normalized", [True, False])
-def test_semihard_of_two_large_classes(normalized):
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+def test_semihard_of_two_large_classes(dtype, normalized):
     """A million candidates for each of 992 positive pairs, against sorting them all."""
-    x, labels = random(64, 8), torch.arange(2).repeat(32)
+    x, labels = random(64, 8).to(dtype), torch.arange(2).repeat(32)
     distance = F.DotProduct(normalized)
     terms = F.triplet_margin_loss(
         x, labels, 100, distance=distance, hardness="semihard", reduction="none"
@@ -322,7 +325,7 @@ def test_winners_that_are_computed_again_are_not_kept(monkeypatch):
         return sum(sizes)
 
     whole = kept()
-    monkeypatch.setattr(search, "_MOST_KEPT", 1 << 8)
+    monkeypatch.setattr(search, "_MOST_PRODUCTS", 1 << 8)
     assert kept() < whole / 2
 
 

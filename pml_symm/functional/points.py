@@ -84,7 +84,7 @@ class ProductTable:
     def winners(self, k: Tensor, l: Tensor) -> Tensor:
         """The scores of row points k and column points l, all of shape (R, n, C)."""
         (m, _, n, _), size = self.products.shape, k.shape
-        k, l = k.flatten(1), l.flatten(0, 1)
+        k, l = k.long().flatten(1), l.long().flatten(0, 1)
         w_k = self.rows.weights.permute(2, 0, 1).gather(2, k.expand(m, *k.shape))
         w_l = self.columns.weights.permute(2, 1, 0).gather(1, l.expand(n, *l.shape))
         (product, weights), *others = zip(

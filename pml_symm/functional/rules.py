@@ -132,14 +132,17 @@ def _largest(priority: Tensor, rank: int) -> Best:
 
 def _largest_below(score: Tensor, limits: Tensor) -> Best:
     """The largest of shape (r, K, L, c) below each of the limits, shape (r, n)."""
+    score = score.nan_to_num(torch.inf, torch.inf, -torch.inf)  # NaN is not below anything
     score = score.flatten(1, 2).mT.contiguous()
-    limits = limits.unsqueeze(1).expand(-1, score.shape[1], -1).contiguous()
+    limits = limits.to(score.dtype).unsqueeze(1).expand(-1, score.shape[1], -1).contiguous()
+    # Places count from the end: the last of equal scores is then the first that there is.
     if (keys := _sorted_keys(score)) is None:
-        ordered, order = score.sort()
+        ordered, order = score.flip(2).sort(stable=True)
     else:
         ordered, order, limits = keys, keys, _upper_half(limits)
     number = torch.searchsorted(ordered, limits)  # of scores below each
-    place = order.gather(2, number.sub(1).clamp_min_(0)) & 0xFFFFFFFF
+    place = order.gather(2, number.sub(1).clamp_min_(0))
+    place = score.shape[2] - 1 - (place if keys is None else place & 0xFFFFFFFF)
     priority = score.gather(2, place).masked_fill(number == 0, -torch.inf)
     return Best(priority.mT, place.mT)
 
@@ -147,13 +150,14 @@ def _largest_below(score: Tensor, limits: Tensor) -> Best:
 def _sorted_keys(score: Tensor) -> Tensor | None:
     """Sorted integers: a score in the upper half, its place in the lower half.
 
-    On a CPU, NumPy sorts them six times as fast as torch sorts scores. None for another
+    On a CPU, NumPy 2 sorts them six times as fast as torch sorts scores. None for another
     device or dtype, and for tensors that are no arrays, as within torch.func.
     """
     is_compiling = torch.compiler.is_compiling()
     if score.dtype != torch.float32 or score.device.type != "cpu" or is_compiling:
         return None
-    keys = _upper_half(score).add_(torch.arange(score.shape[2]))
+    places = torch.arange(score.shape[2] - 1, -1, -1, device=score.device)
+    keys = _upper_half(score).add_(places)
     try:
         keys.numpy().sort()
     except RuntimeError:

@@ -27,9 +27,9 @@ from .rules import Hardness, best, better
 # operators that large, and sorting so many takes half a GiB.
 _MOST_CANDIDATES = 1 << 24
 _CANDIDATES = {"cpu": 1 << 18}
-# The most numbers that the winners' scores may keep for the backward pass. Beyond it
-# they are computed in blocks, and again in the backward pass.
-_MOST_KEPT = 1 << 24
+# The most products of members, and the most numbers for the scores of some winners, that
+# are kept for the backward pass. Beyond them it computes each part again.
+_MOST_PRODUCTS, _MOST_KEPT = 1 << 26, 1 << 24
 # On a CPU, a symmetric comparison of more classes is cut into blocks of at least so many
 # classes, at most eight blocks, to leave out the half below the diagonal.
 _HALVED, _BLOCKS = {"cpu": 64}, 8
@@ -39,8 +39,8 @@ class Selected(NamedTuple):
     """The winners of U rows in C classes; a row class has n rows, one for each limit."""
 
     score: Tensor  # (U, C), with gradients
-    row: Tensor  # (U, C), int64, the row class's point; -1 where none may win
-    column: Tensor  # (U, C), int64, the column class's point
+    row: Tensor  # (U, C), integers, the row class's point; -1 where none may win
+    column: Tensor  # (U, C), integers, the column class's point
     rows: Sequence[AnyPoints]  # of each group of row classes
     columns: Sequence[AnyPoints]
     limits: Sequence[Tensor] | None  # of each group of row classes, (R, n)
@@ -58,7 +58,7 @@ class Selected(NamedTuple):
     def is_synthetic(self) -> Tensor:
         """Shape (U, C), bool: whether either point is or contains a mirror image."""
         sizes = [x.numel() for x in self.limits or (p.synthetic[:, 0] for p in self.rows)]
-        parts = zip(self.rows, self.row.clamp_min(0).split(sizes), strict=True)
+        parts = zip(self.rows, self.row.clamp_min(0).long().split(sizes), strict=True)
         of_row = [
             p.synthetic.gather(1, k.view(len(p.synthetic), -1)).view_as(k) for p, k in parts
         ]
@@ -90,15 +90,14 @@ def compare_groups(
     """
     device = columns[0].synthetic.device
     num_columns = sum(len(points.synthetic) for points in columns)
-    kept_of_columns = sum(len(x.synthetic) * x.num_members for x in columns)
+    num_members = sum(len(x.synthetic) * x.num_members for x in columns)
     num_rows, blocks = 0, []
     for g, points in enumerate(rows):
         R, n = len(points.synthetic), 1 if limits is None else limits[g].shape[1]
         num_rows += R * n
         if 0 in (R, n, num_columns):
             continue
-        kept = points.num_members * kept_of_columns * n
-        step = max(1, min(R, _MOST_KEPT // kept))
+        step = max(1, min(R, _MOST_PRODUCTS // (points.num_members * num_members)))
         recompute = step < R and with_score and _may_recompute()
         if same and device.type in _HALVED:
             step = min(step, max(_HALVED[device.type], -(-R // _BLOCKS)))
@@ -197,8 +196,10 @@ def _search(
     room = _CANDIDATES.get(device.type, _MOST_CANDIDATES) // (L * C)
     step, some = max(1, min(R, room // K)), max(1, min(K, room))
     n = 1 if limits is None else limits.shape[1]
-    # Made first: small results between large blocks would leave holes in the memory.
-    whole = torch.empty(2, R, n, C, dtype=torch.int64, device=device)
+    # Made first: small results between large blocks would leave holes in the memory. Small
+    # integers: the places of a large batch take most of its memory.
+    dtype = torch.int16 if max(K, L) < 1 << 15 else torch.int32
+    whole = torch.empty(2, R if step < R else 0, n, C, dtype=dtype, device=device)
     for start in range(0, R, step):
         here, winner = slice(start, start + step), None
         candidates = table.candidates(here)
