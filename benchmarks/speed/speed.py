@@ -90,7 +90,7 @@ class Speed:
             ValueError: a batch size is not a multiple of four, there is no such device, or
                 baseline has no pml_symm.
         """
-        batches, size_of_one, device = self.batches, self.embedding_size, self.device
+        batches, embedding_size, device = self.batches, self.embedding_size, self.device
         if not batches or any(size < 4 or size % 4 for size in batches):
             raise ValueError(f"batches must be multiples of four, got {list(batches)}")
         if device == "cuda" and not torch.cuda.is_available():
@@ -112,17 +112,17 @@ class Speed:
             bar.set_description(f"{name}, {title}")
             compared = {"Symm": pml_symm} if m is None else versions
             labels = labels.to(device)
-            found = measuring.contestants_of(name, labels, size_of_one, compared, m)
+            found = measuring.contestants_of(name, labels, embedding_size, compared, m)
             measured = measuring.measure(found, self.seconds, device)
             if m is None:
                 many.append({"batch of": title, "loss": name, **measured})
             else:
                 rows.append({"loss": name, "batch": len(labels), "m": m, **measured})
         kernels = [
-            measuring.kernels(size, size_of_one, versions, device)
+            measuring.kernels(size, embedding_size, versions, device)
             for size in KERNEL_BATCHES
         ]
-        steps = measuring.whole_steps(size_of_one, self.seconds, device)
+        steps = measuring.whole_steps(embedding_size, self.seconds, device)
         columns = [f"{x} {unit}" for x in CONTESTANTS for unit in ("ms", "spread", "MiB")]
         header = ["loss", "batch", "m", *columns]
         lines = ([row.get(x) for x in header] for row in rows)
@@ -144,7 +144,7 @@ class Speed:
             ),
             _table(kernels, KERNELS, "PML", "baseline", "Symm"),
             _table(steps, "whole step, batch 128", "PML, ms", "Symm, ms", "Symm / PML"),
-            f"D = {size_of_one}, float32, {_processor(device)}, {machine()}.",
+            f"D = {embedding_size}, float32, {_processor(device)}, {machine()}.",
         )
         return text, self.out
 
