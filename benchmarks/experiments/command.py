@@ -34,6 +34,7 @@ SYNTHESIS_METHODS = _controlled("Triplet", "N-pairs", "Lifted")
 CONTROLLED_METHODS = _controlled("N-pairs", "Triplet")
 COMPARED_METHODS = (
     *_controlled("N-pairs", "Triplet", "Lifted", "Angular"),
+    "Angular, all normalized",
     *_controlled("Multi-similarity", "Contrastive", symm="SymmLoss({})"),
     *("Multi-similarity, mined", "Contrastive, memory", "Proxy-anchor"),
 )
@@ -77,7 +78,11 @@ PRESETS = {
             test_interval=100,
             learning_rate=3e-4,
         ),
-        (*COMPARED_METHODS, "NT-Xent, 0.05"),
+        (
+            *COMPARED_METHODS,
+            *_controlled("N-pairs, normalized"),
+            *("NT-Xent, 0.05", "SymmMiner + Triplet", "SymmMiner + Multi-similarity"),
+        ),
         seeds=(0, 1, 2, 3, 4),
         learning_rates=(1e-4, 3e-4, 1e-3),
     ),

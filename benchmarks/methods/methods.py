@@ -125,6 +125,7 @@ class Method:
         is_symm: loss, or else miner, takes what Synthesis.loss_arguments gives.
         is_control: it has the loss of a Symm method, on originals alone.
         base: the method that this one is compared with.
+        normalized_base: another one: the base with normalized points, as this one's are.
         control: another one: the same loss on originals alone.
         sizes: which sizes the loss takes, of those that make has.
         loss_factor: the learning rate of the loss's own parameters in units of the
@@ -141,6 +142,7 @@ class Method:
     is_symm: bool = False
     is_control: bool = False
     base: str | None = None
+    normalized_base: str | None = None
     control: str | None = None
     sizes: tuple[str, ...] = ()
     loss_factor: float | None = None
@@ -152,8 +154,9 @@ class Method:
 
     @property
     def bases(self) -> tuple[str, ...]:
-        """What it is compared with: base and control, those that it has."""
-        return tuple(x for x in (self.base, self.control) if x is not None)
+        """What it is compared with: bases and control, those that it has."""
+        named = self.base, self.normalized_base, self.control
+        return tuple(x for x in named if x is not None)
 
     def make(
         self, synthesis: Synthesis, **sizes: int
@@ -213,18 +216,20 @@ _CONTRASTIVE = partial(
     losses.ContrastiveLoss, pos_margin=0.0, neg_margin=CONTRASTIVE_MARGIN
 )
 _SYMM_CONTRASTIVE = partial(_wrapped, _CONTRASTIVE)
+_NORMALIZED: dict[str, Any] = {"normalized_base": "Angular, all normalized"}
 _SYMM_MULTI_SIMILARITY = partial(_wrapped, losses.MultiSimilarityLoss)
 
 
-def _control(base: str, loss: Loss) -> Method:
+def _control(base: str, loss: Loss, **others: Any) -> Method:
     """Every class competes with one term only, its hardest original."""
-    synthesizer = SymmSynthesizer(pairing="none")
-    return Method(partial(loss, synthesizer=synthesizer), is_control=True, base=base)
+    without = partial(loss, synthesizer=SymmSynthesizer(pairing="none"))
+    return Method(without, is_control=True, base=base, **others)
 
 
-def _symm(base: str, loss: Loss) -> Method:
+def _symm(base: str, loss: Loss, **others: Any) -> Method:
     """A Symm method that has a control beside its base."""
-    return Method(loss, is_symm=True, base=base, control=f"{base}, hardest originals")
+    control = f"{base}, hardest originals"
+    return Method(loss, is_symm=True, base=base, control=control, **others)
 
 
 def _generating(
@@ -255,6 +260,7 @@ METHODS: dict[str, Method] = {
     "Triplet, offline hard": Method(_TRIPLET, base="Triplet", sampler="hard classes"),
     "N-pairs": Method(_N_PAIRS),
     "N-pairs, offline hard": Method(_N_PAIRS, base="N-pairs", sampler="hard classes"),
+    "N-pairs, normalized": Method(losses.NPairsLoss),  # PML's default
     "Lifted": Method(losses.LiftedStructureLoss),
     "Angular": Method(losses.AngularLoss),
     "Angular, all normalized": Method(AllNormalizedAngularLoss, base="Angular"),
@@ -275,8 +281,11 @@ METHODS: dict[str, Method] = {
     ),
     "Triplet, hardest originals": _control("Triplet", _SYMM_TRIPLET),
     "N-pairs, hardest originals": _control("N-pairs", _SYMM_N_PAIRS),
+    "N-pairs, normalized, hardest originals": _control(
+        "N-pairs, normalized", SymmNPairsLoss
+    ),
     "Lifted, hardest originals": _control("Lifted", SymmLiftedStructureLoss),
-    "Angular, hardest originals": _control("Angular", SymmAngularLoss),
+    "Angular, hardest originals": _control("Angular", SymmAngularLoss, **_NORMALIZED),
     "Multi-similarity, hardest originals": _control(
         "Multi-similarity", _SYMM_MULTI_SIMILARITY
     ),
@@ -302,9 +311,10 @@ METHODS: dict[str, Method] = {
     "Symm + N-pairs, official": _symm(
         "N-pairs", partial(_SYMM_N_PAIRS, candidates="official")
     ),
-    "Symm + Angular": _symm("Angular", SymmAngularLoss),
+    "Symm + N-pairs, normalized": _symm("N-pairs, normalized", SymmNPairsLoss),
+    "Symm + Angular": _symm("Angular", SymmAngularLoss, **_NORMALIZED),
     "Symm + Angular, official": _symm(
-        "Angular", partial(SymmAngularLoss, candidates="official")
+        "Angular", partial(SymmAngularLoss, candidates="official"), **_NORMALIZED
     ),
     "Symm + Lifted": _symm("Lifted", SymmLiftedStructureLoss),
     "SymmLoss(Contrastive)": _symm("Contrastive", _SYMM_CONTRASTIVE),

@@ -101,7 +101,13 @@ def gains_of(runs: FinishedRuns) -> list[list[GainOver]]:
     found = []
     for label, bases in runs.bases.items():
         method = METHODS[runs.variants[label][0]["settings"]["method"]]
-        names = dict(zip((method.base, method.control), _AGAINST, strict=True))
+        of_base, of_control = _AGAINST
+        # Of two bases the last counts, which is closer to the method.
+        names = {
+            method.base: of_base,
+            method.normalized_base: of_base,
+            method.control: of_control,
+        }
         pairs = {}
         for base in bases:
             own, others = tables.paired(runs.variants[label], runs.variants[base])

@@ -46,6 +46,8 @@ def test_bases_are_methods():
         if method.control is not None:
             assert method.is_symm and not METHODS[method.control].is_symm
             assert METHODS[method.control].base == method.base
+        if method.normalized_base is not None:
+            assert METHODS[method.normalized_base].base == method.base
 
 
 def test_angular_with_normalized_negatives_is_that_of_normalized_points():

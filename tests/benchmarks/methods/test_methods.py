@@ -1,9 +1,11 @@
 """Every method is what docs/benchmarks.md says behind its name."""
 
 import pytest
+import torch
 from pytorch_metric_learning import losses, miners
 
 from benchmarks.methods.methods import METHODS, Synthesis
+from pml_symm import SymmNPairsLoss, SymmSynthesizer
 
 SIZES = {"num_classes": 7, "embedding_size": 5, "batch_size": 6}
 OF_PML = {
@@ -14,6 +16,7 @@ OF_PML = {
     "Triplet, offline hard": (losses.TripletMarginLoss, None),
     "N-pairs": (losses.NPairsLoss, None),
     "N-pairs, offline hard": (losses.NPairsLoss, None),
+    "N-pairs, normalized": (losses.NPairsLoss, None),
     "Lifted": (losses.LiftedStructureLoss, None),
     "Angular": (losses.AngularLoss, None),
     "Multi-similarity": (losses.MultiSimilarityLoss, None),
@@ -55,6 +58,24 @@ def test_semi_hard_triplets_are_within_the_loss_s_margin():
 def test_the_other_temperature_is_that_of_its_name():
     loss, _ = make("NT-Xent, 0.05")
     assert loss.temperature == 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        ("N-pairs, normalized", losses.NPairsLoss()),
+        ("Symm + N-pairs, normalized", SymmNPairsLoss()),
+        (
+            "N-pairs, normalized, hardest originals",
+            SymmNPairsLoss(synthesizer=SymmSynthesizer(pairing="none")),
+        ),
+    ],
+)
+def test_normalized_n_pairs_has_the_defaults(name, default):
+    torch.manual_seed(0)
+    embeddings, labels = 3 * torch.randn(12, 5), torch.arange(6).repeat(2)
+    loss, _ = make(name)
+    torch.testing.assert_close(loss(embeddings, labels), default(embeddings, labels))
 
 
 def test_proxies_are_of_the_classes():

@@ -6,6 +6,7 @@ import shlex
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.methods.methods import METHODS
 from benchmarks.reporting import finished_runs, gain, tables
 from benchmarks.reporting.finished_runs import FinishedRuns
 
@@ -46,6 +47,19 @@ def test_against_base_and_control_at_the_angle_of_the_control(tmp_path, monkeypa
         FinishedRuns("some", variants, {"Symm + N-pairs": (base,)}, {})
     )
     assert {(x.angle, x.against) for x in found} == {(10.5, "base loss")}
+
+
+def test_the_gain_of_angular_is_over_the_normalized_base():
+    base, normalized, symm = "Angular", "Angular, all normalized", "Symm + Angular"
+    variants = {
+        base: runs_of(base, [0.1, 0.2]),
+        normalized: runs_of(normalized, [0.5, 0.6]),
+        symm: runs_of(symm, [0.7, 0.8]),
+    }
+    bases = {symm: METHODS[symm].bases[:2]}
+    (found,) = gain.gains_of(FinishedRuns("some", variants, bases, {}))
+    (over_base,) = (x.difference.mean for x in found if x.metric == "recall_at_1")
+    assert over_base == pytest.approx(20)
 
 
 def test_runs_without_an_angle_are_not_compared():
