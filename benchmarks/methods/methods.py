@@ -125,7 +125,7 @@ class Method:
         is_symm: loss, or else miner, takes what Synthesis.loss_arguments gives.
         is_control: it has the loss of a Symm method, on originals alone.
         base: the method that this one is compared with.
-        normalized_base: another one: the base with normalized points, as this one's are.
+        normalized_base: another one: the base on normalized points, which this one has.
         control: another one: the same loss on originals alone.
         sizes: which sizes the loss takes, of those that make has.
         loss_factor: the learning rate of the loss's own parameters in units of the
@@ -203,6 +203,7 @@ def _wrapped(
     return SymmLoss(loss, miner, **stats)
 
 
+_NORMALIZED_ANGULAR = "Angular, all normalized"
 _N_PAIRS = partial(_n_pairs, losses.NPairsLoss)
 # What N-pairs is for a triplet with its own negative, in PML's terms.
 _N_PAIRS_OF_TUPLES = partial(_n_pairs, losses.NTXentLoss, temperature=1.0)
@@ -216,20 +217,28 @@ _CONTRASTIVE = partial(
     losses.ContrastiveLoss, pos_margin=0.0, neg_margin=CONTRASTIVE_MARGIN
 )
 _SYMM_CONTRASTIVE = partial(_wrapped, _CONTRASTIVE)
-_NORMALIZED: dict[str, Any] = {"normalized_base": "Angular, all normalized"}
 _SYMM_MULTI_SIMILARITY = partial(_wrapped, losses.MultiSimilarityLoss)
 
 
-def _control(base: str, loss: Loss, **others: Any) -> Method:
+def _control(base: str, loss: Loss, normalized_base: str | None = None) -> Method:
     """Every class competes with one term only, its hardest original."""
-    without = partial(loss, synthesizer=SymmSynthesizer(pairing="none"))
-    return Method(without, is_control=True, base=base, **others)
+    return Method(
+        partial(loss, synthesizer=SymmSynthesizer(pairing="none")),
+        is_control=True,
+        base=base,
+        normalized_base=normalized_base,
+    )
 
 
-def _symm(base: str, loss: Loss, **others: Any) -> Method:
+def _symm(base: str, loss: Loss, normalized_base: str | None = None) -> Method:
     """A Symm method that has a control beside its base."""
-    control = f"{base}, hardest originals"
-    return Method(loss, is_symm=True, base=base, control=control, **others)
+    return Method(
+        loss,
+        is_symm=True,
+        base=base,
+        normalized_base=normalized_base,
+        control=f"{base}, hardest originals",
+    )
 
 
 def _generating(
@@ -263,7 +272,7 @@ METHODS: dict[str, Method] = {
     "N-pairs, normalized": Method(losses.NPairsLoss),  # PML's default
     "Lifted": Method(losses.LiftedStructureLoss),
     "Angular": Method(losses.AngularLoss),
-    "Angular, all normalized": Method(AllNormalizedAngularLoss, base="Angular"),
+    _NORMALIZED_ANGULAR: Method(AllNormalizedAngularLoss, base="Angular"),
     "Multi-similarity": Method(losses.MultiSimilarityLoss),
     "Multi-similarity, mined": Method(
         losses.MultiSimilarityLoss, miners.MultiSimilarityMiner, base="Multi-similarity"
@@ -285,7 +294,7 @@ METHODS: dict[str, Method] = {
         "N-pairs, normalized", SymmNPairsLoss
     ),
     "Lifted, hardest originals": _control("Lifted", SymmLiftedStructureLoss),
-    "Angular, hardest originals": _control("Angular", SymmAngularLoss, **_NORMALIZED),
+    "Angular, hardest originals": _control("Angular", SymmAngularLoss, _NORMALIZED_ANGULAR),
     "Multi-similarity, hardest originals": _control(
         "Multi-similarity", _SYMM_MULTI_SIMILARITY
     ),
@@ -312,9 +321,9 @@ METHODS: dict[str, Method] = {
         "N-pairs", partial(_SYMM_N_PAIRS, candidates="official")
     ),
     "Symm + N-pairs, normalized": _symm("N-pairs, normalized", SymmNPairsLoss),
-    "Symm + Angular": _symm("Angular", SymmAngularLoss, **_NORMALIZED),
+    "Symm + Angular": _symm("Angular", SymmAngularLoss, _NORMALIZED_ANGULAR),
     "Symm + Angular, official": _symm(
-        "Angular", partial(SymmAngularLoss, candidates="official"), **_NORMALIZED
+        "Angular", partial(SymmAngularLoss, candidates="official"), _NORMALIZED_ANGULAR
     ),
     "Symm + Lifted": _symm("Lifted", SymmLiftedStructureLoss),
     "SymmLoss(Contrastive)": _symm("Contrastive", _SYMM_CONTRASTIVE),

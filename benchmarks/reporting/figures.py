@@ -95,7 +95,10 @@ def draw_lines(
     """
     figure = Figure(figsize=(6.4, 4), layout="constrained", dpi=150)
     axes = figure.subplots()
-    of_base = {label: next(iter(bases.get(label, ())), label) for label in lines}
+    of_base = {
+        label: next((base for base in bases.get(label, ()) if base in lines), label)
+        for label in lines
+    }
     found = sorted(set(of_base.values()))
     shades = colormaps["tab10" if len(found) <= 10 else "tab20"]
     colours = {base: shades(i % shades.N) for i, base in enumerate(found)}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import tyro
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -19,7 +20,7 @@ from .finished_runs import FinishedRuns
 
 _AGAINST = ("base loss", "hardest originals")
 _COLUMNS = list(itertools.product(_AGAINST, tables.COMPARED))
-_MARKERS = "osD^vP*Xhp<>"
+_MARKERS = "osD^vP*Xhp<>dH8"  # all that can be hollow
 _ANGLE = "angle between source and axis, degrees"
 
 
@@ -31,7 +32,7 @@ class GainOver(NamedTuple):
         variant: the name of the variant.
         angle: mean degrees between source and axis in the validation classes at the end:
             of its control, which trains without synthetic points, or else of its base.
-        against: "base loss" or "hardest originals".
+        against: "base loss", the normalized one if it was trained, or "hardest originals".
         metric: a key of tables.COMPARED.
         seeds: how many runs of both were paired.
         rising: whether one of the two had not converged.
@@ -53,8 +54,8 @@ class Gain:
     """Compare the gain of synthesis over experiments, and whether the angle predicts it.
 
     A row and a point for every Symm method of every experiment: its gain over its base
-    loss and over the hardest originals, paired by seed, against the angle between source
-    and axis at the end of training.
+    loss (angular: normalized, if that was trained) and over the hardest originals, paired
+    by seed, against the angle between source and axis at the end of training.
 
     Attributes:
         out: output folder.
@@ -102,7 +103,7 @@ def gains_of(runs: FinishedRuns) -> list[list[GainOver]]:
     for label, bases in runs.bases.items():
         method = METHODS[runs.variants[label][0]["settings"]["method"]]
         of_base, of_control = _AGAINST
-        # Of two bases the last counts, which is closer to the method.
+        # Of two bases the last counts: it normalizes, as the method does.
         names = {
             method.base: of_base,
             method.normalized_base: of_base,
@@ -161,7 +162,8 @@ def _draw(gains: Sequence[GainOver], path: Path) -> None:
     """A panel for each comparison and metric; hollow points had not converged."""
     experiments = list(dict.fromkeys(gain.experiment for gain in gains))
     variants = list(dict.fromkeys(gain.variant for gain in gains))
-    colours = {name: f"C{i}" for i, name in enumerate(experiments)}
+    shades = colormaps["tab20"]
+    colours = {name: shades(i % shades.N) for i, name in enumerate(experiments)}
     markers = dict(zip(variants, itertools.cycle(_MARKERS), strict=False))
     figure = Figure(figsize=(10, 6.4), layout="constrained", dpi=150)
     grid = figure.subplots(

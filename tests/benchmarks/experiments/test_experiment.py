@@ -45,7 +45,9 @@ def test_bases_are_methods():
         assert method.base is None or METHODS[method.base].base in (None, "Triplet")
         if method.control is not None:
             assert method.is_symm and not METHODS[method.control].is_symm
-            assert METHODS[method.control].base == method.base
+            control = METHODS[method.control]
+            assert control.base == method.base
+            assert control.normalized_base == method.normalized_base
         if method.normalized_base is not None:
             assert METHODS[method.normalized_base].base == method.base
 

@@ -54,3 +54,14 @@ def test_no_two_of_eleven_losses_have_one_colour(monkeypatch, tmp_path):
     of_losses = {str(x): [run_of(0, 10)] for x in range(11)}
     draw_curve(of_losses, {}, GRADIENT, tmp_path / "gradient.png")
     assert len({line.get_color() for line in drawn[0].lines}) == 11
+
+
+def test_the_first_base_that_is_drawn_is_the_dashed_one(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, _: drawn.extend(figure.axes))
+    names = ["base", "control", "Symm", "official"]
+    bases = dict.fromkeys(names[1:], ("not trained", "base"))
+    draw_curve({x: [run_of(0, 10)] for x in names}, bases, GRADIENT, tmp_path / "a.png")
+    styles = [line.get_linestyle() for line in drawn[0].lines]
+    assert styles[0] == "--" and len(set(styles)) == 4
+    assert len({line.get_color() for line in drawn[0].lines}) == 1

@@ -6,7 +6,6 @@ import shlex
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.methods.methods import METHODS
 from benchmarks.reporting import finished_runs, gain, tables
 from benchmarks.reporting.finished_runs import FinishedRuns
 
@@ -56,10 +55,14 @@ def test_the_gain_of_angular_is_over_the_normalized_base():
         normalized: runs_of(normalized, [0.5, 0.6]),
         symm: runs_of(symm, [0.7, 0.8]),
     }
-    bases = {symm: METHODS[symm].bases[:2]}
+    bases = {symm: (base, normalized)}
     (found,) = gain.gains_of(FinishedRuns("some", variants, bases, {}))
     (over_base,) = (x.difference.mean for x in found if x.metric == "recall_at_1")
     assert over_base == pytest.approx(20)
+    del variants[normalized]
+    (found,) = gain.gains_of(FinishedRuns("some", variants, {symm: (base,)}, {}))
+    (over_base,) = (x.difference.mean for x in found if x.metric == "recall_at_1")
+    assert over_base == pytest.approx(60)
 
 
 def test_runs_without_an_angle_are_not_compared():
