@@ -44,8 +44,8 @@ def test_bases_are_methods():
     for method in METHODS.values():
         assert method.base is None or METHODS[method.base].base in (None, "Triplet")
         if method.control is not None:
-            assert method.is_symm and not METHODS[method.control].is_symm
             control = METHODS[method.control]
+            assert method.is_symm and not control.is_symm
             assert control.base == method.base
             assert control.normalized_base == method.normalized_base
         if method.normalized_base is not None:
