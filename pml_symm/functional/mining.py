@@ -62,8 +62,10 @@ def mine_points(
         )
     point = selected.column_point
     if in_row is None:
-        row, column = torch.where(labels.unsqueeze(1) != classes.groups.labels)
-        return Mined((anchor, positive, row), point[row, column], classes)
+        keep = labels.unsqueeze(1) != classes.groups.labels
+        row = torch.arange(len(labels), device=labels.device)
+        row = row.repeat_interleave(keep.sum(1))
+        return Mined((anchor, positive, row), point.masked_select(keep), classes)
     keep = labels[anchor].unsqueeze(1) != classes.groups.labels
     pair, column = torch.where(keep & (selected.row >= 0)[in_row])
     point = point[in_row[pair], column]
