@@ -178,7 +178,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     return enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1)
 
 
-_CAR = r"[^,]+(,\d+){4},(\d|[1-9]\d|1[0-8]\d|19[0-6])"  # the last: 1 to 196
+_CAR = r"[^,]+(,\d+){4},([1-9]\d?|1[0-8]\d|19[0-6])"  # the last: 1 to 196
 _PRODUCT = r"\d+ \d+ \d+ \S+|image_id class_id .*"
 CUB = Photographs(
     "cub",

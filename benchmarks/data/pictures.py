@@ -26,7 +26,8 @@ Augmentation = Literal["none", "crop", "center crop", "resized crop"]
 
 none: all of it, resized to a square; crop: the paper's random crop, from a square with
 255 / 227 of its side; center crop: the middle of that square; resized crop: a random
-rectangle of at least half of the picture. The random ones also mirror half of the pictures.
+rectangle of half of its area or more, clipped to the picture, so less of a long one. The
+random ones also mirror half of the pictures.
 """
 
 BORDER = 255 / 227  # as in the paper, which crops 227 of 255 pixels

@@ -34,18 +34,9 @@ class AllNormalizedAngularLoss(losses.AngularLoss):
     It tells how much of a difference between these two is synthesis.
     """
 
-    def compute_loss(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        indices_tuple: tuple[Tensor, ...] | None,
-        ref_emb: Tensor,
-        ref_labels: Tensor,
-    ) -> dict[str, Any]:
-        """PML's hook."""
-        points = self.distance.normalize(embeddings)
-        reference = points if ref_emb is embeddings else self.distance.normalize(ref_emb)
-        return super().compute_loss(points, labels, indices_tuple, reference, ref_labels)
+    def forward(self, embeddings: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """As PML's; a reference, which no trainer gives, has to be normalized before."""
+        return super().forward(self.distance.normalize(embeddings), *args, **kwargs)
 
 
 class CrossBatchMemory(losses.CrossBatchMemory):

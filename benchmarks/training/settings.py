@@ -50,8 +50,8 @@ class CommonSettings:
         pretrained: start the trunk with its published weights; the convnet has none.
         image_size: width and height of the trunk's pictures; by default its usual size.
         augmentation: of training pictures: crop is the paper's, from a slightly larger
-            picture; resized crop is a random part of at least half of the picture; both
-            also mirror half of the pictures.
+            picture; resized crop is a random rectangle of half of the picture's area or
+            more, clipped to it; both also mirror half of the pictures.
         crop_cars: use only the bounding boxes of the photographs of cars, as the released
             code does; cub and sop remain as they are.
         freeze_until: freeze this many stages of a pre-trained trunk, and keep their output

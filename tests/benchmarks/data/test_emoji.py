@@ -156,7 +156,7 @@ def test_the_digest_is_of_names_and_pixels(tmp_path):
     assert digest(tmp_path) != first
 
 
-@pytest.mark.parametrize("damage", ["removed", "cut", "changed"])
+@pytest.mark.parametrize("damage", ["removed", "cut", "broken", "changed"])
 def test_a_changed_dataset_is_refused(damage, packages, out, capsys):
     assert main(["emoji", str(out)]) == 0
     path = out / "cat" / f"{FEW[0]}.png"
@@ -164,6 +164,12 @@ def test_a_changed_dataset_is_refused(damage, packages, out, capsys):
         path.unlink()
     elif damage == "cut":
         path.write_bytes(path.read_bytes()[:-40])
+    elif damage == "broken":  # the second of two chunks of pixels has another length
+        noise = Image.effect_noise((512, 512), 99).convert("RGB")
+        noise.save(path)
+        data = path.read_bytes()
+        second = data.index(b"IDAT", data.index(b"IDAT") + 4)
+        path.write_bytes(data[: second - 4] + b"\xff" * 8 + data[second + 4 :])
     else:
         Image.new("RGB", (96, 96)).save(path)
     assert f"{out} is no longer as it was drawn" in refusal(out, capsys)

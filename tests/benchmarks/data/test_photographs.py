@@ -400,6 +400,17 @@ def test_every_car_has_its_box(tmp_path):
     assert set(boxes.values()) == {(0, 0, 9, 9)}
 
 
+@pytest.mark.parametrize("number", [0, 197])
+def test_a_class_of_no_car_is_named(number, tmp_path):
+    make_cars(tmp_path)
+    annotation = tmp_path / "anno_train.csv"
+    lines = annotation.read_text().splitlines()
+    lines[0] = f"{lines[0].rpartition(',')[0]},{number}"
+    annotation.write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=rf"anno_train.csv, line 1: '.*,{number}'"):
+        CARS.find(tmp_path)
+
+
 @pytest.mark.parametrize("box", ["0,1,9,9", "9,1,8,9", "1,9,9,8"])
 def test_boxes_of_nothing_are_named(box, tmp_path):
     make_cars(tmp_path)
