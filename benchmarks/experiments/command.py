@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, TypeVar
 
 import tyro
 
@@ -136,20 +136,13 @@ PRESETS = {
     ),
 }
 
-# The choices are the keys of METHODS; a Literal would have to repeat them.
-MethodName = Annotated[
-    str,
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="METHOD",
-        instance_from_str=lambda texts: texts[0],
-        is_instance=lambda value: value in METHODS,
-        str_from_instance=lambda name: [name],
-        choices=tuple(METHODS),
-    ),
-]
+if TYPE_CHECKING:
+    MethodName = str
+else:
+    MethodName = Annotated[Literal[tuple(METHODS)], tyro.conf.arg(metavar="METHOD")]
 MethodNames = Annotated[
-    tuple[MethodName, ...], tyro.conf.arg(help=f"any of: {'; '.join(METHODS)}.")
+    tuple[MethodName, ...],
+    tyro.conf.arg(metavar="[METHOD ...]", help=f"any of: {'; '.join(METHODS)}."),
 ]
 PresetName = Annotated[
     str, tyro.conf.arg(constructor=tyro.extras.literal_type_from_choices(PRESETS))

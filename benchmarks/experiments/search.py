@@ -127,16 +127,6 @@ def best(trials: Trials) -> dict[str, Trial]:
     return {label: max(own, key=lambda trial: trial.mean) for label, own in trials.items()}
 
 
-def best_by_rate(trials: Trials) -> dict[str, dict[float, list[float]]]:
-    """Variant -> learning rate -> shares of the best of its trials with that rate."""
-    by_rate: dict[str, dict[float, list[float]]] = {}
-    for label, own in trials.items():
-        for trial in sorted(own, key=lambda trial: trial.mean):  # the best one is the last
-            rate = trial.choice["learning_rate"]
-            by_rate.setdefault(label, {})[rate] = trial.shares
-    return by_rate
-
-
 def choice_rows(trials: Trials) -> list[list[str]]:
     """A header, and for each variant a row with its choice."""
     (first, *_), *_ = trials.values()
@@ -169,10 +159,13 @@ def at_the_edge(trials: Trials) -> str:
 
 def draw(trials: Trials, bases: tables.Bases, out: Path) -> None:
     """Write validation.png: MAP@R by learning rate, each at the best of other values."""
-    lines = {
-        label: (sorted(by_rate), 100 * np.array([by_rate[x] for x in sorted(by_rate)]).T)
-        for label, by_rate in best_by_rate(trials).items()
-    }
+    lines = {}
+    for label, own in trials.items():
+        # Of those with the same rate, the best one is the last.
+        ordered = sorted(own, key=lambda trial: trial.mean)
+        by_rate = {trial.choice["learning_rate"]: trial.shares for trial in ordered}
+        rates = sorted(by_rate)
+        lines[label] = rates, 100 * np.array([by_rate[rate] for rate in rates]).T
     titles = ("learning rate", "MAP@R on validation classes (%)")
     figures.draw_lines(lines, bases, titles, ("log", "linear"), out / "validation.png")
 

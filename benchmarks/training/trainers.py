@@ -227,39 +227,26 @@ def make_trainer(parts: dict[str, Any], settings: Settings) -> StepwiseMixin:
     )
 
 
+GROUP_SIZE = 4  # classes
+
+
 class HardClassSampler(MPerClassSampler):
     """Samples m images per class, of classes that the model confuses.
 
     A batch consists of groups: a class drawn at random, and the classes nearest to it
     that are not in the batch yet. The images of each class are from the half that is
     nearest to the group's first class. Until the first refresh it is an
-    MPerClassSampler, whose arguments it has; a group has at least two classes.
+    MPerClassSampler.
     """
 
-    def __init__(
-        self,
-        labels: Any,
-        m: int,
-        batch_size: int,
-        length_before_new_iter: int = 100000,
-        group_size: int = 4,
-    ) -> None:
-        if group_size < 2:
-            raise ValueError(f"group_size must be at least 2, got {group_size}")
-        super().__init__(labels, m, batch_size, length_before_new_iter)
-        self.group_size = group_size
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.classes = np.array(sorted(self.labels))
         self._similarity: np.ndarray | None = None
         self._to_classes: np.ndarray | None = None
 
     def refresh(self, embeddings: Tensor) -> None:
         """Compute which classes the model confuses, from embeddings of shape (N, D)."""
-        number = sum(len(rows) for rows in self.labels_to_indices.values())
-        if len(embeddings) != number:
-            raise ValueError(
-                f"embeddings must have a row for each of {number} labels, got shape "
-                f"{tuple(embeddings.shape)}"
-            )
         points = torch.nn.functional.normalize(embeddings.float().cpu())
         means = torch.stack(
             [points[self.labels_to_indices[label]].mean(0) for label in self.classes]
@@ -281,7 +268,7 @@ class HardClassSampler(MPerClassSampler):
         free = np.ones(len(self.classes), dtype=bool)
         rows: list[int] = []
         while len(rows) < self.batch_size:
-            wanted = min(self.group_size, (self.batch_size - len(rows)) // self.m_per_class)
+            wanted = min(GROUP_SIZE, (self.batch_size - len(rows)) // self.m_per_class)
             first = c_f.NUMPY_RANDOM.choice(np.flatnonzero(free))
             free[first] = False
             order = np.argsort(-similarity[first], kind="stable")

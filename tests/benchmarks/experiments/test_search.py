@@ -3,6 +3,7 @@
 import csv
 import shlex
 
+import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
@@ -117,7 +118,7 @@ def test_what_others_have_to_tune_is_searched_for(name, tmp_path):
     assert tested["settings"]["trainer_options"] == best["settings"]["trainer_options"]
 
 
-def test_the_best_mean_wins_and_an_end_is_named():
+def test_the_best_mean_wins_and_an_end_is_named(tmp_path, monkeypatch):
     trials = {
         "inside": [trial(1e-3, 0.1, 0.2), trial(1e-2, 0.3, 0.3), trial(1e-1, 0.5, 0.0)],
         "at the end": [trial(1e-3, 0.4), trial(1e-2, 0.3), trial(1e-1, 0.1)],
@@ -135,7 +136,11 @@ def test_the_best_mean_wins_and_an_end_is_named():
         ": at the end (learning rate = 0.001); one rate (alpha = 1); alpha (alpha = 3)."
     )
     assert search.at_the_edge({"inside": trials["inside"]}) == ""
-    assert search.best_by_rate(trials)["alpha"] == {1e-2: [pytest.approx(0.3)]}
+    drawn = {}
+    monkeypatch.setattr(search.figures, "draw_lines", lambda x, *_: drawn.update(x))
+    search.draw(trials, {}, tmp_path)
+    rates, shares = drawn["alpha"]  # of one rate, the best of its trials
+    assert (rates, shares) == ([1e-2], pytest.approx(np.array([[30.0]])))
 
 
 @pytest.mark.parametrize(

@@ -126,19 +126,11 @@ def test_confused_images_are_sampled():
     # Two images of class 1 look like class 0, the others are far from it.
     points[4:6] = torch.tensor([1.0, 0.0, 0.0])
     points[6:8] = torch.tensor([1.0, 0.4, 0.0])
-    sampler = HardClassSampler(LABELS, 2, 4, length_before_new_iter=400, group_size=2)
+    sampler = HardClassSampler(LABELS, 2, 4, length_before_new_iter=400)
     sampler.refresh(points)
     for batch in batches(sampler, 4):
         if LABELS[batch[0]] == 0 and LABELS[batch[2]] == 1:
             assert set(batch[2:].tolist()) == {4, 5}
-
-
-def test_bad_input_is_named():
-    with pytest.raises(ValueError, match="group_size must be at least 2, got 1"):
-        HardClassSampler(LABELS, 2, 8, group_size=1)
-    sampler = HardClassSampler(LABELS, 2, 8)
-    with pytest.raises(ValueError, match=r"each of 48 labels, got shape \(3, 2\)"):
-        sampler.refresh(torch.zeros(3, 2))
 
 
 def test_all_rates_are_halved():
