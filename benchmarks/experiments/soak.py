@@ -56,8 +56,8 @@ class Soak:
         """Train, and write the run, table.csv and table.md.
 
         Raises:
-            ValueError: settings are invalid, or there is a run already: what it used
-                before it stopped is not known.
+            ValueError: settings are invalid, there is a run already: what it used
+                before it stopped is not known; or it diverged at once.
         """
         settings = Settings(
             self.method, 0, steps=self.steps, test_interval=self.test_interval
@@ -72,6 +72,8 @@ class Soak:
             self.force,
             after_epoch=lambda: found.append(usage((len(found) + 1) * self.test_interval)),
         )
+        if not found:
+            raise ValueError(f"{folder} diverged before its first validation")
         tables.write_csv(self.out / "table.csv", [Usage._fields, *found])
         warm = found[int(WARM_UP * len(found)) :]
         first, last = warm[0], warm[-1]

@@ -13,7 +13,8 @@ from ..training import evaluator, records
 from ..training.settings import complete
 from . import convergence
 
-# Only Symm methods use these fields: they make no difference to a base.
+# Only Symm methods use these fields, controls one of them: they make no difference to a
+# base.
 _SYNTHESIS = {field.name for field in fields(Synthesis)}
 _NOT_IN_LABELS = {
     *("seed", "fold", "method", "touch_test"),
@@ -97,10 +98,13 @@ def _varies(name: str, every: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def _label(settings: Mapping[str, Any], varying: Iterable[str]) -> str:
-    is_symm = METHODS[settings["method"]].is_symm
+    method = METHODS[settings["method"]]
+    unused = set() if method.is_symm else _SYNTHESIS
+    if method.is_control:
+        unused = unused - {"base_steps"}
     parts = [
         f"{name} = {settings[name]}"
         for name in varying
-        if settings.get(name) is not None and (is_symm or name not in _SYNTHESIS)
+        if settings.get(name) is not None and name not in unused
     ]
     return ", ".join([settings["method"], *parts])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -87,12 +88,14 @@ class Speed:
         Batches have two samples of a class, at 512 also four.
 
         Raises:
-            ValueError: a batch size is not a multiple of four, there is no such device, or
-                baseline has no pml_symm.
+            ValueError: a batch size is not a multiple of four, embedding_size is below 1,
+                there is no such device, or baseline has no pml_symm.
         """
         batches, embedding_size, device = self.batches, self.embedding_size, self.device
         if not batches or any(size < 4 or size % 4 for size in batches):
             raise ValueError(f"batches must be multiples of four, got {list(batches)}")
+        if embedding_size < 1:
+            raise ValueError(f"embedding_size must be at least 1, got {embedding_size}")
         if device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device is cuda, but torch finds no CUDA device")
         versions = {"Symm": pml_symm}
@@ -169,34 +172,27 @@ def _bound_rows(
     rows: Sequence[Row], many: Sequence[Row], kernels: Sequence[Row]
 ) -> list[list[str]]:
     """A header, and for each bound how many values are within it, and which are not."""
-    found = list(_bounded(rows, many, kernels))
-    table = [["bound", "at most", "rows", "within", "missed"]]
-    for bound, most in BOUNDS.items():
-        own = [(name, value) for title, name, value in found if title == bound]
-        missed = [f"{name}: {value:.4g}" for name, value in own if value > most]
-        if own:
-            numbers = (most, len(own), len(own) - len(missed))
-            table.append([bound, *map(str, numbers), "; ".join(missed)])
-    return table
-
-
-def _bounded(
-    rows: Sequence[Row], many: Sequence[Row], kernels: Sequence[Row]
-) -> Iterator[tuple[str, str, float]]:
-    """The bound, the name of a value, and the value."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
     for row in rows:
         if "baseline ms" in row:
             loss, batch, m = row["loss"], row["batch"], row["m"]
             ratio = row["Symm ms"] / row["baseline ms"]
             if loss == "miner":
-                yield "miner / baseline", f"batch {batch}, m = {m}", ratio
+                found["miner / baseline"][f"batch {batch}, m = {m}"] = ratio
             else:
-                yield f"losses / baseline, batch {batch}", f"{loss}, m = {m}", ratio
+                found[f"losses / baseline, batch {batch}"][f"{loss}, m = {m}"] = ratio
     for row in many:
-        ratio = row["semi-hard ms"] / row["Symm ms"]
-        yield "semi-hard / hardest", f"{row['loss']}, {row['batch of']}", ratio
+        name = f"{row['loss']}, {row['batch of']}"
+        found["semi-hard / hardest"][name] = row["semi-hard ms"] / row["Symm ms"]
     for row in kernels:
-        yield KERNELS, f"batch {row[KERNELS]}", row["Symm"]
+        found[KERNELS][f"batch {row[KERNELS]}"] = row["Symm"]
+    table = [["bound", "at most", "rows", "within", "missed"]]
+    for bound, most in BOUNDS.items():
+        if own := found[bound]:
+            missed = [f"{name}: {x:.4g}" for name, x in own.items() if x > most]
+            numbers = (most, len(own), len(own) - len(missed))
+            table.append([bound, *map(str, numbers), "; ".join(missed)])
+    return table
 
 
 def _processor(device: str) -> str:

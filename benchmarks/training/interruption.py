@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -30,10 +30,14 @@ class Request:
         self.number: int | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Store the first signal; a second one stops without waiting for the step's end."""
-        if self.number is not None:
+        """Store the first signal; the same once more does not wait for the step's end.
+
+        Another one changes nothing: a terminal's SIGINT reaches a run's own process, and
+        so does the SIGTERM that passed_to_children makes of it.
+        """
+        if self.number == number:
             raise Interrupted(number)
-        self.number = number
+        self.number = self.number or number
 
     def check_alone(self) -> None:
         """Raise Interrupted if a signal has asked this process to stop."""
@@ -53,32 +57,31 @@ def requests() -> Iterator[Request]:
     if threading.current_thread() is not threading.main_thread():
         yield request  # only the main thread can handle signals
         return
-    earlier = {number: signal.signal(number, request) for number in _SIGNALS}
-    try:
+    with _handled_by(request):
         yield request
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    earlier = {number: signal.signal(number, handler) for number in _SIGNALS}
+    try:
+        yield
     finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
+        for number, before in earlier.items():
+            signal.signal(number, before)
 
 
 @contextmanager
 def passed_to_children() -> Iterator[None]:
-    """Send SIGTERM to this process's children, and raise Interrupted.
-
-    A terminal sends SIGINT to all processes itself.
-    """
+    """At SIGINT or SIGTERM, send SIGTERM to this process's children, raise Interrupted."""
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         for child in multiprocessing.active_children():
-            if child.pid is not None:
-                os.kill(child.pid, number)
+            child.terminate()
         raise Interrupted(number)
 
-    earlier = signal.signal(signal.SIGTERM, pass_on)
-    try:
+    with _handled_by(pass_on):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
 
 
 def keep_back() -> None:

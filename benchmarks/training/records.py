@@ -190,7 +190,8 @@ def _add(own: Path, database: Path) -> None:
 
 
 def forget(database: Path, experiment: str) -> None:
-    """Remove all records of a run, so that it can be recorded again."""
+    """Remove all records of a run, so that it can be recorded again; others stay."""
+    _put_together(database)
     if not database.exists():
         return
     manager = DBManager(str(database), is_global=True)

@@ -266,9 +266,14 @@ def _is_multiple(number: int, of: int) -> bool:
 
 
 def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Stored settings with the fields of later versions: without, they had its default."""
+    """Stored settings with the fields of later versions: without, they had its default.
+
+    >>> complete({"method": "Triplet", "seed": 0, "halve_after": 100})["lr_step_size"]
+    100
+    """
     defaults = {x.name: x.default for x in fields(Settings) if x.default is not MISSING}
-    return {**defaults, **settings}
+    names = {"halve_after": "lr_step_size"}  # what version 0.1.0 called it
+    return {**defaults, **{names.get(name, name): x for name, x in settings.items()}}
 
 
 @dataclass(frozen=True)

@@ -23,3 +23,9 @@ def test_usage_is_written_after_each_validation(tmp_path, capsys, monkeypatch):
     # It does not know what a stopped run had used.
     assert main(arguments) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_a_run_that_diverges_at_once_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(soak, "run", lambda *arguments, **options: {"diverged": {}})
+    assert main(["soak", "--out", str(tmp_path)]) == 2
+    assert "diverged before its first validation" in capsys.readouterr().err

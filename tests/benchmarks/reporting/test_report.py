@@ -89,6 +89,26 @@ def test_variants_of_an_ablation_are_told_apart(tmp_path, monkeypatch):
     }
 
 
+def test_controls_have_base_steps_and_bases_have_not(tmp_path, monkeypatch):
+    names = "Triplet", "Triplet, hardest originals", "Symm + Triplet"
+    results = {
+        f"{name} {steps}": {
+            "settings": asdict(Settings(name, seed, base_steps=steps)),
+            "test": {"recall_at_1": 0.5},
+        }
+        for seed, steps in enumerate((0, 50))
+        for name in names
+    }
+    monkeypatch.setattr(records, "read_all", lambda database: results)
+    bases = {f"Symm + Triplet, base_steps = {x}" for x in (0, 50)}
+    found = read(tmp_path).bases
+    assert {x for x in found if x.startswith("Symm")} == bases
+    assert found["Symm + Triplet, base_steps = 50"] == (
+        "Triplet",
+        "Triplet, hardest originals, base_steps = 50",
+    )
+
+
 def test_a_map_holds_embeddings_and_images(runs):
     data = evaluator.load_map(runs / "symm+triplet-seed0" / evaluator.MAP)
     assert len(data.embeddings) == len(data.labels) == len(data.images)

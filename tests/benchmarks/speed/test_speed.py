@@ -71,6 +71,8 @@ def test_command(tmp_path, capsys, monkeypatch):
 def test_batches_must_hold_whole_classes(tmp_path, capsys):
     assert main(["speed", "--out", str(tmp_path), "--batches", "7"]) == 2
     assert "multiples of four, got [7]" in capsys.readouterr().err
+    assert main(["speed", "--out", str(tmp_path), "--embedding-size", "0"]) == 2
+    assert "embedding_size must be at least 1, got 0" in capsys.readouterr().err
 
 
 def test_cells_and_bounds_are_of_their_columns():

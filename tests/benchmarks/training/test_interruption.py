@@ -78,10 +78,10 @@ def wait_for(condition, process, seconds=120):
         time.sleep(0.01)
 
 
-def stop(process, number):
-    """Send a signal to a session's first process, and check how it ends."""
-    if number == signal.SIGINT:
-        os.killpg(process.pid, number)  # like a terminal
+def stop(process, number, like_a_terminal=False):
+    """Send a signal to a session's first process, or to all, and check how it ends."""
+    if like_a_terminal:
+        os.killpg(process.pid, number)
     else:
         process.send_signal(number)
     output, _ = process.communicate(timeout=60)
@@ -108,12 +108,20 @@ def test_killed_at_twenty_random_moments(whole, start, tmp_path):
     is_same_end(tmp_path, whole)
 
 
-@pytest.mark.parametrize(("number", "jobs"), [(signal.SIGINT, "1"), (signal.SIGTERM, "2")])
-def test_signals_save_and_exit(number, jobs, whole, start, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "jobs", "like_a_terminal"),
+    [
+        (signal.SIGINT, "1", True),
+        (signal.SIGINT, "2", True),
+        (signal.SIGINT, "2", False),
+        (signal.SIGTERM, "2", False),
+    ],
+)
+def test_signals_save_and_exit(number, jobs, like_a_terminal, whole, start, tmp_path):
     process = start(command(tmp_path, "--jobs", jobs), start_new_session=True)
     folder = tmp_path / "symm+n-pairs-seed0"
     wait_for((folder / checkpoint.NAME).exists, process)
-    stop(process, number)
+    stop(process, number, like_a_terminal)
     finish(command(tmp_path))
     is_same_end(tmp_path, whole)
 
@@ -122,7 +130,7 @@ def test_no_run_starts_after_a_signal(start, tmp_path):
     arguments = command(tmp_path, "--jobs", "2", "--seeds", *"012345", steps=5000)
     process = start(arguments, start_new_session=True)
     wait_for(lambda: len(list(tmp_path.glob(f"*/{checkpoint.NAME}"))) == 2, process)
-    stop(process, signal.SIGINT)
+    stop(process, signal.SIGINT, like_a_terminal=True)
     assert len(list(tmp_path.glob("*-seed*"))) == 2
 
 
@@ -196,6 +204,7 @@ def test_a_second_signal_does_not_wait():
     before = signal.getsignal(signal.SIGINT)
     with interruption.requests() as request:
         signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)  # what the parent of a run's process sends
         assert request.number == signal.SIGINT
         with pytest.raises(interruption.Interrupted):
             signal.raise_signal(signal.SIGINT)

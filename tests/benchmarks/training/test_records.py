@@ -97,6 +97,15 @@ def test_the_database_is_put_together_of_what_the_runs_have(tmp_path):
     assert set(records.read_all(database)) == {"b"}
 
 
+def test_a_run_that_starts_again_leaves_the_others(tmp_path):
+    for name in ("a", "b"):
+        recorded(tmp_path / name, [0]).finish(RESULT, 150)
+    database = tmp_path / "records.db"
+    database.unlink()
+    records.forget(database, "a")
+    assert records.read_all(database) == {"b": RESULT}
+
+
 @pytest.mark.parametrize("damage", [b"not a database" * 100, "header"])
 def test_a_damaged_database_is_named(tmp_path, damage):
     recorded(tmp_path / "run", [0]).finish(RESULT, 150)
