@@ -40,12 +40,11 @@ IndicesTuple = tuple[Tensor, ...]
 
 
 def given_reference(
-    embeddings: Tensor, ref_emb: Tensor | None, ref_labels: Tensor | None
+    embeddings: Tensor, labels: Tensor, ref_emb: Tensor, ref_labels: Tensor
 ) -> tuple[Tensor, Tensor] | None:
     """The reference, or None where it is the batch itself, as PML has it."""
-    if ref_emb is None or ref_labels is None or ref_emb is embeddings:
-        return None
-    return ref_emb, ref_labels
+    is_batch = ref_emb is embeddings and ref_labels is labels
+    return None if is_batch else (ref_emb, ref_labels)
 
 
 def core_distance(distance: BaseDistance) -> Distance:

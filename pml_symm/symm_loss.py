@@ -117,13 +117,17 @@ class SymmLoss(losses.BaseMetricLossFunction):
             ValueError: shapes do not match, or labels are missing.
         """
         self.reset_stats()
+        self.miner.reset_stats()
         c_f.labels_required(labels)
+        if ref_emb is embeddings and ref_labels is labels:  # for PML, too, no reference
+            ref_emb = ref_labels = None
         labels, ref_labels = check_batch(embeddings, labels, ref_emb, ref_labels)
         labels = c_f.to_device(labels, embeddings)
         ref_emb, ref_labels = c_f.set_ref_emb(embeddings, labels, ref_emb, ref_labels)
         pool = self.miner.synthesizer(ref_emb, ref_labels)
         pairs = pairs_of_tuple(indices_tuple)
         indices = self.miner.mine(embeddings, labels, ref_emb, ref_labels, pairs, pool)
+        self.miner.output_assertion(indices)  # counts them
         if self.collect_stats:
             self.synthetic_ratio = pool.synthetic_ratio(indices[-1])
         loss = self.loss(embeddings, labels, indices, pool.embeddings, pool.labels)

@@ -22,7 +22,8 @@ class SymmMiner(BaseMiner):
     Returns a 4-tuple (a1, p, a2, n): every positive pair, always two originals, and
     for every embedding a2 and every other class the point n of that class that is
     hardest for it by self.distance. A selected synthetic point is returned as its axis,
-    the nearer of its two originals, so that every index is a row of the miner's input.
+    so that every index is a row of the miner's input. The axis is the nearer of its two
+    originals if these are of equal length and less than 120 degrees apart.
 
     Args:
         hardness: "hardest"; an int k for the k-th hardest point of each class, or the
@@ -91,9 +92,9 @@ class SymmMiner(BaseMiner):
             TypeError: embeddings are not floating-point.
             ValueError: shapes do not match.
         """
-        labels, ref_labels = check_batch(embeddings, labels, ref_emb, ref_labels)
-        if ref_emb is embeddings:  # for PML, too, the batch itself is no reference
+        if ref_emb is embeddings and ref_labels is labels:  # for PML, too, no reference
             ref_emb = ref_labels = None
+        labels, ref_labels = check_batch(embeddings, labels, ref_emb, ref_labels)
         return super().forward(embeddings, labels, ref_emb, ref_labels)
 
     def mine(
@@ -109,7 +110,7 @@ class SymmMiner(BaseMiner):
 
         A pool that the synthesizer made of the reference is used instead of another one.
         """
-        reference = given_reference(embeddings, ref_emb, ref_labels)
+        reference = given_reference(embeddings, labels, ref_emb, ref_labels)
         distance = core_distance(self.distance)
         comparison = self.synthesizer.comparison(distance, self.hardness)
         if pool is not None and comparison.pool is not None:

@@ -13,7 +13,6 @@ from .functional.loss import Terms, checked
 from .functional.rules import Hardness
 from .symm_synthesizer import SymmSynthesizer, synthesizer_or_default
 from .validation import (
-    check_batch,
     check_choice,
     check_hardness,
     check_positive_pairs,
@@ -82,8 +81,7 @@ class SymmMixin:
         """
         pml.c_f.labels_required(labels)
         assert labels is not None
-        if ref_emb is embeddings:  # for PML, too, the batch itself is no reference
-            check_batch(embeddings, labels, ref_emb, ref_labels)
+        if ref_emb is embeddings and ref_labels is labels:  # for PML, too, no reference
             ref_emb = ref_labels = None
 
         def compute(points: Tensor, labels: Tensor, *reference: Tensor | None) -> Any:
@@ -97,9 +95,12 @@ class SymmMixin:
     def compute_loss(self, *inputs: Any) -> dict:
         """PML's hook: its dictionary of the terms; records synthetic_ratio."""
         batch = self.batch(*inputs)
-        if batch.is_empty:
+        terms = None if batch.is_empty else self.terms(batch)
+        # Last, for a distance also records the norms of points that the terms compare.
+        pml.record_norms(self.distance, inputs[0], inputs[3])
+        if terms is None:
             return self.zero_losses()
-        losses, indices, compared = self.terms(batch)
+        losses, indices, compared = terms
         if self.collect_stats and (ratio := compared.synthetic_ratio) is not None:
             self.synthetic_ratio = ratio
         if losses.numel() == 0:
@@ -121,7 +122,6 @@ class SymmMixin:
         ref_labels: Tensor,
     ) -> Batch:
         """The arguments of PML's hook, with classes and positive pairs."""
-        pml.record_norms(self.distance, embeddings, ref_emb)
         chosen = pml.pairs_of_tuple(indices_tuple)
         if self.one_pair_a_class:
             pml.c_f.ref_not_supported(embeddings, labels, ref_emb, ref_labels)
@@ -133,7 +133,7 @@ class SymmMixin:
         return make_batch(
             embeddings,
             labels,
-            pml.given_reference(embeddings, ref_emb, ref_labels),
+            pml.given_reference(embeddings, labels, ref_emb, ref_labels),
             chosen,
             symmetric=self.comparison.symmetric,
             samples_per_class=self.samples_per_class,

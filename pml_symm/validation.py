@@ -8,7 +8,9 @@ from torch import Tensor
 
 def check_hardness(hardness: object) -> None:
     """Raise ValueError unless it is "hardest", "semihard", an int >= 1, or a rule."""
-    if callable(hardness) or hardness in ("hardest", "semihard"):
+    if callable(hardness):
+        return
+    if isinstance(hardness, str) and hardness in ("hardest", "semihard"):
         return
     if is_int(hardness) and hardness >= 1:  # type: ignore[operator]
         return

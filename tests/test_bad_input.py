@@ -1,5 +1,6 @@
 """Bad and degenerate batches, for the losses, the wrapper and the miner."""
 
+import numpy as np
 import pytest
 import torch
 from pytorch_metric_learning import losses
@@ -121,6 +122,10 @@ class TestHardness:
     def test_unknown(self, make, hardness):
         with pytest.raises(ValueError, match=rf"hardness must be .* got {hardness!r}"):
             make(hardness=hardness)
+
+    def test_an_array(self):
+        with pytest.raises(ValueError, match=r"hardness must be .* got array\(\[1, 2\]\)"):
+            SymmMiner(hardness=np.array([1, 2]))
 
     @pytest.mark.parametrize("make", [*FOUR, SymmMiner])
     def test_a_synthesizer_of_another_kind(self, make):

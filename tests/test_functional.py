@@ -280,6 +280,11 @@ class TestBadInput:
         with pytest.raises(ValueError, match=r"reduction must be .* got 'sum'"):
             function(*batch(), reduction="sum")
 
+    @pytest.mark.parametrize("alpha", [0, float("nan"), "40"])
+    def test_angle(self, alpha):
+        with pytest.raises(ValueError, match=f"alpha must be .* got {alpha!r}"):
+            F.angular_loss(*batch(), alpha=alpha)
+
     @functions
     def test_samples_per_class(self, function):
         with pytest.raises(ValueError, match=r"samples_per_class must be .* got 0"):

@@ -106,6 +106,8 @@ class TestReflect:
     def test_bad_points(self):
         with pytest.raises(ValueError, match=r"embedding size.*\(2, 3\).*\(2, 4\)"):
             F.reflect(torch.randn(2, 3), torch.randn(2, 4))
+        with pytest.raises(TypeError, match="source must be a Tensor, got list"):
+            F.reflect([1.0, 2.0], torch.ones(2))
         with pytest.raises(TypeError, match=r"axis must be floating, got torch\.int64"):
             F.reflect(torch.randn(2, 3), torch.ones(2, 3, dtype=torch.int64))
 

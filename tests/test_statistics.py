@@ -59,6 +59,30 @@ def test_the_distance_records_norms(make):
     assert distance.final_avg_ref_norm == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [*FOUR[:3], lambda **x: SymmNPairsLoss(candidates="official", **x)],
+)
+def test_norms_are_those_of_the_batch_also_if_points_are_made(make):
+    points, labels = batch()
+    distance = distances.SNRDistance(normalize_embeddings=False, collect_stats=True)
+    make(distance=distance)(points, labels)
+    assert distance.initial_avg_query_norm == pytest.approx(
+        points.norm(dim=1).mean().item()
+    )
+
+
+def test_the_miner_in_the_wrapper_counts():
+    points, labels = batch()
+    miner = SymmMiner(index_space="pool", collect_stats=True)
+    loss = SymmLoss(losses.TripletMarginLoss(), miner)
+    loss(points, labels)
+    assert (miner.num_pos_pairs, miner.num_neg_pairs) == (8, 8 * 3)
+    assert miner.synthetic_ratio > 0
+    loss(points, torch.zeros_like(labels))
+    assert (miner.num_neg_pairs, miner.synthetic_ratio) == (0, 0)
+
+
 def test_losses_record_what_pml_does():
     points, labels = batch()
     points = torch.nn.functional.normalize(points)

@@ -100,6 +100,16 @@ class TestIsAPmlLoss:
         expected = symm_loss(reducer=given, embedding_regularizer=penalty)
         assert_close(found(x, labels), expected(x, labels))
 
+    def test_the_default_reducer_with_an_upper_bound(self):
+        x, labels = batch()
+        terms = SymmTripletMarginLoss(reducer=reducers.DoNothingReducer())(x, labels)
+        terms = terms["loss"]["losses"]
+        high = terms.median().item()
+        kept = terms[(terms > 0) & (terms < high)]
+        assert 0 < len(kept) < len(terms)
+        reducer = reducers.AvgNonZeroReducer(high=high)
+        assert_close(SymmTripletMarginLoss(reducer=reducer)(x, labels), kept.mean())
+
     def test_indices_of_triplets_are_positive_pair_and_other_class(self):
         x, labels = batch(classes=3, m=3)
         loss = SymmTripletMarginLoss(reducer=reducers.DoNothingReducer())
@@ -118,10 +128,37 @@ class TestIsAPmlLoss:
         x, labels = batch()
         with pytest.raises(ValueError, match="ref_emb is not supported"):
             SymmNPairsLoss()(x, labels, ref_emb=x.clone(), ref_labels=labels)
+        with pytest.raises(ValueError, match="ref_emb is not supported"):
+            SymmNPairsLoss()(x, labels, ref_emb=x, ref_labels=labels.roll(1))
         assert SymmNPairsLoss()(x, labels, ref_emb=x, ref_labels=labels) > 0
 
 
 class TestDistances:
+    @pytest.mark.parametrize("alpha", [1.5, 2.0, 2.5])
+    @pytest.mark.parametrize("symm_loss", WITH_REFERENCE)
+    def test_float32_of_lengths_that_are_not_one(self, symm_loss, alpha):
+        generator = torch.Generator().manual_seed(0)
+        labels = torch.arange(4).repeat(2)
+        x = torch.randn(4, 64, generator=generator)[labels]
+        x = x + 0.3 * torch.randn(8, 64, generator=generator)
+        distance = distances.LpDistance(normalize_embeddings=False)
+        synthesizer = SymmSynthesizer(alpha=alpha)
+        loss = symm_loss(distance=distance, synthesizer=synthesizer)
+        found = {}
+        for dtype in (torch.float32, torch.float64):
+            points = x.to(dtype).requires_grad_()
+            value = loss(points, labels)
+            (gradient,) = torch.autograd.grad(value, points)
+            found[dtype] = value.double(), gradient.double()
+        assert_close(found[torch.float32], found[torch.float64], rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("symm_loss", FOUR[:3])
+    def test_a_power_below_one_of_distance_zero(self, symm_loss):
+        x, labels = batch()
+        x = x.detach()[labels].requires_grad_()  # both points of a class coincide
+        symm_loss(distance=distances.LpDistance(power=0.5))(x, labels).backward()
+        assert x.grad.isfinite().all()
+
     @pytest.mark.parametrize(
         "distance",
         [
@@ -326,6 +363,16 @@ class TestIdentity:
         assert loss(x, labels, None, other, labels) == (
             loss(x, labels, None, other, labels.clone())
         )
+
+    @pytest.mark.parametrize(
+        "make", [*WITH_REFERENCE, lambda: SymmLoss(losses.TripletMarginLoss())]
+    )
+    def test_the_batch_with_other_labels_is_a_reference(self, make):
+        x, labels = batch(classes=3, m=3)
+        other = labels.roll(1)
+        expected = make()(x, labels, None, x.detach().clone(), other)
+        assert_close(make()(x, labels, None, x, other), expected)
+        assert make()(x, labels, None, x, labels) == make()(x, labels)
 
     def test_a_clone_of_the_batch_in_symm_loss(self):
         x, labels = batch(classes=3, m=3)

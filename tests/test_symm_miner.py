@@ -171,6 +171,16 @@ def test_a_clone_is_the_same(space, hardness):
             assert torch.equal(one, other)
 
 
+def test_the_batch_with_other_labels_is_a_reference():
+    embeddings, labels = batch()
+    other = labels.roll(1)
+    expected = SymmMiner()(embeddings, labels, embeddings.clone(), other)
+    for one, same in zip(
+        SymmMiner()(embeddings, labels, embeddings, other), expected, strict=True
+    ):
+        assert torch.equal(one, same)
+
+
 def test_mining_needs_no_gradient():
     embeddings, labels = batch()
     with_gradient = SymmMiner()(embeddings.requires_grad_(), labels)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ..validation import check_positive
 from .batch import Batch
 from .comparison import Compared, Comparison, Scores, rows_of
 from .distances import DotProduct
@@ -69,7 +70,7 @@ def angular_loss(
     Args:
         embeddings: shape (B, D), floating.
         labels: shape (B,).
-        alpha: the angle, in degrees.
+        alpha: the angle, in degrees; positive.
         **options: of Options; distance is DotProduct(), or DotProduct(normalize=False).
 
     Returns:
@@ -92,6 +93,7 @@ def angular_loss(
     if not isinstance(chosen.distance, DotProduct):
         raise ValueError(f"distance must be a DotProduct, got {chosen.distance!r}")
 
+    check_positive(alpha=alpha)
     squared_tangent = math.tan(math.radians(alpha)) ** 2
     terms = partial(angular_terms, squared_tangent=squared_tangent)
     return evaluate(terms, 2, embeddings, labels, chosen)

@@ -90,7 +90,7 @@ class Classes(NamedTuple):
 
     @property
     def nearest_original(self) -> Tensor:
-        """The row of the original nearest to every point, class after class, int64."""
+        """The row of every original or axis of a point, class after class, int64."""
         if self.pool is None or self.rows is None:
             return self.groups.ends_of_points(self.pairing)[1]
         return self.rows[self.pool.nearest_original[self.numbers]]
@@ -298,7 +298,7 @@ class Compared(NamedTuple):
 
     @property
     def nearest_originals(self) -> Tensor:
-        """Shape (U, C), int64: the original nearest to the selected point of v."""
+        """Shape (U, C), int64: the selected original of v, or the selected point's axis."""
         return self.classes.nearest_original[self.selected.column_point]
 
 

@@ -101,7 +101,10 @@ class Euclidean(Distance):
 
     def of_root(self, root: Tensor) -> Tensor:
         """The power of distances."""
-        return root if self.power == 1 else root**self.power
+        if self.power == 1:
+            return root
+        # A power below 1 has an infinite derivative at 0.
+        return root.clamp_min(torch.finfo(root.dtype).tiny) ** self.power
 
 
 @dataclass(frozen=True)

@@ -204,16 +204,16 @@ def class_points(
     squared = gram.diagonal(dim1=1, dim2=2)
     eye = torch.eye(m, dtype=members.dtype, device=members.device)
     itself = eye.bool()
-    # On the axis, in units of alpha beta; a member is its own axis, and loses nothing.
-    on_axis = gram / (squared + tiny).unsqueeze(1)
-    on_axis = on_axis.masked_fill(itself, 1 / (alpha * beta))
+    projection = gram / (squared + tiny).unsqueeze(1)  # on the axis, in units of it
+    # In units of alpha beta; a member is its own axis, and loses nothing.
+    on_axis = projection.masked_fill(itself, 1 / (alpha * beta))
     bias = divisor = None
     resized = normalized and alpha != 2
     if resized or (with_bias and not (normalized and _all_of_length_one(squared))):
         lengths = squared.unsqueeze(2)
         if alpha != 2:
-            projected = gram**2 / (squared + tiny).unsqueeze(1)
-            lengths = lengths + alpha * (alpha - 2) * projected
+            # The square of gram could overflow.
+            lengths = lengths + alpha * (alpha - 2) * projection * gram
         lengths = torch.where(itself, squared.unsqueeze(2), beta**2 * lengths)
         if resized:
             # A point of length zero has no direction, and stays as it is.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..validation import check_positive
+from ..validation import check_kind, check_positive
 from .precision import at_least_float32
 
 
@@ -43,6 +43,7 @@ def reflect(source: Tensor, axis: Tensor, alpha: float = 2.0, beta: float = 1.0)
     """
     check_positive(alpha=alpha, beta=beta)
     for name, value in (("source", source), ("axis", axis)):
+        check_kind(name, value, Tensor)
         if not value.is_floating_point():
             raise TypeError(f"{name} must be floating, got {value.dtype}")
     if source.shape[-1:] != axis.shape[-1:]:

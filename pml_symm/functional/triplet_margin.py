@@ -76,7 +76,7 @@ def triplet_margin_loss(
 
     Returns:
         The mean of the terms above zero; or Terms, whose indices are anchors, positives
-        and negatives: the originals nearest to the selected points.
+        and negatives: the selected originals, and the axes of the selected others.
 
     Raises:
         TypeError: embeddings are not floating-point, or an option is unknown.
