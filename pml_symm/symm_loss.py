@@ -11,29 +11,22 @@ from .symm_miner import SymmMiner
 from .symm_mixin import SymmMixin
 from .validation import check_batch
 
-_MINER = "SymmMiner(), whose tuple weights this loss's samples"
-_NO_TUPLES = "a loss that takes an indices_tuple, such as MultiSimilarityLoss"
-
-# Losses that cannot use the synthetic points, and what to use instead. The first row that
+# What to use instead of losses that cannot use the synthetic points. The first row that
 # matches counts. Losses that PML adds later, and a user's own, are not checked: one that
 # does not take ref_emb or indices_tuple fails at its first batch.
-_REFUSED: tuple[tuple[str, str], ...] = (
-    ("NPairsLoss", "SymmNPairsLoss"),
-    ("AngularLoss", "SymmAngularLoss"),
-    ("P2SGradLoss", _NO_TUPLES),
-    ("InstanceLoss", _NO_TUPLES),
-    ("ManifoldLoss", _NO_TUPLES),
-    ("PNPLoss", _NO_TUPLES),
-    ("RankedListLoss", _NO_TUPLES),
-    ("VICRegLoss", _NO_TUPLES),
-    ("WeightRegularizerMixin", _MINER),
-    ("ProxyAnchorLoss", _MINER),
-    ("FastAPLoss", _MINER),
-    ("SmoothAPLoss", _MINER),
-    ("NCALoss", _MINER),
-    ("HistogramLoss", "SymmMiner()"),
-    ("ThresholdConsistentMarginLoss", "SymmMiner()"),
-)
+_REFUSED: dict[str, tuple[str, ...]] = {
+    "SymmNPairsLoss": ("NPairsLoss",),
+    "SymmAngularLoss": ("AngularLoss",),
+    "a loss that takes an indices_tuple, such as MultiSimilarityLoss": (
+        *("P2SGradLoss", "InstanceLoss", "ManifoldLoss"),
+        *("PNPLoss", "RankedListLoss", "VICRegLoss"),
+    ),
+    "SymmMiner(), whose tuple weights this loss's samples": (
+        *("WeightRegularizerMixin", "ProxyAnchorLoss", "FastAPLoss"),
+        *("SmoothAPLoss", "NCALoss"),
+    ),
+    "SymmMiner()": ("HistogramLoss", "ThresholdConsistentMarginLoss"),
+}
 
 
 class SymmLoss(losses.BaseMetricLossFunction):
@@ -149,8 +142,7 @@ def _check_served(loss: object) -> None:
         raise TypeError(f"loss must extend PML's BaseMetricLossFunction, got {name}")
     if isinstance(loss, (SymmLoss, SymmMixin)):
         raise TypeError(f"SymmLoss cannot wrap {name}, which synthesizes by itself")
-    for refused, instead in _REFUSED:
+    for instead, names in _REFUSED.items():
         # By name, because not every version of PML 2.x has all of these losses.
-        refused_class = getattr(losses, refused, None)
-        if refused_class is not None and isinstance(loss, refused_class):
+        if isinstance(loss, tuple(getattr(losses, x) for x in names if hasattr(losses, x))):
             raise TypeError(f"SymmLoss cannot serve {name}; use {instead} instead")

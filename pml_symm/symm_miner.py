@@ -12,8 +12,8 @@ from .functional.mining import mine_points
 from .functional.rules import Hardness
 from .functional.synthetic_batch import SyntheticBatch
 from .pml import IndicesTuple, core_distance, given_reference, record_norms
-from .symm_synthesizer import SymmSynthesizer, synthesizer_or_default
-from .validation import check_batch, check_choice, check_hardness
+from .symm_synthesizer import SymmSynthesizer
+from .validation import check_batch, check_choice, check_hardness, check_kind
 
 
 class SymmMiner(BaseMiner):
@@ -66,7 +66,8 @@ class SymmMiner(BaseMiner):
         check_hardness(hardness)
         check_choice("index_space", index_space, ("batch", "pool"))
         self.hardness = hardness
-        self.synthesizer = synthesizer_or_default(synthesizer)
+        self.synthesizer = SymmSynthesizer() if synthesizer is None else synthesizer
+        check_kind("synthesizer", self.synthesizer, SymmSynthesizer)
         self.index_space = index_space
         self.add_to_recordable_attributes(name="synthetic_ratio", is_stat=True)
 

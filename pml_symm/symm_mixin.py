@@ -11,10 +11,11 @@ from .functional.batch import Batch, make_batch
 from .functional.comparison import Comparison
 from .functional.loss import Terms, checked
 from .functional.rules import Hardness
-from .symm_synthesizer import SymmSynthesizer, synthesizer_or_default
+from .symm_synthesizer import SymmSynthesizer
 from .validation import (
     check_choice,
     check_hardness,
+    check_kind,
     check_positive_pairs,
     check_samples_per_class,
 )
@@ -46,7 +47,8 @@ class SymmMixin:
         check_samples_per_class(samples_per_class)
         self.hardness = hardness
         self.samples_per_class = samples_per_class
-        self.synthesizer = synthesizer_or_default(synthesizer)
+        self.synthesizer = SymmSynthesizer() if synthesizer is None else synthesizer
+        check_kind("synthesizer", self.synthesizer, SymmSynthesizer)
         self.add_to_recordable_attributes(  # type: ignore[attr-defined]
             name="synthetic_ratio", is_stat=True
         )

@@ -104,14 +104,3 @@ class SymmSynthesizer(ModuleWithRecords):
     def extra_repr(self) -> str:
         """Show the arguments in the module's repr."""
         return f"alpha={self.alpha}, beta={self.beta}, pairing={self.pairing!r}"
-
-
-def synthesizer_or_default(synthesizer: SymmSynthesizer | None) -> SymmSynthesizer:
-    """The given synthesizer, or SymmSynthesizer(); raises TypeError for anything else."""
-    if synthesizer is None:
-        return SymmSynthesizer()
-    if not isinstance(synthesizer, SymmSynthesizer):
-        raise TypeError(
-            f"synthesizer must be a SymmSynthesizer, got {type(synthesizer).__name__}"
-        )
-    return synthesizer
