@@ -64,6 +64,7 @@ def whole(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_the_processes_of_runs_end_with_a_killed_command(whole, start, tmp_path):
     process = start(two_runs(tmp_path, "--jobs", "2"))
     wait_for(lambda: are_training(tmp_path), process)
@@ -79,6 +80,7 @@ def test_the_processes_of_runs_end_with_a_killed_command(whole, start, tmp_path)
     is_same_end(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_the_other_run_finishes_when_one_is_killed(whole, start, tmp_path):
     process = start(two_runs(tmp_path, "--jobs", "2"))
     wait_for(lambda: are_training(tmp_path), process)

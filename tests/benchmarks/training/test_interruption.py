@@ -112,9 +112,9 @@ def test_killed_at_twenty_random_moments(whole, start, tmp_path):
     ("number", "jobs", "like_a_terminal"),
     [
         (signal.SIGINT, "1", True),
-        (signal.SIGINT, "2", True),
         (signal.SIGINT, "2", False),
-        (signal.SIGTERM, "2", False),
+        pytest.param(signal.SIGINT, "2", True, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, "2", False, marks=pytest.mark.slow),
     ],
 )
 def test_signals_save_and_exit(number, jobs, like_a_terminal, whole, start, tmp_path):
@@ -126,6 +126,7 @@ def test_signals_save_and_exit(number, jobs, like_a_terminal, whole, start, tmp_
     is_same_end(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_no_run_starts_after_a_signal(start, tmp_path):
     arguments = command(tmp_path, "--jobs", "2", "--seeds", *"012345", steps=5000)
     process = start(arguments, start_new_session=True)
@@ -211,6 +212,7 @@ def test_a_second_signal_does_not_wait():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_with_an_error_and_keeps_the_checkpoint(whole, start, tmp_path):
     process = start(command(tmp_path))
     folder = tmp_path / "symm+n-pairs-seed0"
@@ -248,6 +250,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys):
         assert f"{out}" in output and "Traceback" not in output
 
 
+@pytest.mark.slow
 def test_two_commands_share_database_and_cache(start, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     out = tmp_path / "out"
@@ -294,6 +297,7 @@ class TestSeveralProcesses:
         # The same command shows the finished runs.
         assert "| Symm + N-pairs |" in self.output_of(arguments, start)
 
+    @pytest.mark.slow
     def test_stopped_and_resumed(self, start, tmp_path):
         def arguments(out):
             return command(out, steps=200, interval=50)
