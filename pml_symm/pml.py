@@ -28,6 +28,7 @@ __all__ = [
     "c_f",
     "core_distance",
     "given_reference",
+    "is_batch",
     "lmu",
     "maybe_get_avg_of_avgs",
     "nan_accuracy",
@@ -39,12 +40,22 @@ __all__ = [
 IndicesTuple = tuple[Tensor, ...]
 
 
+def is_batch(
+    embeddings: Tensor,
+    labels: Tensor,
+    ref_emb: Tensor | None,
+    ref_labels: Tensor | None,
+) -> bool:
+    """Whether a reference is the batch itself: for PML, only the very same tensors are."""
+    return ref_emb is embeddings and ref_labels is labels
+
+
 def given_reference(
     embeddings: Tensor, labels: Tensor, ref_emb: Tensor, ref_labels: Tensor
 ) -> tuple[Tensor, Tensor] | None:
-    """The reference, or None where it is the batch itself, as PML has it."""
-    is_batch = ref_emb is embeddings and ref_labels is labels
-    return None if is_batch else (ref_emb, ref_labels)
+    """The reference, or None where it is the batch itself."""
+    given = ref_emb, ref_labels
+    return None if is_batch(embeddings, labels, *given) else given
 
 
 def core_distance(distance: BaseDistance) -> Distance:

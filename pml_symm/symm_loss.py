@@ -6,7 +6,7 @@ from pytorch_metric_learning import losses
 from torch import Tensor
 
 from .functional.precision import finite_or_nan
-from .pml import IndicesTuple, c_f, pairs_of_tuple
+from .pml import IndicesTuple, c_f, is_batch, pairs_of_tuple
 from .symm_miner import SymmMiner
 from .symm_mixin import SymmMixin
 from .validation import check_batch
@@ -112,7 +112,7 @@ class SymmLoss(losses.BaseMetricLossFunction):
         self.reset_stats()
         self.miner.reset_stats()
         c_f.labels_required(labels)
-        if ref_emb is embeddings and ref_labels is labels:  # for PML, too, no reference
+        if is_batch(embeddings, labels, ref_emb, ref_labels):
             ref_emb = ref_labels = None
         labels, ref_labels = check_batch(embeddings, labels, ref_emb, ref_labels)
         labels = c_f.to_device(labels, embeddings)

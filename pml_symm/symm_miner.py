@@ -11,7 +11,7 @@ from torch import Tensor
 from .functional.mining import mine_points
 from .functional.rules import Hardness
 from .functional.synthetic_batch import SyntheticBatch
-from .pml import IndicesTuple, core_distance, given_reference, record_norms
+from .pml import IndicesTuple, core_distance, given_reference, is_batch, record_norms
 from .symm_synthesizer import SymmSynthesizer
 from .validation import check_batch, check_choice, check_hardness, check_kind
 
@@ -93,7 +93,7 @@ class SymmMiner(BaseMiner):
             TypeError: embeddings are not floating-point.
             ValueError: shapes do not match.
         """
-        if ref_emb is embeddings and ref_labels is labels:  # for PML, too, no reference
+        if is_batch(embeddings, labels, ref_emb, ref_labels):
             ref_emb = ref_labels = None
         labels, ref_labels = check_batch(embeddings, labels, ref_emb, ref_labels)
         return super().forward(embeddings, labels, ref_emb, ref_labels)

@@ -83,7 +83,7 @@ class SymmMixin:
         """
         pml.c_f.labels_required(labels)
         assert labels is not None
-        if ref_emb is embeddings and ref_labels is labels:  # for PML, too, no reference
+        if pml.is_batch(embeddings, labels, ref_emb, ref_labels):
             ref_emb = ref_labels = None
 
         def compute(points: Tensor, labels: Tensor, *reference: Tensor | None) -> Any:
@@ -99,7 +99,8 @@ class SymmMixin:
         batch = self.batch(*inputs)
         terms = None if batch.is_empty else self.terms(batch)
         # Last, for a distance also records the norms of points that the terms compare.
-        pml.record_norms(self.distance, inputs[0], inputs[3])
+        embeddings, _, _, ref_emb, _ = inputs
+        pml.record_norms(self.distance, embeddings, ref_emb)
         if terms is None:
             return self.zero_losses()
         losses, indices, compared = terms
