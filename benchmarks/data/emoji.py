@@ -141,7 +141,7 @@ def _recorded(out: Path) -> str:
 def _check(out: Path) -> None:
     try:
         intact = digest(out) == _recorded(out)
-    except (OSError, SyntaxError):  # Pillow's errors for a damaged picture
+    except (OSError, ValueError, SyntaxError):  # Pillow's errors for a damaged picture
         intact = False
     if not intact:
         raise ValueError(
