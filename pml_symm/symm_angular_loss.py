@@ -15,6 +15,7 @@ from .functional.comparison import Comparison
 from .functional.distances import DotProduct
 from .functional.loss import Terms
 from .symm_mixin import CandidatesMixin
+from .validation import check_positive
 
 
 class SymmAngularLoss(CandidatesMixin, AngularLoss):
@@ -30,7 +31,7 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
     normalizes the pair, but not the negatives.)
 
     Args:
-        alpha: the angle, in degrees.
+        alpha: the angle, in degrees; positive.
         synthesizer: a SymmSynthesizer; by default SymmSynthesizer().
         hardness: "hardest"; an int k for the k-th hardest of the candidates, six
             pairs {X, Y} times the points of the class; "semihard" for the hardest one
@@ -66,6 +67,7 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
     def __init__(
         self, alpha: float = 40, distance: BaseDistance | None = None, **kwargs: Any
     ) -> None:
+        check_positive(alpha=alpha)
         # PML's constructor rejects distances that do not normalize: set them after it.
         super().__init__(alpha=alpha, **kwargs)
         if distance is not None:
@@ -89,7 +91,11 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
         )
         if self.collect_stats:
             others = of_reference[positive].unsqueeze(1) != of_reference
-            self.set_stats(*map(normalize, ends), batch.embeddings, batch.reference, others)
+            # PML's takes its distance's values for lengths: ours need not be lengths.
+            stats = AngularLoss(collect_stats=True)
+            pair = map(normalize, ends)
+            stats.set_stats(*pair, batch.embeddings, batch.reference, others)
+            self.average_angle = stats.average_angle
         if self.candidates == "all":
             return angular_terms(batch, self.comparison, squared_tangent)
         points = official.four_points(*ends, self.synthesizer.reflect)

@@ -127,6 +127,10 @@ class TestHardness:
         with pytest.raises(ValueError, match=r"hardness must be .* got array\(\[1, 2\]\)"):
             SymmMiner(hardness=np.array([1, 2]))
 
+    def test_a_synthesizer_is_no_rule(self):
+        with pytest.raises(TypeError, match=r"hardness .* as synthesizer="):
+            SymmMiner(SymmSynthesizer())
+
     @pytest.mark.parametrize("make", [*FOUR, SymmMiner])
     def test_a_synthesizer_of_another_kind(self, make):
         with pytest.raises(

@@ -8,7 +8,7 @@ import torch
 from pytorch_metric_learning import distances, reducers
 from torch.testing import assert_close
 
-from pml_symm import SymmMiner, SymmSynthesizer, SymmTripletMarginLoss
+from pml_symm import SymmAngularLoss, SymmMiner, SymmSynthesizer, SymmTripletMarginLoss
 from pml_symm import functional as F
 
 from .losses import (
@@ -284,6 +284,8 @@ class TestBadInput:
     def test_angle(self, alpha):
         with pytest.raises(ValueError, match=f"alpha must be .* got {alpha!r}"):
             F.angular_loss(*batch(), alpha=alpha)
+        with pytest.raises(ValueError, match=f"alpha must be .* got {alpha!r}"):
+            SymmAngularLoss(alpha=alpha)
 
     @functions
     def test_samples_per_class(self, function):

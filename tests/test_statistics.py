@@ -89,6 +89,9 @@ def test_losses_record_what_pml_does():
     ours, theirs = (x(collect_stats=True) for x in (SymmAngularLoss, losses.AngularLoss))
     ours(points, labels), theirs(points, labels)
     assert ours.average_angle == pytest.approx(theirs.average_angle)
+    ours = SymmAngularLoss(distance=distances.DotProductSimilarity(), collect_stats=True)
+    ours(points, labels)
+    assert ours.average_angle == pytest.approx(theirs.average_angle)
     loss = SymmNPairsLoss()
     loss(points, labels)
     assert loss.num_pairs == 4
