@@ -38,7 +38,7 @@ SETTINGS = {
     "glyphs": CommonSettings(steps=450, test_interval=150),
     # A quarter of the classes validates, another one for each seed.
     "texts": replace(TEXTS, batch_size=96, test_interval=300),
-    "handwriting": replace(HANDWRITING, test_interval=200),
+    "handwriting": replace(HANDWRITING, steps=600, test_interval=200, lr_step_size=None),
     "emoji": replace(
         PRESETS["emoji"].settings,
         steps=210,
