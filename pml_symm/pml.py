@@ -13,29 +13,12 @@ from pytorch_metric_learning.distances import (
 )
 from pytorch_metric_learning.utils import common_functions as c_f
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
-from pytorch_metric_learning.utils.accuracy_calculator import (
-    maybe_get_avg_of_avgs,
-    nan_accuracy,
-    try_getting_not_lone_labels,
-)
 from pytorch_metric_learning.utils.module_with_records import ModuleWithRecords
 from torch import Tensor
 
 from .functional.distances import ByFunction, Distance, DotProduct, Euclidean
 
-__all__ = [
-    "ModuleWithRecords",
-    "c_f",
-    "core_distance",
-    "given_reference",
-    "is_batch",
-    "lmu",
-    "maybe_get_avg_of_avgs",
-    "nan_accuracy",
-    "pairs_of_tuple",
-    "record_norms",
-    "try_getting_not_lone_labels",
-]
+__all__ = ["ModuleWithRecords", "c_f", "lmu"]  # of PML
 
 IndicesTuple = tuple[Tensor, ...]
 

@@ -15,6 +15,8 @@ from .validation import check_batch
 # matches counts. Losses that PML adds later, and a user's own, are not checked: one that
 # does not take ref_emb or indices_tuple fails at its first batch.
 _REFUSED: dict[str, tuple[str, ...]] = {
+    "CrossBatchMemory(loss, ..., miner=SymmMiner())": ("CrossBatchMemory",),
+    "MultipleLosses of SymmLoss(loss)": ("MultipleLosses",),
     "SymmNPairsLoss": ("NPairsLoss",),
     "SymmAngularLoss": ("AngularLoss",),
     "a loss that takes an indices_tuple, such as MultiSimilarityLoss": (
@@ -129,20 +131,11 @@ class SymmLoss(losses.BaseMetricLossFunction):
 
 def _check_served(loss: object) -> None:
     name = type(loss).__name__
-    if isinstance(loss, losses.CrossBatchMemory):
-        raise TypeError(
-            "SymmLoss cannot wrap CrossBatchMemory, which keeps a pool of its own; use "
-            "CrossBatchMemory(loss, ..., miner=SymmMiner())"
-        )
-    if isinstance(loss, losses.MultipleLosses):
-        raise TypeError(
-            "SymmLoss cannot wrap MultipleLosses; use MultipleLosses of SymmLoss(loss)"
-        )
-    if not isinstance(loss, losses.BaseMetricLossFunction):
-        raise TypeError(f"loss must extend PML's BaseMetricLossFunction, got {name}")
     if isinstance(loss, (SymmLoss, SymmMixin)):
         raise TypeError(f"SymmLoss cannot wrap {name}, which synthesizes by itself")
     for instead, names in _REFUSED.items():
         # By name, because not every version of PML 2.x has all of these losses.
         if isinstance(loss, tuple(getattr(losses, x) for x in names if hasattr(losses, x))):
             raise TypeError(f"SymmLoss cannot serve {name}; use {instead} instead")
+    if not isinstance(loss, losses.BaseMetricLossFunction):
+        raise TypeError(f"loss must extend PML's BaseMetricLossFunction, got {name}")

@@ -121,6 +121,6 @@ class SymmMiner(BaseMiner):
         mined = mine_points(embeddings, labels, reference, comparison, pairs)
         record_norms(self.distance, embeddings, ref_emb)
         if self.collect_stats and len(mined.point) > 0:
-            is_synthetic = mined.in_pool()[-1] >= len(ref_emb)
+            is_synthetic = mined.within("pool")[-1] >= len(ref_emb)
             self.synthetic_ratio = is_synthetic.float().mean().item()
-        return mined.in_pool() if self.index_space == "pool" else mined.in_batch()
+        return mined.within(self.index_space)

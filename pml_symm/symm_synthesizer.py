@@ -82,10 +82,9 @@ class SymmSynthesizer(ModuleWithRecords):
         self, labels: Tensor, indices_tuple: IndicesTuple | None = None
     ) -> tuple[Tensor, Tensor]:
         """The sources and axes, int64 of shape (S,), that forward mirrors."""
-        if indices_tuple is None or self.pairing == "none":
-            return class_groups(labels).source_and_axis(self.pairing)
         pairs = pairs_of_tuple(indices_tuple)
-        assert pairs is not None
+        if pairs is None or self.pairing == "none":
+            return class_groups(labels).source_and_axis(self.pairing)
         one, other = checked_pairs(pairs, labels, labels)
         both_ways = torch.stack([torch.cat([one, other]), torch.cat([other, one])])
         source, axis = torch.unique(both_ways[:, both_ways[0] != both_ways[1]], dim=1)

@@ -24,13 +24,11 @@ class Mined(NamedTuple):
     point: Tensor  # of each negative, int64: counted class after class
     classes: Classes  # of the negatives
 
-    def in_pool(self) -> tuple[Tensor, ...]:
-        """With the negatives' numbers in the pool: originals first, then synthetic ones."""
-        return *self.indices, rows_of(self.classes.numbers, self.point)
-
-    def in_batch(self) -> tuple[Tensor, ...]:
-        """With originals alone: a synthetic point's axis."""
-        return *self.indices, rows_of(self.classes.nearest_original, self.point)
+    def within(self, index_space: str) -> tuple[Tensor, ...]:
+        """With the negatives' numbers in the "pool", or their axes, rows of the "batch"."""
+        is_pool, classes = index_space == "pool", self.classes
+        number = classes.numbers if is_pool else classes.nearest_original
+        return *self.indices, rows_of(number, self.point)
 
 
 @torch.no_grad()
@@ -123,4 +121,4 @@ def mine(
         given = reference, of_reference.to(embeddings.device)
     labels = labels.to(embeddings.device)
     mined = mine_points(embeddings, labels, given, comparison, pairs, "pairs")
-    return mined.in_pool() if index_space == "pool" else mined.in_batch()
+    return mined.within(index_space)
