@@ -91,9 +91,15 @@ class AccuracyCalculator(pml.AccuracyCalculator):
             The metrics by name.
 
         Raises:
-            ValueError: lengths do not match, or ref_includes_query is True and reference
-                does not begin with the queries.
+            ValueError: labels are missing, lengths do not match, or ref_includes_query is
+                True and reference does not begin with the queries.
         """
+        for name, points, labels in (
+            ("query_labels", query, query_labels),
+            ("reference_labels", reference, reference_labels),
+        ):
+            if points is not None and labels is None:
+                raise ValueError(f"{name} must be given, got None")
         if self._labels_are_classes:
             query_labels, reference_labels = _dense(query_labels, reference_labels)
         return super().get_accuracy(

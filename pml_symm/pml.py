@@ -17,6 +17,7 @@ from pytorch_metric_learning.utils.module_with_records import ModuleWithRecords
 from torch import Tensor
 
 from .functional.distances import ByFunction, Distance, DotProduct, Euclidean
+from .validation import check_kind
 
 __all__ = ["ModuleWithRecords", "c_f", "lmu"]  # of PML
 
@@ -46,6 +47,7 @@ def core_distance(distance: BaseDistance) -> Distance:
 
     A subclass may compute anything, so its matrix is used.
     """
+    check_kind("distance", distance, BaseDistance)
     normalize = bool(distance.normalize_embeddings)
     if type(distance) is LpDistance and distance.p == 2 and distance.power > 0:
         return Euclidean(normalize, distance.power)

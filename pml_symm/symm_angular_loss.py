@@ -41,7 +41,8 @@ class SymmAngularLoss(CandidatesMixin, AngularLoss):
             different kinds, and the maximum on the diagonal too.
         samples_per_class: the m of PML's MPerClassSampler: a promise that every batch
             has m samples of each of its classes, in any order. The loss then never
-            waits for a GPU, and can be compiled and captured in a CUDA graph.
+            waits for a GPU, and can be compiled and captured in a CUDA graph, but in the
+            cases that functional.Options names.
         distance: LpDistance or DotProductSimilarity with p=2 and power=1; only whether
             it normalizes matters.
         **kwargs: arguments of PML's AngularLoss: reducer, embedding_regularizer,

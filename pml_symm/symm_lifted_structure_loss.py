@@ -28,8 +28,8 @@ class SymmLiftedStructureLoss(SymmMixin, LiftedStructureLoss):
             functional.Candidates. Without any term L_ij is zero.
         samples_per_class: the m of PML's MPerClassSampler: a promise that every batch
             has m samples of each of its classes, in any order. The loss then never
-            waits for a GPU, and can be compiled and captured in a CUDA graph, with dot
-            products and LpDistance(p=2); for m > 2 not with "semihard" or a rule.
+            waits for a GPU, and can be compiled and captured in a CUDA graph, but in the
+            cases that functional.Options names.
         **kwargs: arguments of PML's LiftedStructureLoss: neg_margin, pos_margin, distance,
             reducer, embedding_regularizer, embedding_reg_weight, collect_stats.
 

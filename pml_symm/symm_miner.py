@@ -40,7 +40,7 @@ class SymmMiner(BaseMiner):
 
     Raises:
         ValueError: hardness or index_space is unknown.
-        TypeError: synthesizer is not a SymmSynthesizer, or hardness is one.
+        TypeError: synthesizer is not a SymmSynthesizer.
 
     Default distance: LpDistance(normalize_embeddings=True, p=2, power=1).
 
@@ -63,8 +63,6 @@ class SymmMiner(BaseMiner):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if isinstance(hardness, SymmSynthesizer):  # it could be a rule, being callable
-            raise TypeError("hardness is a SymmSynthesizer: pass it as synthesizer=...")
         check_hardness(hardness)
         check_choice("index_space", index_space, ("batch", "pool"))
         self.hardness = hardness

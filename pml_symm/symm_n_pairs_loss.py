@@ -30,8 +30,8 @@ class SymmNPairsLoss(CandidatesMixin, NPairsLoss):
             of the sixteen pairs, and the maximum on the diagonal too.
         samples_per_class: the m of PML's MPerClassSampler: a promise that every batch
             has m samples of each of its classes, in any order. The loss then never
-            waits for a GPU, and can be compiled and captured in a CUDA graph, with dot
-            products and LpDistance(p=2).
+            waits for a GPU, and can be compiled and captured in a CUDA graph, but in the
+            cases that functional.Options names.
         **kwargs: arguments of PML's NPairsLoss: distance, reducer, embedding_regularizer,
             embedding_reg_weight, collect_stats.
 

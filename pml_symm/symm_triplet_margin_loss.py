@@ -31,8 +31,8 @@ class SymmTripletMarginLoss(SymmMixin, TripletMarginLoss):
             functional.Candidates.
         samples_per_class: the m of PML's MPerClassSampler: a promise that every batch
             has m samples of each of its classes, in any order. The loss then never
-            waits for a GPU, and can be compiled and captured in a CUDA graph, with dot
-            products and LpDistance(p=2); for m > 2 not with "semihard" or a rule.
+            waits for a GPU, and can be compiled and captured in a CUDA graph, but in the
+            cases that functional.Options names.
         **kwargs: arguments of PML's TripletMarginLoss: margin, smooth_loss,
             triplets_per_anchor (an int: that many random terms for each anchor),
             distance, reducer, embedding_regularizer, embedding_reg_weight,

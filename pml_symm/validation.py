@@ -8,23 +8,21 @@ from torch import Tensor
 
 def check_hardness(hardness: object) -> None:
     """Raise ValueError unless it is "hardest", "semihard", an int >= 1, or a rule."""
-    if callable(hardness):
-        return
-    if isinstance(hardness, str) and hardness in ("hardest", "semihard"):
-        return
-    if is_int(hardness) and hardness >= 1:  # type: ignore[operator]
-        return
-    raise ValueError(
-        'hardness must be "hardest", "semihard", an int >= 1 or a rule, a function of '
-        f"candidates, got {hardness!r}"
-    )
+    is_name = isinstance(hardness, str) and hardness in ("hardest", "semihard")
+    is_rank = is_int(hardness) and hardness >= 1  # type: ignore[operator]
+    # A SymmSynthesizer in the wrong place is callable, too.
+    is_rule = callable(hardness) and not isinstance(hardness, torch.nn.Module)
+    if not (is_name or is_rank or is_rule):
+        raise ValueError(
+            'hardness must be "hardest", "semihard", an int >= 1 or a rule, a function of '
+            f"candidates, got {hardness!r}"
+        )
 
 
 def check_samples_per_class(samples_per_class: object) -> None:
     """Raise ValueError unless samples_per_class is None or an int >= 1."""
-    if samples_per_class is None:
-        return
-    if not is_int(samples_per_class) or samples_per_class < 1:  # type: ignore[operator]
+    is_size = is_int(samples_per_class) and samples_per_class >= 1  # type: ignore[operator]
+    if samples_per_class is not None and not is_size:
         raise ValueError(
             f"samples_per_class must be None or an int >= 1, got {samples_per_class!r}"
         )

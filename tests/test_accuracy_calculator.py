@@ -162,6 +162,17 @@ def test_a_single_k_is_refused():
         AccuracyCalculator(recall_at=4)
 
 
+def test_missing_labels_are_named():
+    points, labels = torch.randn(4, 2), torch.arange(4) // 2
+    for name, inputs in (
+        ("query_labels", (points, None)),
+        ("query_labels", (points, None, points, labels)),
+        ("reference_labels", (points, labels, points, None)),
+    ):
+        with pytest.raises(ValueError, match=f"{name} must be given, got None"):
+            AccuracyCalculator().get_accuracy(*inputs)
+
+
 def test_an_unknown_metric_is_refused_by_pml():
     with pytest.raises(ValueError, match="Primary metrics must be one or more of"):
         AccuracyCalculator(recall_at=(1, 2), include=("recall_at_3",))

@@ -7,6 +7,7 @@ from pytorch_metric_learning import losses
 
 import pml_symm
 from pml_symm import SymmLoss, SymmMiner, SymmSynthesizer
+from pml_symm.functional import Euclidean
 
 from . import losses as losses_of
 from .losses import FOUR
@@ -84,6 +85,17 @@ class TestShapes:
             with pytest.raises(ValueError, match="labels are required"):
                 loss(torch.randn(4, 3), None, indices_tuple)
 
+    def test_distance(self):
+        wrong = Euclidean()
+        for make in (
+            pml_symm.SymmNPairsLoss,
+            pml_symm.SymmTripletMarginLoss,
+            pml_symm.SymmLiftedStructureLoss,
+            SymmMiner,
+        ):
+            with pytest.raises(TypeError, match=r"distance must be a BaseDistance, got E"):
+                make(distance=wrong)(torch.randn(4, 3), self.labels)
+
     def test_no_labels_to_mine(self):
         with pytest.raises(ValueError, match="labels must be given, got None"):
             SymmMiner()(torch.randn(4, 3), None)
@@ -127,9 +139,10 @@ class TestHardness:
         with pytest.raises(ValueError, match=r"hardness must be .* got array\(\[1, 2\]\)"):
             SymmMiner(hardness=np.array([1, 2]))
 
-    def test_a_synthesizer_is_no_rule(self):
-        with pytest.raises(TypeError, match=r"hardness .* as synthesizer="):
-            SymmMiner(SymmSynthesizer())
+    @pytest.mark.parametrize("make", [*FOUR, SymmMiner])
+    def test_a_synthesizer_is_no_rule(self, make):
+        with pytest.raises(ValueError, match=r"hardness must be .* got SymmSynthesizer"):
+            make(hardness=SymmSynthesizer())
 
     @pytest.mark.parametrize("make", [*FOUR, SymmMiner])
     def test_a_synthesizer_of_another_kind(self, make):

@@ -170,6 +170,25 @@ def test_a_rule_may_change_its_scores(symm_loss):
     )
 
 
+def test_a_rule_may_change_the_positive_pairs_scores():
+    def copying(candidates):
+        limit = candidates.positive - 0.3
+        return candidates.score.masked_fill(candidates.score >= limit, -torch.inf)
+
+    def in_place(candidates):
+        limit = candidates.positive
+        limit -= 0.3
+        return candidates.score.masked_fill(candidates.score >= limit, -torch.inf)
+
+    x, labels = torch.randn(9, 5), torch.tensor([0, 0, 1, 1, 1, 2, 2, 2, 2])
+    for function in (F.mine, F.angular_loss, F.triplet_margin_loss):
+        found, expected = (
+            function(x, labels, hardness=rule, distance=F.DotProduct())
+            for rule in (in_place, copying)
+        )
+        assert_close(found, expected)
+
+
 @pytest.mark.parametrize("beta", [1.5, 1e3])
 def test_originals_do_not_depend_on_beta(beta):
     def originals(candidates):

@@ -46,7 +46,7 @@ CASES = [
     (4, "ring", 1.5, 0.7),
     (3, "none", 2.0, 1.0),
 ]
-HARDNESS = ["hardest", 3, 1000]
+HARDNESS = [1, 3, 1000]
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def all_scores(rows, columns):
     return scores
 
 
-def check(rows, columns, inputs, hardness="hardest", limits=None, same=False):
+def check(rows, columns, inputs, hardness=1, limits=None, same=False):
     """Check scores, selected points and gradients, but for the diagonal of `same`."""
     found = compare(rows, columns, DotProduct(False), hardness, limits, same)
     scores = all_scores(rows, columns)
@@ -162,13 +162,13 @@ class TestBlocks:
             hardness,
         )
 
-    @every_two(n=[1, 2, 4], hardness=[*HARDNESS, "semihard"])
+    @every_two(n=[1, 2, 4], hardness=[*HARDNESS, rules.semihard])
     def test_sums_of_two(self, n, hardness):
         rows, columns = random(6, 2, 5), random(8, n, 5)
         row_points = sums_of_two(class_points(rows, Synthesis()))
         column_points = class_points(columns, Synthesis())
         limits = None
-        if hardness == "semihard":
+        if hardness is rules.semihard:
             limits = some_limits(row_points, column_points)
         check(row_points, column_points, (rows, columns), hardness, limits)
 
@@ -177,18 +177,18 @@ class TestBlocks:
         members = random(7, m, 5)
         points = class_points(members, Synthesis(1.5, 0.7), with_bias=with_bias)
         limits = some_limits(points, points)
-        check(points, points, members, "semihard", limits)
+        check(points, points, members, rules.semihard, limits)
         # More limits than are asked for one after another.
-        check(points, points, members, "semihard", limits.repeat(1, 6))
+        check(points, points, members, rules.semihard, limits.repeat(1, 6))
 
-    @every_two(hardness=[*HARDNESS, "semihard"])
+    @every_two(hardness=[*HARDNESS, rules.semihard])
     def test_made_points(self, hardness):
         rows, columns = random(6, 3, 5), random(8, 2, 5)
         nothing = torch.zeros(8, 3, dtype=torch.bool)
         row_points = MadePoints(rows, nothing[:6])
         column_points = MadePoints(columns, nothing[:, :2])
         limits = None
-        if hardness == "semihard":
+        if hardness is rules.semihard:
             limits = some_limits(row_points, column_points)
         check(row_points, column_points, (rows, columns), hardness, limits)
 
@@ -200,12 +200,12 @@ class TestBlocks:
         members[2] = 0
         members.requires_grad_()
         points = class_points(members, Synthesis(1.5), normalized, with_bias)
-        score = compare(points, points, DotProduct(), "hardest", same=True).score
+        score = compare(points, points, DotProduct(), 1, same=True).score
         assert score.isfinite().all()
         score.sum().backward()
         assert members.grad.isfinite().all()
 
-    @every_two(ALL_BLOCKS, hardness=["hardest", 3], with_bias=[True, False])
+    @every_two(ALL_BLOCKS, hardness=[1, 3], with_bias=[True, False])
     def test_derivatives(self, hardness, with_bias):
         def score(members):
             points = class_points(members, Synthesis(1.5, 0.8), with_bias=with_bias)
@@ -224,7 +224,7 @@ def test_no_class(sizes):
         class_points(random(size, m, 5), Synthesis())
         for size, m in zip(sizes, (2, 3), strict=True)
     )
-    found = compare(rows, columns, DotProduct(), "hardest")
+    found = compare(rows, columns, DotProduct(), 1)
     assert found.score.shape == found.row.shape == (sizes[0], 1, sizes[1])
 
 
@@ -233,7 +233,7 @@ def test_no_class(sizes):
 def test_a_limit_is_not_below_itself(times, dtype):
     points = class_points(torch.tensor([[[1.0]], [[2.0]]], dtype=dtype), Synthesis())
     limits = torch.tensor([[2.0], [4.5]], dtype=dtype).repeat(1, times)
-    found = compare(points, points, DotProduct(), "semihard", limits)
+    found = compare(points, points, DotProduct(), rules.semihard, limits)
     for n in range(times):
         wins = found.row[:, n] >= 0
         assert wins.tolist() == [[True, False], [True, True]]
@@ -254,7 +254,7 @@ def test_the_largest_below_each_of_many_limits(dtype, scores, limits):
     score = torch.tensor(scores, dtype=dtype).view(2, 3, 2, 2)
     limit = torch.tensor(limits, dtype=dtype).view(2, 9)
     none_is = torch.zeros(1, 1, 1, 1, dtype=torch.bool)
-    priority, place = rules.best(score, none_is, none_is, "semihard", limit)
+    priority, place = rules.best(score, none_is, none_is, rules.semihard, limit)
     for r, n, c in itertools.product(range(2), range(9), range(2)):
         candidates = score[r, :, :, c].flatten().tolist()
         largest = max((x for x in candidates if x < limit[r, n]), default=-math.inf)
@@ -286,7 +286,7 @@ def test_equal_candidates_send_the_gradient_of_one():
     # Every point of a class is the same, so any candidate is the hardest.
     members = torch.ones(4, 2, 3, dtype=DOUBLE, requires_grad=True)
     points = class_points(members, Synthesis())
-    found = compare(points, points, DotProduct(False), "hardest", same=True)
+    found = compare(points, points, DotProduct(False), 1, same=True)
     found.score[0, 0, 1].backward()
     # The gradient of <x, y> is y for x and x for y, and only one pair gets it.
     assert_close(members.grad.sum(1)[:2], torch.ones(2, 3, dtype=DOUBLE))

@@ -16,7 +16,6 @@ from .comparison import Compared, Comparison, Scores, rows_of
 from .distances import DotProduct
 from .loss import Options, Terms, evaluate
 from .points import sums_of_two
-from .rules import asks_for_pairs
 from .search import compare_groups
 
 
@@ -25,7 +24,6 @@ def compare_sums(
 ) -> Compared:
     """x_i.x_j of every pair, and the selected (X + Y).z for it and every class."""
     scores = Scores(comparison, batch.embeddings, batch.reference)
-    distance, hardness = comparison.distance, scores.hardness
     classes = scores.classes(batch.reference, batch.groups)
     positive, row_class = scores.of_pairs(batch, classes), None
     if batch.is_one_pair_a_class and not scores.made:
@@ -35,12 +33,12 @@ def compare_sums(
         of_pairs = scores.pairs(anchors, rows_of(batch.reference, batch.pairs.positive))
         row_class = classes.class_of(batch.pairs.positive)
     limits = None
-    if asks_for_pairs(hardness):
+    if callable(scores.rule):
         # Where f_v is as large as the positive term.
         ratio = (1 + squared_tangent) / (2 * squared_tangent)
         limits = [(ratio * positive.detach()).unsqueeze(1)]
-    rows = [sums_of_two(of_pairs)]
-    selected = compare_groups(rows, classes.points, distance, hardness, limits)
+    own = [sums_of_two(of_pairs)], classes.points, scores.distance, scores.rule
+    selected = compare_groups(*own, limits)
     return Compared(positive, selected.score, classes, selected, None, row_class)
 
 

@@ -15,7 +15,7 @@ from .batch import Batch
 from .class_groups import ClassGroups, class_groups, joined
 from .distances import ByFunction, Distance, DotProduct, Euclidean
 from .points import AnyPoints, MadePoints, Points, class_points
-from .rules import Candidates, Hardness, Rule, asks_for_pairs
+from .rules import Candidates, Hardness, Rule, checked_priority, semihard
 from .search import Selected, compare_groups
 from .synthesis import Synthesis
 from .synthetic_batch import SyntheticBatch
@@ -110,22 +110,27 @@ class Scores:
 
     def __init__(self, comparison: Comparison, *embeddings: Tensor) -> None:
         self.comparison, self.distance = comparison, comparison.distance
-        self.hardness = hardness = comparison.hardness
-        if callable(hardness):
-            self.hardness = partial(self._asked, hardness)
+        self.rule = self._rule(comparison.hardness)
         self.made = comparison.makes_points
         self.euclidean = isinstance(self.distance, Euclidean) and not self.made
         self.unit: Tensor | None = None
         if self.euclidean and not self.distance.normalize:
             self.unit = _unit_of_length(embeddings)
 
+    def _rule(self, hardness: Hardness) -> int | Rule:
+        """The rank, or a function of candidates, whose scores are those of this class."""
+        if isinstance(hardness, str):
+            return 1 if hardness == "hardest" else semihard
+        return partial(self._asked, hardness) if callable(hardness) else int(hardness)
+
     def _asked(self, rule: Rule, candidates: Candidates) -> Tensor:
         """A user's rule, which sees the distance's own values; it may change its inputs."""
         score, positive = (
-            self.distance.similarity(self.values(x))
-            for x in (candidates.score.clone(), candidates.positive)
+            self.distance.similarity(self.values(x.clone()))
+            for x in (candidates.score, candidates.positive)
         )
-        return rule(candidates._replace(score=score, positive=positive))
+        priority = rule(candidates._replace(score=score, positive=positive))
+        return checked_priority(priority, candidates.score.shape)
 
     def prepared(self, x: Tensor) -> Tensor:
         """Points as they are compared: normalized, or in a safe unit of length.
@@ -291,6 +296,12 @@ class Compared(NamedTuple):
         return x if self.row is None else rows_of(x, self.row)
 
     @property
+    def class_of_pairs(self) -> Tensor:
+        """Shape (P,), int64: the class of each pair, where pairs have rows of their own."""
+        assert self.row is not None
+        return self.row if self.row_class is None else self.row_class[self.row]
+
+    @property
     def synthetic_ratio(self) -> float | None:
         """The share of negatives with a synthetic end; None without negatives."""
         found = self.of_pairs(self.selected.is_synthetic)[self.of_pairs(self.keep)]
@@ -305,14 +316,13 @@ class Compared(NamedTuple):
 def compare(batch: Batch, comparison: Comparison) -> Compared:
     """The values of the positive pairs, and of the hardest points of other classes."""
     scores = Scores(comparison, batch.embeddings, batch.reference)
-    distance, hardness = comparison.distance, scores.hardness
     classes = scores.classes(batch.reference, batch.groups)
     points, positive = classes.points, scores.of_pairs(batch, classes)
     row = row_class = None
     limits: Sequence[Tensor] | None = None
     if scores.made or not batch.is_one_pair_a_class:
         row = classes.class_of(batch.pairs.positive)
-    if asks_for_pairs(hardness):
+    if callable(scores.rule):
         of_pairs = scores.of_values(positive.detach())
         if row is None:
             limits = [of_pairs.unsqueeze(1)]
@@ -320,7 +330,7 @@ def compare(batch: Batch, comparison: Comparison) -> Compared:
             sizes = [len(x.synthetic) for x in points]
             limits, row, row_class = limits_of(of_pairs, row, sizes)
     same = limits is None and comparison.symmetric
-    selected = compare_groups(points, points, distance, hardness, limits, same)
+    selected = compare_groups(points, points, scores.distance, scores.rule, limits, same)
     negative = scores.values(selected.score)
     return Compared(positive, negative, classes, selected, row, row_class)
 

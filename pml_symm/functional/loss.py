@@ -65,8 +65,9 @@ class Options:
         pairs: the positive pairs: anchors, rows of embeddings, and positives, rows of the
             reference, int64 of shape (P,) each; by default all.
         samples_per_class: a promise that every class has so many samples: the loss then
-            never waits for a GPU, except with a ByFunction, and, for more than two samples,
-            with "semihard" or a rule.
+            never waits for a GPU, except, for more than two samples, with "semihard" or a
+            rule; with a ByFunction, or a subclass of Synthesis; and with alpha from 0.9 to
+            1.1, unless products are not normalized.
         reduction: "mean" for a loss of shape (), 0 without any terms; "none" for Terms.
     """
 

@@ -13,7 +13,6 @@ from .comparison import Classes, Comparison, Scores, limits_of, rows_of
 from .distances import Euclidean
 from .loss import NAMES
 from .precision import in_one_precision
-from .rules import asks_for_pairs
 from .search import compare_groups
 
 
@@ -47,17 +46,14 @@ def mine_points(
     with torch.autocast(embeddings.device.type, enabled=False):
         batch = make_batch(query, labels, others, chosen, name=name)
         scores = Scores(comparison, query, batch.reference)
-        distance, hardness = comparison.distance, scores.hardness
         classes = scores.classes(batch.reference, batch.groups)
         anchor, positive = batch.pairs[:2]
         limits = in_row = None
-        if asks_for_pairs(hardness):
+        if callable(scores.rule):
             values = scores.of_values(scores.of_pairs(batch, classes))
             limits, in_row, _ = limits_of(values, anchor, [len(labels)])
-        rows = [scores.originals(query)]
-        selected = compare_groups(
-            rows, classes.points, distance, hardness, limits, with_score=False
-        )
+        own = [scores.originals(query)], classes.points, scores.distance, scores.rule
+        selected = compare_groups(*own, limits, with_score=False)
     point = selected.column_point
     if in_row is None:
         keep = labels.unsqueeze(1) != classes.groups.labels

@@ -25,8 +25,8 @@ def n_pairs_terms(batch: Batch, comparison: Comparison) -> Terms:
         classes = torch.arange(len(logits), device=logits.device)
         logits = logits.diagonal_scatter(positive)
     else:
-        classes = compared.row
-        logits = logits[classes].scatter(1, classes.unsqueeze(1), positive.unsqueeze(1))
+        logits, classes = logits[compared.row], compared.class_of_pairs
+        logits = logits.scatter(1, classes.unsqueeze(1), positive.unsqueeze(1))
     losses = cross_entropy(logits, classes, reduction="none")
     return Terms(losses, (batch.pairs.anchor,), compared)
 

@@ -6,7 +6,7 @@ Points are rows of weights over their class's members, or made as tensors.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,10 +32,6 @@ class Points(NamedTuple):
     def num_members(self) -> int:
         """Of a class: m."""
         return self.members.shape[1]
-
-    def table(self, columns: Points, distance: Distance) -> ProductTable:
-        """The scores of these rows and columns."""
-        return ProductTable(self, columns)
 
 
 class ProductTable:
@@ -112,10 +108,6 @@ class MadePoints(NamedTuple):
         """One: a score needs nothing but the two points."""
         return 1
 
-    def table(self, columns: MadePoints, distance: Distance) -> MatrixTable:
-        """The scores of these rows and columns."""
-        return MatrixTable(self, columns, distance)
-
 
 class MatrixTable:
     """The scores of R row and C column classes, from blocks of a distance's matrix."""
@@ -150,6 +142,13 @@ class MatrixTable:
 
 AnyPoints = Points | MadePoints
 AnyTable = ProductTable | MatrixTable
+
+
+def table_of(rows: Any, columns: Any, distance: Distance) -> AnyTable:
+    """The scores of points of the same kind."""
+    if isinstance(rows, Points):
+        return ProductTable(rows, columns)
+    return MatrixTable(rows, columns, distance)
 
 
 def some_classes(points: AnyPoints, start: int, end: int | None = None) -> AnyPoints:

@@ -47,11 +47,6 @@ def semihard(candidates: Candidates) -> Tensor:
     return score.masked_fill(score >= candidates.positive, -torch.inf)
 
 
-def asks_for_pairs(hardness: Hardness) -> bool:
-    """Whether the choice depends on the positive pair."""
-    return hardness == "semihard" or callable(hardness)
-
-
 # With more pairs in a class, "semihard" sorts the candidates once, instead of asking the
 # rule for each pair: for two classes of 64, a hundred times as fast.
 _PAIRS_IN_TURN = 8
@@ -71,28 +66,24 @@ def best(
     score: Tensor,
     row_synthetic: Tensor,
     column_synthetic: Tensor,
-    hardness: Hardness,
+    rule: int | Rule,
     limits: Tensor | None,
 ) -> Best:
     """Select among the candidates of a block; limits are positive pairs' scores, (r, n)."""
-    if limits is None:
-        return _largest(score, 1 if isinstance(hardness, str) else int(hardness))  # type: ignore[arg-type]
-    if hardness == "semihard" and limits.shape[1] > _PAIRS_IN_TURN:
+    if limits is None or not callable(rule):
+        return _largest(score, rule)  # type: ignore[arg-type]
+    if rule is semihard and limits.shape[1] > _PAIRS_IN_TURN:
         return _largest_below(score, limits)
     in_turn = []
     for limit in limits.unbind(1):
         positive = limit.view(-1, 1, 1, 1)
         candidates = Candidates(score, row_synthetic, column_synthetic, positive)
-        priority = (
-            _asked(hardness, candidates) if callable(hardness) else semihard(candidates)
-        )
-        in_turn.append(_largest(priority, rank=1))
+        in_turn.append(_largest(rule(candidates), rank=1))
     return Best(*(torch.cat(x, dim=1) for x in zip(*in_turn, strict=True)))
 
 
-def _asked(rule: Rule, candidates: Candidates) -> Tensor:
-    """A user's rule's priorities, checked; NaN does not win."""
-    priority, shape = rule(candidates), candidates.score.shape
+def checked_priority(priority: Tensor, shape: torch.Size) -> Tensor:
+    """The priorities that a user's rule returns; NaN does not win."""
     if not isinstance(priority, Tensor):
         found = type(priority).__name__
     elif priority.shape == shape and priority.is_floating_point():
@@ -105,13 +96,13 @@ def _asked(rule: Rule, candidates: Candidates) -> Tensor:
     )
 
 
-def better(first: Best, second: Best, hardness: Hardness) -> Best:
+def better(first: Best, second: Best, rule: int | Rule) -> Best:
     """Merge the winners of two blocks of the same classes."""
-    if isinstance(hardness, str) or callable(hardness):
+    if rule == 1 or callable(rule):
         wins = second.priority > first.priority
         return Best(*(torch.where(wins, y, x) for x, y in zip(first, second, strict=True)))
     priority, place = (torch.cat(x, dim=1) for x in zip(first, second, strict=True))
-    priority, order = priority.topk(min(int(hardness), priority.shape[1]), dim=1)
+    priority, order = priority.topk(min(rule, priority.shape[1]), dim=1)
     return Best(priority, place.gather(1, order))
 
 

@@ -20,8 +20,8 @@ from torch.utils.checkpoint import checkpoint
 
 from .class_groups import joined
 from .distances import Distance
-from .points import AnyPoints, AnyTable, some_classes
-from .rules import Hardness, best, better
+from .points import AnyPoints, AnyTable, some_classes, table_of
+from .rules import Rule, best, better
 
 # The most candidates at a time. On a CPU they should fit into its cache; a GPU needs
 # operators that large, and sorting so many takes half a GiB.
@@ -70,7 +70,7 @@ def compare_groups(
     rows: Sequence[AnyPoints],
     columns: Sequence[AnyPoints],
     distance: Distance,
-    hardness: Hardness,
+    rule: int | Rule,
     limits: Sequence[Tensor] | None = None,
     same: bool = False,
     with_score: bool = True,
@@ -81,7 +81,7 @@ def compare_groups(
         rows: the points of each group's row classes.
         columns: the points of each group's column classes, of the same kind.
         distance: of made points; weighted points are compared by their dot products.
-        hardness: as the losses take it.
+        rule: a rank, or a rule.
         limits: of each group's row classes, shape (R, n): the positive pairs' scores, if
             the choice depends on them.
         same: whether columns are the rows, and their scores symmetric; the diagonal is
@@ -106,7 +106,7 @@ def compare_groups(
             some = None if limits is None else limits[g][start : start + step]
             others = [some_classes(points, start), *columns[g + 1 :]] if same else columns
             found = [
-                _compare(part, x, distance, hardness, some, with_score, recompute)
+                _compare(part, x, distance, rule, some, with_score, recompute)
                 for x in others
             ]
             together = zip(*found, strict=True)
@@ -137,7 +137,7 @@ def _compare(
     rows: AnyPoints,
     columns: AnyPoints,
     distance: Distance,
-    hardness: Hardness,
+    rule: int | Rule,
     limits: Tensor | None,
     with_score: bool,
     recompute: bool,
@@ -146,9 +146,9 @@ def _compare(
     places: list[Tensor] = []
 
     def score() -> Tensor:
-        table = rows.table(columns, distance)  # type: ignore[arg-type]
+        table = table_of(rows, columns, distance)
         if not places:  # else it is the backward pass that computes the scores again
-            places.extend(_search(table, hardness, limits))
+            places.extend(_search(table, rule, limits))
         row, column = places
         if not with_score:
             return row
@@ -186,7 +186,7 @@ def _may_recompute() -> bool:
 
 @torch.no_grad()
 def _search(
-    table: AnyTable, hardness: Hardness, limits: Tensor | None
+    table: AnyTable, rule: int | Rule, limits: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The winner's row point and column point, of shape (R, n, C)."""
     (R, K), (C, L) = table.rows.synthetic.shape, table.columns.synthetic.shape
@@ -207,9 +207,9 @@ def _search(
         for first in range(0, K, some):
             points = slice(first, first + some)
             synthetic = row_synthetic[here, points], column_synthetic
-            now = best(candidates(points), *synthetic, hardness, some_limits)
+            now = best(candidates(points), *synthetic, rule, some_limits)
             if winner is not None:
-                now = better(winner, now._replace(place=now.place + first * L), hardness)
+                now = better(winner, now._replace(place=now.place + first * L), rule)
             winner = now
         assert winner is not None
         priority, place = winner
