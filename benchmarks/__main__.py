@@ -75,8 +75,13 @@ def _run(command: Command) -> int:
     except KeyboardInterrupt as stop:
         if processes.is_first():
             is_forced = getattr(getattr(command, "schedule", None), "force", False)
-            same = "the same command" + " without --force" * is_forced
-            print(f"\nstopped; {same} continues from here", file=sys.stderr)
+            line = "stopped; the same command continues from here"
+            if is_forced:
+                line = (
+                    "stopped; the same command starts again; without --force it continues "
+                    "from here, and leaves runs that it has not reached as they were"
+                )
+            print(f"\n{line}", file=sys.stderr)
         # The exit status by which shells tell which signal ended a program.
         return 128 + getattr(stop, "number", signal.SIGINT)
     if processes.is_first():

@@ -48,6 +48,10 @@ class DrawnGlyphs(Kind):
     inputs = ("grey pictures",)
     in_files = False
 
+    def fingerprint(self, root: Path, download: bool, test_classes: str | None) -> str:
+        """Of the drawings: another Pillow or matplotlib draws others."""
+        return load().digest()
+
     def splits(self, reading: Reading) -> Splits:
         """As glyphs has it."""
         return glyphs(reading.options, reading.augment)

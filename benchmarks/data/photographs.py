@@ -265,7 +265,7 @@ def _pictures(folder: Path, unread: Counter[str]) -> list[str]:
     for path in _visible(folder):
         ending = path.suffix.lower()
         if path.is_dir():
-            deeper = [x for x in _visible(path) if not x.is_dir()]
+            deeper = [x for x in path.rglob("[!.]*") if x.is_file()]
             unread.update(["in a deeper folder"] * len(deeper))
         elif ending in ENDINGS:
             pictures.append(str(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +36,9 @@ MIN_AREA, MAX_RATIO = 0.5, 4 / 3  # of a resized crop
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom of a part of a picture, in pixels; like slices, from 0 and
 without right and bottom."""
+
+ERRORS = (OSError, ValueError, SyntaxError, struct.error)
+"""Pillow's for a damaged picture, the last for one that cannot be turned upright."""
 
 _SIXTEEN_BITS = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes of 16-bit PNG
 
@@ -234,7 +238,7 @@ class Pictures(Items):
         path = self.paths[index]
         try:
             picture = self.preparation(path, self.boxes.get(path))
-        except (OSError, ValueError, SyntaxError) as error:
+        except ERRORS as error:
             raise OSError(
                 f"{path} cannot be read as an image ({error}); unpack or download the "
                 "dataset again"
@@ -272,7 +276,7 @@ def _unreadable(paths: Sequence[str]) -> dict[str, str]:
         return {path: x for path, x in zip(paths, reasons, strict=True) if x is not None}
 
     return kept(
-        f"images-{sha256([states_of(paths)])[:16]}.json",
+        f"images-{sha256([PIL.__version__.encode(), states_of(paths)])[:16]}.json",
         "made",
         lambda path: json.loads(path.read_text(encoding="utf-8")),
         make,
@@ -285,7 +289,7 @@ def _what_is_wrong(path: str) -> str | None:
         decode(path, pixels=1)  # JPEG: to an eighth of its size, but reads the whole file
     except UnknownRangeError as error:
         return str(error)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (*ERRORS, Image.DecompressionBombError) as error:
         # Pillow's own message would repeat the path.
         return f"cannot be read as an image ({type(error).__name__})"
     return None

@@ -93,7 +93,7 @@ class Experiment(Configured):
             search.draw(trials, bases, self.folder)
         for curve in figures.CURVES:
             figures.draw_curve(finite, bases, curve, self.folder / f"{curve.file}.png")
-        parts = self._report(finite, trials, bases, diverged, runs.duration())
+        parts = self._report(finite, trials, bases, diverged, runs.machine())
         return tables.write(self.folder / "table.md", *parts), self.folder
 
     @property
@@ -143,9 +143,11 @@ class Experiment(Configured):
         chosen: Mapping[str, search.Trial],
     ) -> list[PlannedRun]:
         # Seed by seed, so that other load on the machine slows all variants equally.
+        searched = [name for name, values in self._searched.items() if values]
         return [
             runs.planned(
                 label,
+                [*searched, "trainer_options"] if searched else (),
                 **{**variant.settings, **(chosen[label].choice if chosen else {})},
                 method=variant.method,
                 seed=seed,
@@ -160,15 +162,18 @@ class Experiment(Configured):
         trials: search.Trials,
         bases: tables.Bases,
         diverged: str,
-        duration: str,
+        machine: str,
     ) -> list[str]:
         """The paragraphs of table.md."""
         first, *_ = next(iter(results.values()))
+        # Of glyphs, every seed has other classes.
+        numbers = {run["test_images"] for own in results.values() for run in own}
+        items = sorted({min(numbers), max(numbers)})
         settings, seeds = self.settings, len(self.seeds)
         dataset = self.source.name(settings.dataset) or settings.dataset
         parts = [
             f"Percent on {first['test_classes']:,} unseen classes "
-            f"({first['test_images']:,} items) of {dataset} after "
+            f"({' to '.join(f'{x:,}' for x in items)} items) of {dataset} after "
             f"{settings.steps} steps of batch {settings.batch_size}; mean ± standard "
             f"deviation over {seeds} seed{'s' * (seeds > 1)}.",
             convergence.not_converged(results),
@@ -195,9 +200,7 @@ class Experiment(Configured):
                 tables.markdown(search.choice_rows(trials)),
                 search.at_the_edge(trials),
             ]
-        jobs = self.schedule.jobs
-        at_a_time = f", {jobs} runs at a time" if jobs > 1 else ""
-        parts.append(f"Machine: {tables.machine()}{at_a_time}.{duration}")
+        parts.append(machine)
         if self.published:
             published = tables.published_rows(results, settings.dataset)
             parts += ["Beside the paper's Tables 1 to 3:", tables.markdown(published)]

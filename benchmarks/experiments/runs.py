@@ -8,7 +8,7 @@ import re
 import signal
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -27,8 +27,8 @@ from ..reporting import tables
 from ..training import interruption, processes
 from ..training.records import DATABASE, read_all
 from ..training.run import run
-from ..training.settings import Settings, Source
-from ..training.start import check_same
+from ..training.settings import Settings
+from ..training.start import check_same, is_other_choice
 from .command import Configured
 from .progress import Screen, State, TimeLeft
 
@@ -84,11 +84,15 @@ Finished = Mapping[str, Mapping[str, Any]]
 
 
 class PlannedRun(NamedTuple):
-    """A run that is finished, or to be trained; its label is that of a table's row."""
+    """A run that is finished, or to be trained; its label is that of a table's row.
+
+    A search chose the searched fields of its settings.
+    """
 
     label: str
     folder: Path
     settings: Settings
+    searched: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.label}, seed {self.settings.seed}"
@@ -119,10 +123,11 @@ class Runs:
             raise ValueError(f"jobs must be at least 1, got {jobs}")
         if jobs > 1 and processes.world_size() > 1:
             raise ValueError(f"jobs must be 1 where several processes train, got {jobs}")
-        self._started = None if self._finished() else time.perf_counter()
+        begun = not schedule.force and any(out.glob("*/settings.json"))
+        self._started = None if begun else time.perf_counter()
 
-    def planned(self, label: str, **own: Any) -> PlannedRun:
-        """A run with its own fields of Settings.
+    def planned(self, label: str, searched: Iterable[str] = (), **own: Any) -> PlannedRun:
+        """A run with its own fields of Settings, of which a search chose some.
 
         Raises:
             ValueError: settings are invalid.
@@ -130,11 +135,12 @@ class Runs:
         settings = self._command.settings_of(fingerprint=self._fingerprint, **own)
         # Only characters that every file system allows.
         name = re.sub(r"[^a-z0-9.+=()-]+", "", label.lower().replace(", ", "-"))
-        return PlannedRun(label, self._out / f"{name}-seed{settings.seed}", settings)
+        folder = self._out / f"{name}-seed{settings.seed}"
+        return PlannedRun(label, folder, settings, tuple(searched))
 
     def describe(self, plan: Plan) -> str:
         """Which runs of a plan are finished, which would be trained, and how long."""
-        finished = self._finished()
+        finished = self._checked(plan)
         rows = [["run", "", "batches"]]
         for planned in plan:
             left = planned.steps_left(finished)
@@ -153,21 +159,27 @@ class Runs:
             ValueError: a finished run has other settings; or the process of a run was
                 killed. Then the others are finished first.
         """
-        finished = self._finished()
-        for planned in plan:
-            if earlier := finished.get(planned.folder.name):
-                check_same(earlier["settings"], planned.settings, planned.folder)
+        finished = self._checked(plan)
         left = self._time_left([*plan, *later], finished)
         self._out.mkdir(parents=True, exist_ok=True)
         if self._schedule.jobs == 1:
             return self._train_in_turn(plan, finished, left)
         return self._train_together(plan, finished, left)
 
-    def duration(self) -> str:
-        """What a table says of the time: nothing if runs were finished before."""
-        if self._started is None:
-            return ""
-        return f" Time: {(time.perf_counter() - self._started) / 60:.1f} minutes."
+    @property
+    def _threads(self) -> int:
+        """How many each run has."""
+        return max(1, torch.get_num_threads() // self._schedule.jobs)
+
+    def machine(self) -> str:
+        """What a table says of the machine, and of the time if all runs are new."""
+        jobs = self._schedule.jobs
+        at_a_time = f", {jobs} runs at a time" if jobs > 1 else ""
+        parts = [f"Machine: {tables.machine(self._threads)}{at_a_time}."]
+        if self._started is not None:
+            minutes = (time.perf_counter() - self._started) / 60
+            parts.append(f"Time: {minutes:.1f} minutes.")
+        return " ".join(parts)
 
     @cached_property
     def _fingerprint(self) -> str | None:
@@ -182,6 +194,20 @@ class Runs:
     def _finished(self) -> Finished:
         return {} if self._schedule.force else read_all(self._out / DATABASE)
 
+    def _checked(self, plan: Plan) -> Finished:
+        """The finished runs; ValueError if those of the plan have other settings.
+
+        Those whose choice has changed are not among them; a dry run does not know yet.
+        """
+        finished = dict(self._finished())
+        for _, folder, settings, searched in plan:
+            if is_other_choice(settings, folder, searched):
+                if not self._schedule.dry_run:
+                    finished.pop(folder.name, None)
+            elif earlier := finished.get(folder.name):
+                check_same(earlier["settings"], settings, folder)
+        return finished
+
     def _time_left(self, plan: Plan, finished: Finished) -> TimeLeft:
         found = (result["seconds_per_step"] for result in finished.values())
         paces = list(filter(math.isfinite, found))
@@ -189,9 +215,10 @@ class Runs:
         pace = statistics.median(paces) / self._schedule.jobs if paces else None
         return TimeLeft(steps, pace)
 
-    def _arguments(self, planned: PlannedRun) -> tuple[Settings, Path, bool, Source]:
-        settings, folder = planned.settings, planned.folder
-        return settings, folder, self._schedule.force, self._command.source
+    def _run_of(self, planned: PlannedRun) -> Callable[..., dict[str, Any]]:
+        _, folder, settings, searched = planned
+        force, source = self._schedule.force, self._command.source
+        return partial(run, settings, folder, force, source, searched)
 
     def _train_in_turn(
         self, plan: Plan, finished: Finished, left: TimeLeft
@@ -204,7 +231,7 @@ class Runs:
             left.start_run()
             after_epoch = partial(left.end_epoch, planned.settings.test_interval)
             tell = State(str(planned)).tell
-            results.append(run(*self._arguments(planned), after_epoch, tell))
+            results.append(self._run_of(planned)(after_epoch, tell))
             if trained := planned.steps_left(finished):
                 left.end_run(trained)
         return results
@@ -214,24 +241,23 @@ class Runs:
     ) -> list[dict[str, Any]]:
         print(time_left, flush=True)
         jobs = self._schedule.jobs
-        threads = max(1, (os.cpu_count() or 1) // jobs)
         spawn = get_context("spawn")
         stopping = spawn.Event()
         killed: list[str] = []
 
-        def train(planned: PlannedRun) -> dict[str, Any]:
-            arguments = self._arguments(planned)
+        def train_alone(planned: PlannedRun) -> dict[str, Any]:
+            train = self._run_of(planned)
             if not planned.steps_left(finished):
-                return run(*arguments)
+                return train()
             # Of a pool with several processes, all end when one of them is killed.
             with (
                 screen.line(str(planned)) as state,
                 futures.ProcessPoolExecutor(
-                    1, spawn, _prepare_worker, (threads, stopping, state)
+                    1, spawn, _prepare_worker, (self._threads, stopping, state)
                 ) as worker,
             ):
                 try:
-                    return worker.submit(_run_in_worker, *arguments).result()
+                    return worker.submit(_run_in_worker, train).result()
                 except BrokenProcessPool:
                     killed.append(str(planned.folder))
                     return {}
@@ -244,7 +270,7 @@ class Runs:
             interruption.passed_to_children(),
         ):
             try:
-                submitted = [pool.submit(train, planned) for planned in plan]
+                submitted = [pool.submit(train_alone, planned) for planned in plan]
                 left = set(submitted)
                 while left:
                     screen.refresh()
@@ -271,9 +297,7 @@ def _prepare_worker(threads: int, stopping: Event, state: State) -> None:
     interruption.prepare_worker()
 
 
-def _run_in_worker(
-    settings: Settings, folder: Path, force: bool, source: Source
-) -> dict[str, Any]:
+def _run_in_worker(train: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     if _stopping.is_set():
         raise interruption.Interrupted(signal.SIGTERM)
-    return run(settings, folder, force, source, tell=_state.tell)
+    return train(tell=_state.tell)

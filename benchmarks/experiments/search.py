@@ -72,7 +72,8 @@ class Search:
     ) -> None:
         for name, own in values.items():
             missing = name == "learning_rate" and not own
-            if missing or len(set(own)) != len(own):
+            # As they are in the names of folders.
+            if missing or len({f"{x:g}" for x in own}) != len(own):
                 raise ValueError(
                     f"{name}s must be at least one, all different, got {list(own)}"
                 )

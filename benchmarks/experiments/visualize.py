@@ -69,10 +69,10 @@ class Visualize:
         """Train twice, and write embedding.gif, and tsne-STEP.png for each map.
 
         Raises:
-            ValueError: classes is below 2 or above the number of characters, another
-                number is below 1, or frames or maps is above steps.
+            ValueError: classes or embedding_size is below 2, classes is above the number
+                of characters, another number is below 1, or frames or maps is above steps.
         """
-        for name, least in (("steps", 1), ("embedding_size", 1), ("classes", 2)):
+        for name, least in (("steps", 1), ("embedding_size", 2), ("classes", 2)):
             if (number := getattr(self, name)) < least:
                 raise ValueError(f"{name} must be at least {least}, got {number}")
         available = len(np.unique(glyphs(SplitOptions(self.seed)).train.labels))

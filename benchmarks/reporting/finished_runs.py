@@ -64,16 +64,21 @@ def read(folder: Path) -> FinishedRuns:
         for name in (every[0] if every else {})
         if name not in _NOT_IN_LABELS and _varies(name, every)
     ]
-    variants: dict[str, list[dict[str, Any]]] = {}
+    by_split: dict[str, dict[Any, dict[str, Any]]] = {}
     maps: dict[str, Path] = {}
     for name, result in tested.items():
         label = _label(result["settings"], varying)
-        variants.setdefault(label, []).append(result)
+        # A search may have chosen otherwise before: the last one of a split counts.
+        split = result["settings"]["seed"], result["settings"]["fold"]
+        by_split.setdefault(label, {})[split] = result
         if (folder / name / evaluator.MAP).exists():
             maps.setdefault(label, folder / name)
+    variants = {
+        label: [own[x] for x in sorted(own, key=lambda x: (x[0], x[1] or 0))]
+        for label, own in by_split.items()
+    }
     bases = {}
     for label, results in variants.items():
-        results.sort(key=lambda x: (x["settings"]["seed"], x["settings"]["fold"] or 0))
         settings = results[0]["settings"]
         named = [
             _label({**settings, "method": method}, varying)

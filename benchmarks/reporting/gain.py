@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,8 +78,17 @@ class Gain:
         if not self.runs:
             raise ValueError("name at least one output folder of another command")
         of_variants: list[list[GainOver]] = []
-        for folder in finished_runs.different(self.runs):
-            own = gains_of(finished_runs.read(folder))
+        unknown = []
+        folders = finished_runs.different(self.runs)
+        names = Counter(folder.resolve().name for folder in folders)
+        for folder in folders:
+            runs = finished_runs.read(folder)
+            if names[runs.name] > 1:
+                name = f"{folder.resolve().parent.name}/{runs.name}"
+                runs = runs._replace(name=name)
+            if not all(map(convergence.rises, runs.variants.values())):
+                unknown.append(runs.name)
+            own = gains_of(runs)
             if not own:
                 raise ValueError(
                     f"{folder} holds no finished runs of a Symm method and of its base "
@@ -89,7 +99,12 @@ class Gain:
         of_variants.sort(key=_map_over_base, reverse=True)
         gains = list(itertools.chain(*of_variants))
         rows = _rows(of_variants)
-        text = tables.write(self.out / "gain.md", tables.markdown(rows), tables.note(rows))
+        text = tables.write(
+            self.out / "gain.md",
+            tables.markdown(rows),
+            tables.note(rows),
+            f"Converged or not: unknown for {', '.join(unknown)}." if unknown else "",
+        )
         header = [*GainOver._fields[:-1], *tables.Difference._fields]
         lines = ([*x[:-1], *x.difference] for x in gains)
         tables.write_csv(self.out / "gain.csv", [header, *lines])

@@ -170,7 +170,8 @@ def curve_plot(runs: FinishedRuns, curve: Curve) -> Plot | None:
         if not steps:
             continue
         mean = curve.of(results).mean(axis=0)
-        figure.add_scatter(x=steps, y=mean.round(3), mode="lines", name=html.escape(label))
+        y = mean.round(3) if curve.unit else mean  # small ones count on a logarithmic scale
+        figure.add_scatter(x=steps, y=y, mode="lines", name=html.escape(label))
         digits = ".1f" if curve.unit else ".3g"
         rows.append([label, f"{mean[0]:{digits}}", f"{mean[-1]:{digits}}"])
     if len(rows) == 1:

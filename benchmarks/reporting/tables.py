@@ -230,10 +230,10 @@ def write(path: Path, *parts: str) -> str:
     return text
 
 
-def machine() -> str:
-    """The machine and the versions that results were computed with."""
+def machine(threads: int | None = None) -> str:
+    """The machine, its threads and the versions that results were computed with."""
     return (
-        f"{torch.get_num_threads()} threads, {platform.machine()}, "
+        f"{threads or torch.get_num_threads()} threads, {platform.machine()}, "
         f"{platform.system()}, Python {platform.python_version()}, torch "
         f"{torch.__version__}, pytorch-metric-learning "
         f"{pytorch_metric_learning.__version__}"

@@ -14,6 +14,11 @@ from . import processes
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+# A signal to the whole process group, as timeout sends it, must not end the processes
+# that load items: torch would raise an error in the middle of a step. They end with us.
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=os.setpgrp)
+
 
 class Interrupted(KeyboardInterrupt):
     """A signal of this number stopped a run; all that it needs to continue is saved."""

@@ -27,7 +27,9 @@ _PATIENCE = timedelta(hours=12)
 @contextmanager
 def joined() -> Iterator[None]:
     """Join the processes that torchrun started, if any, while the block runs."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
+    # Without a rank, nobody started the others.
+    started = int(os.environ.get("WORLD_SIZE") or 1) if "RANK" in os.environ else 1
+    if started == 1 or distributed.is_initialized():
         yield
         return
     backend = "nccl" if torch.cuda.is_available() else "gloo"

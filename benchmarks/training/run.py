@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ def run(
     folder: Path,
     force: bool = False,
     source: Source | None = None,
+    searched: Collection[str] = (),
     after_epoch: Callable[[], None] = lambda: None,
     tell: Callable[[str], None] = lambda state: None,
 ) -> dict[str, Any]:
@@ -55,6 +56,8 @@ def run(
             finished runs.
         force: train from the start, even if there is a run.
         source: where a dataset of pictures or texts is.
+        searched: fields of settings that a search chose. A run with another choice is
+            trained from the start.
         after_epoch: called when an epoch is validated and saved.
         tell: called with what the run does from now on.
 
@@ -75,7 +78,7 @@ def run(
         interruption.Interrupted: SIGINT or SIGTERM; the next call continues.
     """
     with interruption.requests() as request, held(folder, request, tell):
-        start = processes.from_first(lambda: prepare(settings, folder, force))
+        start = processes.from_first(lambda: prepare(settings, folder, force, searched))
         result = start.finished
         if result is None:
             source = source or Source()

@@ -101,7 +101,7 @@ class Settings(Synthesis, CommonSettings):
         trainer_options: options that a search chose, instead of the method's own.
         data: name of the folder, archive or file, for folder and texts.
         fingerprint: of the files of the dataset; None if it is not known, as in runs of
-            earlier versions, and for glyphs.
+            earlier versions.
     """
 
     method: str
@@ -317,15 +317,15 @@ class Source:
             raise ValueError(f"--data-root must say where {settings.dataset} is")
 
     def fingerprint(self, dataset: str, test_classes: str | None) -> str | None:
-        """The fingerprint of the dataset's files; None for glyphs, and without any files.
+        """The fingerprint of the dataset; None where its files are missing.
 
         Raises:
             OSError, ValueError: as splits, but bad items are no error.
         """
         kind, root = KINDS[dataset], self.data_root
-        if not kind.in_files or root is None or not (self.download or root.exists()):
+        if kind.in_files and (root is None or not (self.download or root.exists())):
             return None
-        return kind.fingerprint(root, self.download, test_classes)
+        return kind.fingerprint(root or Path(), self.download, test_classes)
 
     def check_unchanged(self, settings: Settings) -> None:
         """Raise ValueError if the dataset is not the one in the settings any more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -59,11 +59,13 @@ class Start(NamedTuple):
         return self.state is None and self.within is None
 
 
-def prepare(settings: Settings, folder: Path, force: bool) -> Start:
+def prepare(
+    settings: Settings, folder: Path, force: bool, searched: Collection[str] = ()
+) -> Start:
     """Find where a run continues, without a change of its folder.
 
     A finished run continues if its settings have more steps than it was trained for. With
-    force, it starts at the beginning.
+    force, or if a search chose other searched fields before, it starts at the beginning.
 
     Raises:
         ValueError: there is a run with other settings or with more steps, it was stopped
@@ -72,6 +74,9 @@ def prepare(settings: Settings, folder: Path, force: bool) -> Start:
     database = folder.parent / records.DATABASE
     written = folder / "settings.json"
     state = within = fingerprint = None
+    if not force and is_other_choice(settings, folder, searched):
+        LOGGER.warning("%s starts again: the search chooses otherwise now", folder)
+        force = True
     if not force:
         earlier = records.read(database, folder.name)
         if earlier is not None:
@@ -131,21 +136,35 @@ def begin(settings: Settings, folder: Path, start: Start) -> None:
         file.write(json.dumps(own, indent=1).encode())
 
 
+def is_other_choice(settings: Settings, folder: Path, searched: Collection[str]) -> bool:
+    """Whether a folder's run differs from settings only in what a search chose."""
+    try:
+        earlier = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+        changed = _changes(earlier, settings)
+    except (OSError, ValueError, TypeError):
+        return False  # there is none, or a damaged one
+    return bool(changed) and set(changed) <= set(searched)
+
+
 def check_same(earlier: dict[str, Any], settings: Settings, folder: Path) -> None:
     """Raise ValueError if settings differ from earlier ones, except for more steps."""
+    if changes := _changes(earlier, settings):
+        raise ValueError(
+            f"{folder} holds a run with other settings ({'; '.join(changes.values())}): "
+            "choose another --out, or --force to replace it"
+        )
+
+
+def _changes(earlier: dict[str, Any], settings: Settings) -> dict[str, str]:
+    """Field -> what an error says of it, of all that differ; more steps do not."""
     now = asdict(settings)
     # Earlier versions did not store data.
     earlier = complete({"data": now["data"], **earlier})
     if now["fingerprint"] is None or earlier["fingerprint"] is None:
         earlier["fingerprint"] = now["fingerprint"]  # one of them is not known
-    differences = [
-        f"{name} was {earlier.get(name)}, is {now[name]}"
+    return {
+        name: f"{name} was {earlier.get(name)}, is {now[name]}"
         for name in now
         if earlier.get(name) != now[name]
         and not (name == "steps" and earlier["steps"] < now["steps"])
-    ]
-    if differences:
-        raise ValueError(
-            f"{folder} holds a run with other settings ({'; '.join(differences)}): "
-            "choose another --out, or --force to replace it"
-        )
+    }

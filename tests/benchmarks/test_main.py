@@ -10,6 +10,7 @@ from benchmarks.__main__ import main, parse
 from benchmarks.commands import COMMANDS
 from benchmarks.experiments.command import DEMO_METHODS, PRESETS, SYNTHETICS_METHODS
 from benchmarks.methods.methods import METHODS
+from benchmarks.training import processes
 from benchmarks.training.settings import Settings
 
 
@@ -128,6 +129,13 @@ def test_controls_are_beside_what_they_control():
         methods = parse(["compare", "--preset", name]).methods
         for method in methods:
             assert set(METHODS[method].bases) <= set(methods)
+
+
+def test_a_world_without_a_rank_is_one_process(monkeypatch):
+    for size in ("", "2"):
+        monkeypatch.setenv("WORLD_SIZE", size)
+        with processes.joined():
+            assert processes.world_size() == 1
 
 
 def test_a_closed_standard_error_and_too_few_steps_for_a_time(tmp_path):

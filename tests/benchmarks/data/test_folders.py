@@ -71,15 +71,16 @@ def test_what_is_hidden_is_no_class_and_no_picture(tmp_path):
 
 def test_files_that_are_not_read_are_counted_once(tmp_path, caplog):
     make_folder(tmp_path)
-    for name in ("a.avif", "b.AVIF", "c.jfif", "deep/d.jpg", "deep/.hidden.jpg"):
+    deep = "deep/d.jpg", "deep/.hidden.jpg", "deep/er/e.jpg"
+    for name in ("a.avif", "b.AVIF", "c.jfif", *deep):
         path = tmp_path / "class 00" / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(exist_ok=True, parents=True)
         path.touch()
     for _ in range(2):
         find(tmp_path)
     (warning,) = caplog.messages
-    assert f"4 files in class folders of {tmp_path} are not read" in warning
-    assert warning.endswith(": 2 .avif, 1 .jfif, 1 in a deeper folder")
+    assert f"5 files in class folders of {tmp_path} are not read" in warning
+    assert warning.endswith(": 2 .avif, 1 .jfif, 2 in a deeper folder")
 
 
 def test_a_folder_is_no_picture_and_its_own_name_does_not_matter(tmp_path):

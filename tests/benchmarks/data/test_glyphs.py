@@ -19,6 +19,13 @@ def drawings():
     return glyphs.load()
 
 
+def test_other_drawings_are_another_dataset(drawings, monkeypatch):
+    before = Source().fingerprint("glyphs", None)
+    other = drawings._replace(images=255 - drawings.images)
+    monkeypatch.setattr(glyphs, "load", lambda: other)
+    assert Source().fingerprint("glyphs", None) != before == drawings.digest()
+
+
 def test_about_thirty_five_thousand_images_of_about_three_thousand_classes(drawings):
     classes, sizes = np.unique(drawings.labels, return_counts=True)
     assert 2500 < len(classes) < 3500

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
@@ -274,6 +275,10 @@ def test_images_are_read_once(tmp_path, monkeypatch):
     load("folder", tmp_path / "data")
     load("folder", tmp_path / "data")
     assert len(calls) == 32
+    with monkeypatch.context() as patch:
+        patch.setattr(PIL, "__version__", "another")  # which may read others
+        load("folder", tmp_path / "data")
+    assert len(calls) == 64
     changed = images_of(tmp_path)[0]
     changed.write_bytes(b"no longer an image")
     with pytest.raises(ValueError, match="cannot be read"):

@@ -1,13 +1,15 @@
 """Decoding of every kind of picture, and the preparation of decoded pictures."""
 
 import random
+import struct
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, ImageOps
 
+from benchmarks.data import pictures
 from benchmarks.data.pictures import Preparation, UnknownRangeError, decode
 
 SIZE = (40, 30)  # wide, high
@@ -130,6 +132,13 @@ def test_pictures_are_upright(ending, orientation, tmp_path):
     # The index of the red quarter, row by row.
     corner = [0, 1, 3, 2, 0, 1, 3, 2][orientation - 1]
     assert quarters.argmax() == corner
+
+
+def test_a_picture_that_cannot_be_turned_is_bad(tmp_path, monkeypatch):
+    # As Pillow, for some damaged metadata.
+    monkeypatch.setattr(ImageOps, "exif_transpose", lambda *_, **__: struct.pack("H", "1"))
+    path = written(noise(SIZE), tmp_path / "a.png")
+    assert pictures._what_is_wrong(str(path)) == "cannot be read as an image (error)"
 
 
 def test_fewer_pixels_of_a_jpeg_look_the_same(tmp_path):

@@ -102,6 +102,16 @@ def test_force_trains_again(finished, tmp_path, monkeypatch):
         main(["demo", "--out", str(copy), *TINY, *TWO, "--force"])
 
 
+def test_a_stopped_command_with_force_says_what_it_left(tmp_path, monkeypatch, capsys):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "_Run", stop)
+    assert main(["demo", "--out", str(tmp_path), *TINY, *TWO, "--force"]) == 130
+    error = capsys.readouterr().err
+    assert "leaves runs that it has not reached as they were" in error
+
+
 def test_a_finished_run_with_other_settings_is_kept(finished, monkeypatch, capsys):
     before = read(finished / "records.db", "n-pairs-seed0")
     forbid(monkeypatch)
@@ -127,6 +137,7 @@ def test_a_stopped_demo_goes_on_where_it_was(finished, tmp_path, monkeypatch, ca
     assert main(arguments) == 130
     assert "the same command continues from here" in capsys.readouterr().err
     assert main(arguments) == 0
+    assert "Time: " not in capsys.readouterr().out  # the command ran twice
     assert len(calls) == 5
 
     def without_times(path):

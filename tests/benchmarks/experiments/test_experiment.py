@@ -115,6 +115,7 @@ def test_several_jobs_give_the_same_table(tmp_path, capfd):
             states = [line.split(": ")[1] for line in lines if line[9:].startswith(name)]
             first = int(jobs) - 1  # "starting", for a process
             assert states[first:][:3] == ["reading data", "training", "testing"]
+        assert any(line.startswith("Machine: 1 threads") for line in lines)
     assert without_times(tmp_path / "1") == without_times(tmp_path / "2")
 
 
@@ -147,6 +148,14 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert shown.count("to train") == 2 * len(METHODS)
     assert not out.exists()
+
+
+def test_a_dry_run_refuses_what_the_command_would(tmp_path, capsys):
+    arguments = ["compare", "--out", str(tmp_path), *TINY, "--seeds", "0"]
+    arguments += ["--methods", "Triplet"]
+    assert main(arguments) == 0
+    assert main([*arguments, "--m", "4", "--dry-run"]) == 2
+    assert "(m was 2, is 4)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ABLATIONS)

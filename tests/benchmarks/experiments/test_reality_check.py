@@ -76,6 +76,14 @@ def test_only_the_chosen_rate_is_tested(tmp_path, capsys):
     assert (tmp_path / "validation.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_without_pairs_nothing_is_paired(tmp_path, capsys):
+    arguments = ["reality-check", "--out", str(tmp_path), *TINY, "--max-classes", "6"]
+    assert main([*arguments, "--methods", "Triplet", "--learning-rates", "0.1"]) == 0
+    shown = capsys.readouterr().out
+    assert "| Triplet | 0.1 |" in shown
+    assert "Paired by fold" not in shown
+
+
 def test_a_dry_run_writes_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(runs, "run", None)
     out = tmp_path / "out"

@@ -87,6 +87,24 @@ def test_each_method_gets_the_best_of_all_combinations(tmp_path, capsys):
     assert [float(best[name]) for name in names] == chosen
 
 
+def test_what_a_search_chooses_otherwise_is_trained_again(tmp_path, capsys, caplog):
+    arguments = ["compare", "--out", str(tmp_path), *TINY, "--seeds", "0"]
+    arguments += ["--methods", "Triplet"]
+    assert main([*arguments, "--learning-rates", "0.001"]) == 0
+    capsys.readouterr()
+    assert main([*arguments, "--learning-rates", "0.1", "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("to train") == 1  # what it will choose is open
+    assert main([*arguments, "--learning-rates", "0.1"]) == 0
+    assert "triplet-seed0 starts again: the search chooses otherwise" in caplog.text
+    results = read_all(tmp_path / "records.db").values()
+    tested = [x for x in results if x["settings"]["touch_test"]]
+    assert [x["settings"]["learning_rate"] for x in tested] == [0.1]
+    # No search chose this, and it differs in more than a search can choose.
+    for more in (["--learning-rate", "0.01"], ["--learning-rates", "0.1", "--m", "4"]):
+        assert main([*arguments, *more]) == 2
+        assert "holds a run with other settings" in capsys.readouterr().err
+
+
 def test_folders_name_what_was_searched():
     choice = {"learning_rate": 1e-3, "trainer_options": None}
     assert search.name_of("N-pairs", choice, {}) == "N-pairs, rate = 0.001"
@@ -156,6 +174,7 @@ def test_the_best_mean_wins_and_an_end_is_named(tmp_path, monkeypatch):
             [*RATES, "--weight-decays", "0", "0"],
             "weight_decays must be at least one, all different, got [0.0, 0.0]",
         ),
+        (["--learning-rates", "1.0000001", "1"], "all different, got [1.0000001, 1.0]"),
         (["--head-factors", "1"], "learning_rates must be at least one"),
         ([*RATES, "--weight-decays", "-1"], "weight_decay must be a finite number >= 0"),
         (["--learning-rates", "-1"], "learning_rate must be a finite positive number"),

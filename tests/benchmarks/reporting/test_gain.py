@@ -2,6 +2,7 @@
 
 import csv
 import shlex
+import shutil
 
 import pytest
 
@@ -108,6 +109,7 @@ def test_it_writes_a_table_and_a_figure(out, tmp_path, capsys, monkeypatch):
     assert "(one seed: no interval) | +20.00 (one seed: no interval) |" in lines[2]
     assert lines[3].startswith("| glyphs | Symm + Triplet |")
     assert lines[3].endswith("|  |  |")
+    assert "Converged or not: unknown for glyphs, texts." in shown
     with (tmp_path / "gain" / "gain.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["experiment"], row["seeds"]) for row in rows] == [
@@ -118,6 +120,16 @@ def test_it_writes_a_table_and_a_figure(out, tmp_path, capsys, monkeypatch):
     assert float(rows[0]["mean"]) == pytest.approx(36)
     assert float(rows[0]["low"]) < 36 < float(rows[0]["high"])
     assert (tmp_path / "gain" / "gain.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_folders_of_one_name_are_told_apart(out, tmp_path, capsys):
+    again = tmp_path / "again" / out.name
+    shutil.copytree(out, again)
+    folders = [str(out), str(again)]
+    assert main(["gain", *folders, "--out", str(tmp_path / "gain")]) == 0
+    shown = capsys.readouterr().out
+    assert "| again/glyphs | Symm + Triplet" in shown
+    assert f"| {out.parent.name}/glyphs | Symm + Triplet" in shown
 
 
 def test_folders_that_say_nothing_are_named(tmp_path, capsys):

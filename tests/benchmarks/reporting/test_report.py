@@ -89,6 +89,21 @@ def test_variants_of_an_ablation_are_told_apart(tmp_path, monkeypatch):
     }
 
 
+def test_of_two_choices_of_a_search_the_last_counts(tmp_path, monkeypatch):
+    results = {
+        f"fold {fold}, rate {rate}": {
+            "settings": asdict(Settings("Triplet", 0, fold=fold, learning_rate=rate)),
+            "test": {"recall_at_1": 0.5},
+        }
+        for rate in (0.1, 0.001)
+        for fold in (1, 0)
+    }
+    monkeypatch.setattr(records, "read_all", lambda database: results)
+    (own,) = read(tmp_path).variants.values()
+    found = [(x["settings"]["fold"], x["settings"]["learning_rate"]) for x in own]
+    assert found == [(0, 0.001), (1, 0.001)]
+
+
 def test_controls_have_base_steps_and_bases_have_not(tmp_path, monkeypatch):
     names = "Triplet", "Triplet, hardest originals", "Symm + Triplet"
     results = {
@@ -242,16 +257,16 @@ def test_curves_are_means_over_the_seeds():
             "gradient_norm": {"step": [0, 1], "gradient_norm": lengths},
         }
 
-    both = [found([0.1, 0.3, 0.4], [4, 1]), found([0.2, 0.5, 0.8], [6, 2])]
+    both = [found([0.1, 0.3, 0.4], [4, 1e-4]), found([0.2, 0.5, 0.8], [6, 3e-4])]
     runs = FinishedRuns("", {MARKUP: both, "has none": [{}]}, {}, {})
     curves = {curve.file: curve_plot(runs, curve) for curve in CURVES}
     shares, lengths = curves.pop("accuracy"), curves.pop("gradient")
     assert not any(curves.values())
     assert shares.rows == [["variant", "first, %", "last, %"], [MARKUP, "15.0", "60.0"]]
-    assert lengths.rows == [["variant", "first", "last"], [MARKUP, "5", "1.5"]]
+    assert lengths.rows == [["variant", "first", "last"], [MARKUP, "5", "0.0002"]]
     for plot, steps, values in (
         (shares, [2, 4, 6], [15, 40, 60]),
-        (lengths, [0, 1], [5, 1.5]),
+        (lengths, [0, 1], pytest.approx([5, 2e-4])),
     ):
         (line,) = plot.figure["data"]
         assert (line["name"], line["x"]) == (html.escape(MARKUP), steps)

@@ -13,6 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.__main__ import main
 from benchmarks.training import checkpoint, interruption, processes
@@ -199,6 +200,21 @@ def test_a_signal_in_the_last_evaluation_is_not_lost(tmp_path, monkeypatch):
     with pytest.raises(interruption.Interrupted):
         run(settings, tmp_path / "run")
     assert read(tmp_path / "records.db", "run") is not None
+
+
+class Groups(Dataset):
+    """The process group of the process that loads an item."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return os.getpgrp()
+
+
+def test_a_signal_to_the_process_group_does_not_end_those_that_load_items():
+    (group,) = DataLoader(Groups(), num_workers=1, multiprocessing_context="fork")
+    assert group.item() != os.getpgrp()
 
 
 def test_a_second_signal_does_not_wait():
