@@ -50,7 +50,7 @@ class DrawnGlyphs(Kind):
 
     def fingerprint(self, root: Path, download: bool, test_classes: str | None) -> str:
         """Of the drawings: another Pillow or matplotlib draws others."""
-        return load().digest()
+        return _digest()
 
     def splits(self, reading: Reading) -> Splits:
         """As glyphs has it."""
@@ -150,6 +150,11 @@ def load() -> Drawings:
             file, **made._asdict(), digest=made.digest()
         ),
     )
+
+
+@cache
+def _digest() -> str:
+    return load().digest()
 
 
 def _read(path: Path) -> Drawings:
