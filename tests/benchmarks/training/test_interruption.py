@@ -302,16 +302,13 @@ class TestSeveralProcesses:
         return output
 
     def test_train_one_run_and_log_once(self, start, tmp_path):
-        arguments = command(tmp_path, steps=20, interval=5)
-        output = self.output_of(arguments, start)
+        output = self.output_of(command(tmp_path, steps=20, interval=5), start)
         assert output.count("Written to") == output.count("| Symm + N-pairs |") == 1
         result = found_in(tmp_path)
         assert result["val"]["step"] == [5, 10, 15, 20]
         assert result["synthetic_ratio"]["step"]
         of_epochs = rows(tmp_path / "records.db")["synthetic_queries_val"]
         assert [row["~iteration~"] for row in of_epochs] == [1, 2, 3, 4]
-        # The same command shows the finished runs.
-        assert "| Symm + N-pairs |" in self.output_of(arguments, start)
 
     @pytest.mark.slow
     def test_stopped_and_resumed(self, start, tmp_path):
@@ -327,6 +324,9 @@ class TestSeveralProcesses:
         assert process.returncode != 0
         self.output_of(arguments(tmp_path / "stopped"), start)
         is_same_end(tmp_path / "stopped", tmp_path / "whole")
+        # The same command shows the finished runs.
+        shown = self.output_of(arguments(tmp_path / "stopped"), start)
+        assert "| Symm + N-pairs |" in shown
 
     def test_errors_are_told_once_and_end_all(self, start, tmp_path):
         arguments = command(tmp_path, "--methods", "DAML + N-pairs", steps=50)
