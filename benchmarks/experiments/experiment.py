@@ -195,8 +195,8 @@ class Experiment(Configured):
             )
             searched = ", ".join(map(str, self.search_seeds))
             parts += [
-                f"Chosen among the {tried}, by MAP@R on the validation classes of seed "
-                f"{searched}:",
+                f"Chosen among the {tried}, by MAP@R on the validation classes of "
+                f"seed{'s' * (len(self.search_seeds) > 1)} {searched}:",
                 tables.markdown(search.choice_rows(trials)),
                 search.at_the_edge(trials),
             ]
