@@ -59,7 +59,10 @@ def every_two(blocks=BLOCKS, **options):
     """Cases with every two of these options, and every one in all blocks."""
     cases = [tuple(case.values()) for case in covering({"_blocks": [*blocks], **options})]
     return pytest.mark.parametrize(
-        ("_blocks", *options), cases, indirect=["_blocks"], ids=lambda x: str(x)
+        ("_blocks", *options),
+        cases,
+        indirect=["_blocks"],
+        ids=lambda x: getattr(x, "__name__", str(x)),
     )
 
 
