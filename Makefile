@@ -23,7 +23,7 @@ emoji: $(VENV)/.emoji  ## Get emoji in nine designs by npm, and compare N-pairs 
 		--out runs/emoji --jobs 2 --seeds 0 1 2 --steps 420 --learning-rates --methods \
 		N-pairs 'N-pairs, hardest originals' 'Symm + N-pairs'
 
-test: $(VENV)/.installed  ## Run the tests, about 6 minutes on two cores
+test: $(VENV)/.installed  ## Run the tests, 4 to 6 minutes on two cores
 	$(RUN) pytest -n auto --dist worksteal
 
 test-all: $(VENV)/.installed  ## Run the slow tests too

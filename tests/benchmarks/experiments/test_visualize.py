@@ -36,7 +36,7 @@ def test_it_writes_an_animation_and_maps(tmp_path):
         (["--steps", "0"], "steps must be at least 1, got 0"),
         (["--frames", "9", "--steps", "5"], "frames must be from 1 to steps = 5, got 9"),
         (["--maps", "0"], "maps must be from 1 to steps = 120, got 0"),
-        (["--embedding-size", "0"], "embedding_size must be at least 1, got 0"),
+        (["--embedding-size", "1"], "embedding_size must be at least 2, got 1"),
     ],
 )
 def test_bad_settings_are_refused(arguments, message, tmp_path, capsys):
