@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pml_symm import SymmSynthesizer
-from pml_symm.functional.class_groups import class_groups
+from pml_symm.functional.class_groups import ClassGroups, class_groups
 
 LABELS = {
     "ragged": [7, -5, 7, 2**60, -5, 7, 3, 0],
@@ -76,3 +76,12 @@ class TestPool:
         of_point = groups.class_of[pool.nearest_original[numbers]]
         assert torch.equal(of_point, of_point.sort().values)
         assert torch.equal(pool.labels[numbers], groups.labels[of_point])
+
+
+def test_groups_of_a_part_of_the_batch():
+    labels = torch.tensor([4, 7, 4, 9, 7])
+    pairs = ClassGroups((torch.tensor([[1, 4]]),), labels)
+    source, axis = pairs.source_and_axis("all")
+    assert (source.tolist(), axis.tolist()) == ([1, 4], [4, 1])
+    # The two originals, and their mirror images behind all five rows.
+    assert sorted(pairs.point_numbers("all").tolist()) == [1, 4, 5, 6]

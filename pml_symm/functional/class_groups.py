@@ -112,21 +112,23 @@ class ClassGroups(NamedTuple):
             axes.append(group.index_select(1, place % m).flatten())
         return joined(sources), joined(axes)
 
-    def _pool_order(self, pairing: str) -> Tensor:
-        """The points in the order of the pool: originals, then by source and axis."""
-        source, axis = self.ends_of_points(pairing)
-        key = (source + 1) * len(self.row_labels) + axis
-        return torch.where(source == axis, source, key).argsort()
-
     def source_and_axis(self, pairing: str) -> tuple[Tensor, Tensor]:
         """The rows that are mirrored, and about which, by source, then by axis."""
-        synthetic = self._pool_order(pairing)[len(self.row_labels) :]
-        source, axis = (ends[synthetic] for ends in self.ends_of_points(pairing))
-        return source, axis
+        source, axis = self.ends_of_points(pairing)
+        order = (source * len(self.row_labels) + axis).argsort()
+        order = order[(source != axis)[order]]
+        return source[order], axis[order]
 
     def point_numbers(self, pairing: str) -> Tensor:
-        """The number of every point in the pool, in the order of ends_of_points."""
-        return self._pool_order(pairing).argsort()
+        """The number of every point in the pool, in the order of ends_of_points.
+
+        In the pool are first the rows of the batch, then those of source_and_axis.
+        """
+        source, axis = self.ends_of_points(pairing)
+        key = source * len(self.row_labels) + axis
+        synthetic = source != axis
+        number = torch.searchsorted(key[synthetic].sort().values, key)
+        return torch.where(synthetic, len(self.row_labels) + number, source)
 
 
 def class_groups(labels: Tensor, samples_per_class: int | None = None) -> ClassGroups:
