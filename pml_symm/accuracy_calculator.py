@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pytorch_metric_learning.utils.accuracy_calculator as pml
+import pytorch_metric_learning.utils.accuracy_calculator as pml_calculator
 import torch
 from sklearn.metrics.cluster import pair_confusion_matrix
 from torch import Tensor
@@ -16,7 +16,7 @@ from .pml import c_f
 from .validation import is_int, whole_labels
 
 
-class AccuracyCalculator(pml.AccuracyCalculator):
+class AccuracyCalculator(pml_calculator.AccuracyCalculator):
     """PML's AccuracyCalculator with the metrics that retrieval papers report.
 
     Adds ``recall_at_{k}`` for each k of recall_at: the share of queries with at least
@@ -117,14 +117,14 @@ class AccuracyCalculator(pml.AccuracyCalculator):
         at: int,
         **kwargs: Any,
     ) -> float | list[float]:
-        knn_labels, query_labels = pml.try_getting_not_lone_labels(
+        knn_labels, query_labels = pml_calculator.try_getting_not_lone_labels(
             knn_labels, query_labels, not_lone_query_mask
         )
         if knn_labels is None:
-            return pml.nan_accuracy(label_counts[0], self.return_per_class)
+            return pml_calculator.nan_accuracy(label_counts[0], self.return_per_class)
         query_labels = query_labels[:, None]
         hits = self.label_comparison_fn(query_labels, knn_labels[:, :at]).any(dim=1)
-        return pml.maybe_get_avg_of_avgs(
+        return pml_calculator.maybe_get_avg_of_avgs(
             hits.double(), query_labels, self.avg_of_avgs, self.return_per_class
         )
 
