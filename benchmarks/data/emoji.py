@@ -17,7 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from .files import partial_folder, sha256, unpack
-from .pictures import opaque
+from .pictures import ERRORS, opaque
 
 SETS = {
     "twemoji": "1.2.5",
@@ -141,7 +141,7 @@ def _recorded(out: Path) -> str:
 def _check(out: Path) -> None:
     try:
         intact = digest(out) == _recorded(out)
-    except (OSError, ValueError, SyntaxError):  # Pillow's errors for a damaged picture
+    except ERRORS:
         intact = False
     if not intact:
         raise ValueError(

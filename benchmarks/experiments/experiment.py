@@ -180,13 +180,7 @@ class Experiment(Configured):
             tables.markdown(tables.accuracy_rows(results)),
             diverged,
         ]
-        differences = tables.difference_rows(results, bases)
-        if len(differences) > 1:
-            parts += [
-                "Paired by seed:",
-                tables.markdown(differences),
-                tables.note(differences),
-            ]
+        parts += tables.differences("seed", tables.difference_rows(results, bases))
         if trials:
             tried = " and the ".join(
                 f"{name.replace('_', ' ')}s {', '.join(f'{x:g}' for x in values)}"

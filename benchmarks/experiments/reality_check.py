@@ -90,7 +90,6 @@ class RealityCheck(Configured):
         tested, diverged = search.without_diverged(trials, results)
         bases = {method: variant.bases for method, variant in variants.items()}
         differences = tables.difference_rows(tested, bases, METRICS)
-        paired = ["Paired by fold:", tables.markdown(differences), tables.note(differences)]
         text = tables.write(
             self.out / "table.md",
             f"{FOLDS} folds of {self.settings.steps} steps, percent; test: mean of the "
@@ -99,7 +98,7 @@ class RealityCheck(Configured):
             tables.markdown(_rows(trials, tested)),
             diverged,
             search.at_the_edge(trials),
-            *paired * (len(differences) > 1),
+            *tables.differences("fold", differences),
             runs.machine(),
         )
         every = [*searched, *(run for own in tested.values() for run in own)]

@@ -222,6 +222,13 @@ def document(*parts: str) -> str:
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
+def differences(paired_by: str, rows: Sequence[Sequence[str]]) -> list[str]:
+    """The paragraphs about difference_rows, paired by seed or fold; none without any."""
+    if len(rows) == 1:
+        return []
+    return [f"Paired by {paired_by}:", markdown(rows), note(rows)]
+
+
 def write(path: Path, *parts: str) -> str:
     """Write a document to a file, whose folder is made, and return it."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -138,6 +138,8 @@ def begin(settings: Settings, folder: Path, start: Start) -> None:
 
 def is_other_choice(settings: Settings, folder: Path, searched: Collection[str]) -> bool:
     """Whether a folder's run differs from settings only in what a search chose."""
+    if not searched:
+        return False
     try:
         earlier = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
         changed = _changes(earlier, settings)
