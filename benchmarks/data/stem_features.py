@@ -6,7 +6,7 @@ import functools
 import logging
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +69,18 @@ class StemFeatures(Items):
             self._temporary = tempfile.TemporaryDirectory(prefix="pml-symm-")
             root = Path(self._temporary.name)
         self.path = root / f"stem-{self._digest[:16]}" / "features.npy"
-        batches = functools.partial(_batches, versions, stem, device, workers, before_batch)
+        write = functools.partial(
+            _write, self.path, versions, stem, device, workers, before_batch
+        )
         waiting = "waiting for another run, which computes the same frozen stages"
         warn = functools.partial(LOGGER.warning, waiting)
         with locked(self.path.with_name("lock"), warn, while_waiting):
             if not _is_whole(self.path, versions):
                 remove_unfinished(self.path.parent)
                 try:
-                    _write(self.path, versions, batches(), np.float16)
+                    write(np.float16)
                 except OverflowError:
-                    _write(self.path, versions, batches(), np.float32)
+                    write(np.float32)
 
     @functools.cached_property
     def _features(self) -> np.ndarray:
@@ -139,36 +141,28 @@ def _digest(versions: _Versions, stem: nn.Sequential) -> str:
 
 
 @torch.no_grad()
-def _batches(
+def _write(
+    path: Path,
     versions: _Versions,
     stem: nn.Sequential,
     device: torch.device | str,
     workers: int,
     before_batch: Callable[[], object],
-) -> Iterator[np.ndarray]:
-    """Batches of the stem's output for every version of every item."""
-    stem = stem.to(device)
-    with (
-        torch.random.fork_rng(devices=[]),
-        tqdm(desc="frozen stages", total=len(versions), unit="item") as bar,
-    ):
-        for batch in DataLoader(versions, _BATCH_SIZE, num_workers=workers):
-            before_batch()
-            features = stem(batch.to(device)).float().cpu().contiguous().numpy()
-            yield features
-            bar.update(len(features))
-
-
-def _write(
-    path: Path,
-    versions: _Versions,
-    batches: Iterator[np.ndarray],
     dtype: type[np.floating],
 ) -> None:
     """Write an array and its checksum; OverflowError if half precision is too small."""
+    stem = stem.to(device)
     checksum = 0
-    with written_whole(path) as file, np.errstate(over="ignore"):
-        for number, features in enumerate(batches):
+    loader = DataLoader(versions, _BATCH_SIZE, num_workers=workers)
+    with (
+        written_whole(path) as file,
+        torch.random.fork_rng(devices=[]),
+        np.errstate(over="ignore"),
+        tqdm(desc="frozen stages", total=len(versions), unit="item") as bar,
+    ):
+        for number, inputs in enumerate(loader):
+            before_batch()
+            features = stem(inputs.to(device)).float().cpu().contiguous().numpy()
             batch = features.astype(dtype)
             if dtype is np.float16 and np.isinf(batch).any():
                 raise OverflowError
@@ -178,6 +172,7 @@ def _write(
                 np.lib.format.write_array_header_1_0(file, header)
             file.write(batch.data)
             checksum = zlib.crc32(batch.data, checksum)
+            bar.update(len(batch))
         file.write(checksum.to_bytes(_CHECKSUM, "big"))
 
 
