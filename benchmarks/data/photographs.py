@@ -51,9 +51,9 @@ class PictureFiles(Kind):
         """
         raise NotImplementedError
 
-    def boxes(self, root: Path) -> dict[str, Box] | None:
-        """Path -> what to crop a picture to; None for all of it."""
-        return None
+    def boxes(self, root: Path) -> dict[str, Box]:
+        """Path -> what to crop a picture to, where a box is known."""
+        return {}
 
     def fingerprint(self, root: Path, download: bool, test_classes: str | None) -> str:
         """Of the pictures and annotations, or of an archive; errors are those of find."""
@@ -71,7 +71,7 @@ class PictureFiles(Kind):
         splits.check_bad(bad, len(files.paths), kind, self.advice, reading.skip_bad)
         files = files.where(np.array([path not in bad for path in files.paths], dtype=bool))
         classes = splits.split_classes(files.labels, files.is_test, options)
-        boxes = self.boxes(root) if reading.crop_cars else None
+        boxes = self.boxes(root) if reading.crop_cars else {}
         # All splits share these two.
         trained = evaluated = Pictures(files, preparation.evaluation, boxes)
         if preparation.is_random:
@@ -88,19 +88,15 @@ class Photographs(PictureFiles):
 
     Attributes:
         kind: PML's class.
-        archive: what to unpack in the root.
+        with_boxes: annotations that have bounding boxes, in PML's order.
     """
 
     name: str
     kind: type[BaseDataset]
     annotations: Mapping[str, str]
-    archive: str
+    advice: str
+    with_boxes: tuple[str, ...] = ()
     has_boxes = True
-
-    @property
-    def advice(self) -> str:  # type: ignore[override]
-        """What to do if it is not complete."""
-        return f"unpack {self.archive} there again, or use --download with an empty folder"
 
     def find(
         self, root: Path, download: bool = False, test_classes: str | None = None
@@ -149,14 +145,12 @@ class Photographs(PictureFiles):
                 f"{advice}"
             )
 
-
-class Cars(Photographs):
-    """Photographs of cars, whose bounding boxes are known."""
-
     def boxes(self, root: Path) -> dict[str, Box]:
-        """Of all photographs; raises ValueError if any is empty."""
+        """Of all photographs, if they are known; raises ValueError if any is empty."""
+        if not self.with_boxes:
+            return {}
         boxes, empty = [], {}
-        for name in ("anno_train.csv", "anno_test.csv"):  # in PML's order
+        for name in self.with_boxes:
             for number, line in _lines(root / name):
                 written = tuple(line.split(",")[1:5])
                 left, top, right, bottom = map(int, written)
@@ -166,7 +160,7 @@ class Cars(Photographs):
                     empty[f"{root / name}, line {number}: {written}"] = "is no box"
         if empty:
             raise ValueError(
-                f"boxes of cars cannot be used:\n{splits.describe(empty)}\n"
+                f"boxes of {self.name} cannot be used:\n{splits.describe(empty)}\n"
                 f"{self.advice}, or do not crop to them: --no-crop-cars"
             )
         paths = self.kind(root=str(root), split="train+test").paths
@@ -180,6 +174,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 _CAR = r"[^,]+(,\d+){4},([1-9]\d?|1[0-8]\d|19[0-6])"  # the last: 1 to 196
 _PRODUCT = r"\d+ \d+ \d+ \S+|image_id class_id .*"
+_ADVICE = "unpack {} there again, or use --download with an empty folder"
 CUB = Photographs(
     "cub",
     pml_datasets.CUB,
@@ -187,13 +182,14 @@ CUB = Photographs(
         "CUB_200_2011/images.txt": r"\d+ \S+",
         "CUB_200_2011/image_class_labels.txt": r"\d+ \d+",
     },
-    "CUB_200_2011.tgz",
+    _ADVICE.format("CUB_200_2011.tgz"),
 )
-CARS = Cars(
+CARS = Photographs(
     "cars",
     pml_datasets.Cars196,
     {"names.csv": ".+", "anno_train.csv": _CAR, "anno_test.csv": _CAR},
-    "stanford-car-dataset-by-classes-folder",
+    _ADVICE.format("stanford-car-dataset-by-classes-folder"),
+    with_boxes=("anno_train.csv", "anno_test.csv"),
 )
 SOP = Photographs(
     "sop",
@@ -202,7 +198,7 @@ SOP = Photographs(
         "Stanford_Online_Products/Ebay_train.txt": _PRODUCT,
         "Stanford_Online_Products/Ebay_test.txt": _PRODUCT,
     },
-    "Stanford_Online_Products.zip",
+    _ADVICE.format("Stanford_Online_Products.zip"),
 )
 
 

@@ -227,11 +227,11 @@ class Pictures(Items):
     """
 
     def __init__(
-        self, files: Files, preparation: Preparation, boxes: Mapping[str, Box] | None = None
+        self, files: Files, preparation: Preparation, boxes: Mapping[str, Box]
     ) -> None:
         self.paths, self.labels, _ = files
         self.preparation = preparation
-        self.boxes = boxes or {}
+        self.boxes = boxes
         self.is_random = preparation.is_random
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
