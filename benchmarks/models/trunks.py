@@ -45,10 +45,14 @@ class Trunk(NamedTuple):
     tokenize: Callable[[Sequence[str]], Tensor] | None = None
 
 
-def check_name(name: str) -> None:
-    """Raise ValueError unless it is the name of a trunk.
+def input_of(name: str) -> Input:
+    """What the trunk of that name reads.
 
-    >>> check_name("timm:vgg11")
+    Raises:
+        ValueError: no trunk has that name.
+
+    >>> input_of("minilm"), input_of("convnet"), input_of("timm:vgg11")
+    ('texts', 'grey pictures', 'pictures')
     """
     kind, _, own = name.partition(":")
     if name not in _ONE_NAME and not (own and f"{kind}:" in (_TIMM, _ENCODER)):
@@ -56,14 +60,6 @@ def check_name(name: str) -> None:
             f"trunk must be one of {', '.join(_ONE_NAME)}, {_TIMM}NAME or "
             f"{_ENCODER}NAME, got {name!r}"
         )
-
-
-def input_of(name: str) -> Input:
-    """What the trunk of that name reads.
-
-    >>> input_of("minilm"), input_of("convnet"), input_of("resnet50")
-    ('texts', 'grey pictures', 'pictures')
-    """
     if name == "minilm" or name.startswith(_ENCODER):
         return "texts"
     return "grey pictures" if name == "convnet" else "pictures"
@@ -75,7 +71,7 @@ def make_trunk(
     """A new trunk.
 
     Args:
-        name: one that check_name allows; the setting trunk explains them.
+        name: one that input_of knows; the setting trunk explains them.
         width: channels of the convnet's first block.
         pretrained: with weights from ImageNet; torchvision and timm download them once.
         size: width and height of its pictures, or None for its default.
@@ -84,11 +80,11 @@ def make_trunk(
         ValueError: name is unknown, or the trunk cannot process that size.
         ImportError: it needs a package that cannot be imported.
     """
-    check_name(name)
+    reads = input_of(name)
     if name == "convnet":
         grey = Preparation(32, mean=(0.5,), deviation=(0.5,), channels=1)
         return Trunk(small_convnet(width), 64 * width, grey)
-    if input_of(name) == "texts":
+    if reads == "texts":
         from .sentence_encoder import sentence_encoder, tokenizer
 
         own = name.removeprefix(_ENCODER)

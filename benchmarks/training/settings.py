@@ -181,10 +181,10 @@ class Settings(Synthesis, CommonSettings):
         )
 
     def _requirements_of_data(self) -> Iterator[tuple[bool, str]]:
-        trunks.check_name(self.trunk)
+        needed = trunks.input_of(self.trunk)
         names = ", ".join(KINDS)
         yield self.dataset in KINDS, f"dataset must be one of {names}, got {self.dataset!r}"
-        kind, needed = KINDS[self.dataset], trunks.input_of(self.trunk)
+        kind = KINDS[self.dataset]
         is_texts, is_convnet = needed == "texts", self.trunk == "convnet"
         yield (
             needed in kind.inputs,
