@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..methods.methods import METHODS, Synthesis
+from ..methods.methods import METHODS, Method, Synthesis
 from ..training import evaluator, records
 from ..training.settings import complete
 from . import convergence
@@ -39,6 +39,10 @@ class FinishedRuns(NamedTuple):
     bases: dict[str, tuple[str, ...]]
     maps: dict[str, Path]
     diverged: str = ""
+
+    def method(self, label: str) -> Method:
+        """The method of a variant."""
+        return METHODS[self.variants[label][0]["settings"]["method"]]
 
 
 def different(folders: Iterable[Path]) -> list[Path]:

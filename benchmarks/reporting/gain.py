@@ -15,14 +15,12 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..methods.methods import METHODS
 from . import convergence, finished_runs, tables
 from .finished_runs import FinishedRuns
 
 _AGAINST = ("base loss", "hardest originals")
 _COLUMNS = list(itertools.product(_AGAINST, tables.COMPARED))
 _MARKERS = "osD^vP*Xhp<>dH8"  # all that can be hollow
-_ANGLE = "angle between source and axis, degrees"
 
 
 class GainOver(NamedTuple):
@@ -115,21 +113,18 @@ class Gain:
 def gains_of(runs: FinishedRuns) -> list[list[GainOver]]:
     """The gains of each Symm variant with a base or a control to compare it with."""
     found = []
+    of_base, of_control = _AGAINST
     for label, bases in runs.bases.items():
-        method = METHODS[runs.variants[label][0]["settings"]["method"]]
-        of_base, of_control = _AGAINST
-        # Of two bases the last counts: it normalizes, as the method does.
-        names = {
-            method.base: of_base,
-            method.normalized_base: of_base,
-            method.control: of_control,
-        }
+        if not runs.method(label).is_symm:
+            continue
         pairs = {}
         for base in bases:
             own, others = tables.paired(runs.variants[label], runs.variants[base])
             if own:
-                pairs[names[others[0]["settings"]["method"]]] = own, others
-        if not method.is_symm or not pairs:
+                # Of two base losses the last counts: it normalizes, as the method does.
+                against = of_control if runs.method(base).is_control else of_base
+                pairs[against] = own, others
+        if not pairs:
             continue
         *_, (_, others) = pairs.values()  # the control, if there is one
         angles = [run["angle"]["degrees"][-1] for run in others if "angle" in run]
@@ -181,9 +176,7 @@ def _draw(gains: Sequence[GainOver], path: Path) -> None:
     colours = {name: shades(i % shades.N) for i, name in enumerate(experiments)}
     markers = dict(zip(variants, itertools.cycle(_MARKERS), strict=False))
     figure = Figure(figsize=(10, 6.4), layout="constrained", dpi=150)
-    grid = figure.subplots(
-        len(tables.COMPARED), len(_AGAINST), sharex=True, sharey="row", squeeze=False
-    )
+    grid = figure.subplots(len(tables.COMPARED), len(_AGAINST), sharex=True, sharey="row")
     panels = dict(zip(_COLUMNS, grid.T.flat, strict=True))
     for gain in gains:
         mean, low, high = gain.difference
@@ -208,7 +201,7 @@ def _draw(gains: Sequence[GainOver], path: Path) -> None:
     for axes, against in zip(grid[0], _AGAINST, strict=True):
         axes.set_title(f"above the {against}", fontsize="medium")
     for axes in grid[-1]:
-        axes.set_xlabel(_ANGLE)
+        axes.set_xlabel("angle between source and axis, degrees")
     handles = [Line2D([], [], color=colours[x], label=x, linewidth=4) for x in experiments]
     handles += [
         Line2D([], [], color="gray", marker=markers[x], linestyle="", label=x)

@@ -28,7 +28,6 @@ from sklearn.manifold import TSNE
 from pml_symm import SymmSynthesizer
 
 from ..data.files import written_whole
-from ..methods.methods import METHODS
 from ..training import evaluator, records
 from . import convergence, finished_runs, tables
 from .figures import CURVES, Curve
@@ -226,11 +225,7 @@ def map_plot(runs: FinishedRuns) -> Plot:
 
     It is t-SNE of test embeddings, with their mirror images.
     """
-
-    def is_symm(label: str) -> bool:
-        return METHODS[runs.variants[label][0]["settings"]["method"]].is_symm
-
-    label = max(runs.maps, key=is_symm)
+    label = max(runs.maps, key=lambda label: runs.method(label).is_symm)
     data = evaluator.load_map(runs.maps[label] / evaluator.MAP)
     pool = SymmSynthesizer(pairing="ring")(
         torch.from_numpy(data.embeddings), torch.from_numpy(data.labels)
