@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -111,13 +111,11 @@ class Regimes(Experiment):
         return {"from scratch": {"pretrained": False, "freeze_until": 0}, **pretrained}
 
 
-def _one_setting(method: str, name: str, values: Sequence[Any]) -> dict[str, Variant]:
-    base = METHODS[method].base
-    assert base is not None
+def _of_n_pairs(name: str, *values: Any) -> dict[str, Variant]:
+    base, method = "N-pairs", "Symm + N-pairs"
     variants = {base: Variant(base)}
     for value in values:
-        label = f"{method}, {name} = {value}"
-        variants[label] = Variant(method, {name: value}, (base,))
+        variants[f"{method}, {name} = {value}"] = Variant(method, {name: value}, (base,))
     return variants
 
 
@@ -134,11 +132,11 @@ def _pairings() -> dict[str, Variant]:
 
 
 ABLATIONS: dict[str, dict[str, Variant]] = {
-    "similarity": _one_setting("Symm + N-pairs", "alpha", (1.5, 2.0, 2.5)),
-    "norm": _one_setting("Symm + N-pairs", "beta", (0.5, 1.0, 1.5)),
-    "hardness": _one_setting("Symm + N-pairs", "hardness", ("hardest", 2, 4, 8, 16)),
-    "candidates": _one_setting("Symm + N-pairs", "candidates", ("all", "official")),
-    "start": _one_setting("Symm + N-pairs", "base_steps", (0, 50, 100)),
+    "similarity": _of_n_pairs("alpha", 1.5, 2.0, 2.5),
+    "norm": _of_n_pairs("beta", 0.5, 1.0, 1.5),
+    "hardness": _of_n_pairs("hardness", "hardest", 2, 4, 8, 16),
+    "candidates": _of_n_pairs("candidates", "all", "official"),
+    "start": _of_n_pairs("base_steps", 0, 50, 100),
     "pairing": _pairings(),
     "synthesis": of_methods(command.SYNTHESIS_METHODS),
 }
