@@ -194,40 +194,46 @@ def _wrapped(
     return SymmLoss(loss, miner, **stats)
 
 
-_NORMALIZED_ANGULAR = "Angular, all normalized"
 _N_PAIRS = partial(_n_pairs, losses.NPairsLoss)
 # What N-pairs is for a triplet with its own negative, in PML's terms.
 _N_PAIRS_OF_TUPLES = partial(_n_pairs, losses.NTXentLoss, temperature=1.0)
-_SYMM_N_PAIRS = partial(_n_pairs, SymmNPairsLoss)
 _TRIPLET = partial(losses.TripletMarginLoss, margin=TRIPLET_MARGIN)
-_SYMM_TRIPLET = partial(SymmTripletMarginLoss, margin=TRIPLET_MARGIN)
 _SEMIHARD = partial(
     miners.TripletMarginMiner, margin=TRIPLET_MARGIN, type_of_triplets="semihard"
 )
 _CONTRASTIVE = partial(
     losses.ContrastiveLoss, pos_margin=0.0, neg_margin=CONTRASTIVE_MARGIN
 )
-_SYMM_CONTRASTIVE = partial(_wrapped, _CONTRASTIVE)
-_SYMM_MULTI_SIMILARITY = partial(_wrapped, losses.MultiSimilarityLoss)
+# Base loss -> the loss that its Symm method and its control have.
+_SYMM_LOSSES: dict[str, Loss] = {
+    "Triplet": partial(SymmTripletMarginLoss, margin=TRIPLET_MARGIN),
+    "N-pairs": partial(_n_pairs, SymmNPairsLoss),
+    "N-pairs, normalized": SymmNPairsLoss,
+    "Lifted": SymmLiftedStructureLoss,
+    "Angular": SymmAngularLoss,
+    "Multi-similarity": partial(_wrapped, losses.MultiSimilarityLoss),
+    "Contrastive": partial(_wrapped, _CONTRASTIVE),
+}
+_NORMALIZED_BASES = {"Angular": "Angular, all normalized"}
 
 
-def _control(base: str, loss: Loss, normalized_base: str | None = None) -> Method:
+def _control(base: str) -> Method:
     """Every class competes with one term only, its hardest original."""
     return Method(
-        partial(loss, synthesizer=SymmSynthesizer(pairing="none")),
+        partial(_SYMM_LOSSES[base], synthesizer=SymmSynthesizer(pairing="none")),
         is_control=True,
         base=base,
-        normalized_base=normalized_base,
+        normalized_base=_NORMALIZED_BASES.get(base),
     )
 
 
-def _symm(base: str, loss: Loss, normalized_base: str | None = None) -> Method:
+def _symm(base: str, **arguments: Any) -> Method:
     """A Symm method that has a control beside its base."""
     return Method(
-        loss,
+        partial(_SYMM_LOSSES[base], **arguments),
         is_symm=True,
         base=base,
-        normalized_base=normalized_base,
+        normalized_base=_NORMALIZED_BASES.get(base),
         control=f"{base}, hardest originals",
     )
 
@@ -263,7 +269,7 @@ METHODS: dict[str, Method] = {
     "N-pairs, normalized": Method(losses.NPairsLoss),  # PML's default
     "Lifted": Method(losses.LiftedStructureLoss),
     "Angular": Method(losses.AngularLoss),
-    _NORMALIZED_ANGULAR: Method(AllNormalizedAngularLoss, base="Angular"),
+    "Angular, all normalized": Method(AllNormalizedAngularLoss, base="Angular"),
     "Multi-similarity": Method(losses.MultiSimilarityLoss),
     "Multi-similarity, mined": Method(
         losses.MultiSimilarityLoss, miners.MultiSimilarityMiner, base="Multi-similarity"
@@ -279,17 +285,7 @@ METHODS: dict[str, Method] = {
         loss_factor=100,
         needs_pairs=False,
     ),
-    "Triplet, hardest originals": _control("Triplet", _SYMM_TRIPLET),
-    "N-pairs, hardest originals": _control("N-pairs", _SYMM_N_PAIRS),
-    "N-pairs, normalized, hardest originals": _control(
-        "N-pairs, normalized", SymmNPairsLoss
-    ),
-    "Lifted, hardest originals": _control("Lifted", SymmLiftedStructureLoss),
-    "Angular, hardest originals": _control("Angular", SymmAngularLoss, _NORMALIZED_ANGULAR),
-    "Multi-similarity, hardest originals": _control(
-        "Multi-similarity", _SYMM_MULTI_SIMILARITY
-    ),
-    "Contrastive, hardest originals": _control("Contrastive", _SYMM_CONTRASTIVE),
+    **{f"{base}, hardest originals": _control(base) for base in _SYMM_LOSSES},
     "DAML + Triplet": _generating(
         "DAML", "Triplet", _TRIPLET, _TRIPLET, generator_weight=1.0
     ),
@@ -301,24 +297,20 @@ METHODS: dict[str, Method] = {
     "HDML + N-pairs": _generating(
         "HDML", "N-pairs", _N_PAIRS, _N_PAIRS_OF_TUPLES, alpha=1.0
     ),
-    "Symm + Triplet": _symm("Triplet", _SYMM_TRIPLET),
+    "Symm + Triplet": _symm("Triplet"),
     "Symm + Triplet, semi-hard": Method(
-        lambda hardness, **rest: _SYMM_TRIPLET(hardness="semihard", **rest),
+        lambda hardness, **rest: _SYMM_LOSSES["Triplet"](hardness="semihard", **rest),
         is_symm=True,
         base="Triplet, semi-hard",
     ),
-    "Symm + N-pairs": _symm("N-pairs", _SYMM_N_PAIRS),
-    "Symm + N-pairs, official": _symm(
-        "N-pairs", partial(_SYMM_N_PAIRS, candidates="official")
-    ),
-    "Symm + N-pairs, normalized": _symm("N-pairs, normalized", SymmNPairsLoss),
-    "Symm + Angular": _symm("Angular", SymmAngularLoss, _NORMALIZED_ANGULAR),
-    "Symm + Angular, official": _symm(
-        "Angular", partial(SymmAngularLoss, candidates="official"), _NORMALIZED_ANGULAR
-    ),
-    "Symm + Lifted": _symm("Lifted", SymmLiftedStructureLoss),
-    "SymmLoss(Contrastive)": _symm("Contrastive", _SYMM_CONTRASTIVE),
-    "SymmLoss(Multi-similarity)": _symm("Multi-similarity", _SYMM_MULTI_SIMILARITY),
+    "Symm + N-pairs": _symm("N-pairs"),
+    "Symm + N-pairs, official": _symm("N-pairs", candidates="official"),
+    "Symm + N-pairs, normalized": _symm("N-pairs, normalized"),
+    "Symm + Angular": _symm("Angular"),
+    "Symm + Angular, official": _symm("Angular", candidates="official"),
+    "Symm + Lifted": _symm("Lifted"),
+    "SymmLoss(Contrastive)": _symm("Contrastive"),
+    "SymmLoss(Multi-similarity)": _symm("Multi-similarity"),
     "SymmLoss(Margin)": Method(
         partial(_wrapped, losses.MarginLoss), is_symm=True, base="Margin"
     ),
