@@ -195,8 +195,6 @@ def _wrapped(
 
 
 _N_PAIRS = partial(_n_pairs, losses.NPairsLoss)
-# What N-pairs is for a triplet with its own negative, in PML's terms.
-_N_PAIRS_OF_TUPLES = partial(_n_pairs, losses.NTXentLoss, temperature=1.0)
 _TRIPLET = partial(losses.TripletMarginLoss, margin=TRIPLET_MARGIN)
 _SEMIHARD = partial(
     miners.TripletMarginMiner, margin=TRIPLET_MARGIN, type_of_triplets="semihard"
@@ -215,6 +213,11 @@ _SYMM_LOSSES: dict[str, Loss] = {
     "Contrastive": partial(_wrapped, _CONTRASTIVE),
 }
 _NORMALIZED_BASES = {"Angular": "Angular, all normalized"}
+# Base loss -> it, and what it is for a triplet with its own negative, in PML's terms.
+_WITH_TUPLE_LOSS = {
+    "Triplet": (_TRIPLET, _TRIPLET),
+    "N-pairs": (_N_PAIRS, partial(_n_pairs, losses.NTXentLoss, temperature=1.0)),
+}
 
 
 def _control(base: str) -> Method:
@@ -238,10 +241,9 @@ def _symm(base: str, **arguments: Any) -> Method:
     )
 
 
-def _generating(
-    trainer: str, base: str, loss: Loss, tuple_loss: Loss, **option: float
-) -> Method:
+def _generating(trainer: str, base: str, **option: float) -> Method:
     """A method that trains a generator, with an option to search for."""
+    loss, tuple_loss = _WITH_TUPLE_LOSS[base]
     return Method(
         loss,
         base=base,
@@ -286,17 +288,11 @@ METHODS: dict[str, Method] = {
         needs_pairs=False,
     ),
     **{f"{base}, hardest originals": _control(base) for base in _SYMM_LOSSES},
-    "DAML + Triplet": _generating(
-        "DAML", "Triplet", _TRIPLET, _TRIPLET, generator_weight=1.0
-    ),
-    "DAML + N-pairs": _generating(
-        "DAML", "N-pairs", _N_PAIRS, _N_PAIRS_OF_TUPLES, generator_weight=1.0
-    ),
+    "DAML + Triplet": _generating("DAML", "Triplet", generator_weight=1.0),
+    "DAML + N-pairs": _generating("DAML", "N-pairs", generator_weight=1.0),
     # Alpha is in units of the loss.
-    "HDML + Triplet": _generating("HDML", "Triplet", _TRIPLET, _TRIPLET, alpha=0.05),
-    "HDML + N-pairs": _generating(
-        "HDML", "N-pairs", _N_PAIRS, _N_PAIRS_OF_TUPLES, alpha=1.0
-    ),
+    "HDML + Triplet": _generating("HDML", "Triplet", alpha=0.05),
+    "HDML + N-pairs": _generating("HDML", "N-pairs", alpha=1.0),
     "Symm + Triplet": _symm("Triplet"),
     "Symm + Triplet, semi-hard": Method(
         lambda hardness, **rest: _SYMM_LOSSES["Triplet"](hardness="semihard", **rest),
