@@ -9,6 +9,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -143,11 +144,8 @@ def read_all(database: Path) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: the file is damaged.
     """
-    _put_together(database)
-    if not database.exists():
-        return {}
-    manager = DBManager(str(database), is_global=True)
-    if not manager.table_exists(_RESULTS):
+    manager = _of_all_runs(database)
+    if manager is None or not manager.table_exists(_RESULTS):
         return {}
     rows = manager.query(
         f"SELECT experiment_name, result FROM {_RESULTS} JOIN experiment_ids "
@@ -161,8 +159,8 @@ def read(database: Path, experiment: str) -> dict[str, Any] | None:
     return read_all(database).get(experiment)
 
 
-def _put_together(database: Path) -> None:
-    """If the file does not exist, create it from the records in the runs' folders."""
+def _of_all_runs(database: Path) -> DBManager | None:
+    """The database of all runs, made of their own ones if missing; None without any."""
     if database.exists():
         try:
             DBManager(str(database)).query("PRAGMA schema_version")
@@ -173,10 +171,11 @@ def _put_together(database: Path) -> None:
                 f"{database} is damaged ({error}): move it away, and the same command "
                 "rebuilds it from the records in the runs' folders"
             ) from error
-        return
-    for own in sorted(database.parent.glob(f"*/{_OWN}")):
-        if _RESULTS in _tables(DBManager(str(own))):
-            _add(own, database)
+    else:
+        for own in sorted(database.parent.glob(f"*/{_OWN}")):
+            if _RESULTS in _tables(DBManager(str(own))):
+                _add(own, database)
+    return DBManager(str(database), is_global=True) if database.exists() else None
 
 
 def _add(own: Path, database: Path) -> None:
@@ -191,17 +190,15 @@ def _add(own: Path, database: Path) -> None:
 
 def forget(database: Path, experiment: str) -> None:
     """Remove all records of a run, so that it can be recorded again; others stay."""
-    _put_together(database)
-    if not database.exists():
+    manager = _of_all_runs(database)
+    if manager is None:
         return
-    manager = DBManager(str(database), is_global=True)
-    for table in _tables(manager):
-        manager.execute(
-            f"DELETE FROM [{table}] WHERE experiment_id = "
-            "(SELECT id FROM experiment_ids WHERE experiment_name=?)",
-            (experiment,),
+    with closing(sqlite3.connect(manager.db_path, timeout=60)) as connection, connection:
+        # The rows of all tables refer to their experiment, and go with it.
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(
+            "DELETE FROM experiment_ids WHERE experiment_name = ?", (experiment,)
         )
-    manager.delete_experiment(experiment)
 
 
 def trim(database: Path, experiment: str, epoch: int, step: int) -> None:
