@@ -71,49 +71,49 @@ def prepare(
         ValueError: there is a run with other settings or with more steps, it was stopped
             with another number of processes, or it must continue without a checkpoint.
     """
-    database = folder.parent / records.DATABASE
     written = folder / "settings.json"
-    state = within = fingerprint = None
-    if not force and is_other_choice(settings, folder, searched):
+    if force:
+        return Start()
+    if is_other_choice(settings, folder, searched):
         LOGGER.warning("%s starts again: the search chooses otherwise now", folder)
-        force = True
-    if not force:
-        earlier = records.read(database, folder.name)
+        return Start()
+    earlier = records.read(folder.parent / records.DATABASE, folder.name)
+    if earlier is not None:
+        check_same(earlier["settings"], settings, folder)
+        if earlier["settings"]["steps"] == settings.steps or "diverged" in earlier:
+            LOGGER.info("%s is finished already", folder)
+            return Start(earlier)
+    state = within = None
+    if written.exists():
+        state = checkpoint.load(folder / checkpoint.NAME) or checkpoint.load(
+            folder / checkpoint.PREVIOUS
+        )
+        within = checkpoint.load(folder / checkpoint.WITHIN)
+        if within is not None and within["epoch"] != (state["epoch"] if state else 0):
+            within = None  # older than the last epoch's checkpoint
+    last = within or state
+    if last is None:
         if earlier is not None:
-            check_same(earlier["settings"], settings, folder)
-            if earlier["settings"]["steps"] == settings.steps or "diverged" in earlier:
-                LOGGER.info("%s is finished already", folder)
-                return Start(earlier)
-        if written.exists():
-            state = checkpoint.load(folder / checkpoint.NAME) or checkpoint.load(
-                folder / checkpoint.PREVIOUS
-            )
-            within = checkpoint.load(folder / checkpoint.WITHIN)
-            if within is not None and within["epoch"] != (state["epoch"] if state else 0):
-                within = None  # older than the last epoch's checkpoint
-        if state is not None or within is not None:
-            try:
-                stopped = dict(json.loads(written.read_text(encoding="utf-8")))
-            except (ValueError, TypeError) as error:
-                raise ValueError(
-                    f"{written} is damaged ({error}): choose another --out, or --force to "
-                    "train from the start"
-                ) from error
-            check_same(stopped, settings, folder)
-            fingerprint = stopped.get("fingerprint")
-        elif earlier is not None:
             raise ValueError(
                 f"{folder} is finished after {earlier['settings']['steps']} steps and has "
                 f"no checkpoint to train on to steps = {settings.steps} (earlier versions "
                 "removed it): choose another --out, or --force to train from the start"
             )
-    last = within or state
-    if last is not None and last["own"]["processes"] != processes.world_size():
+        return Start()
+    try:
+        stopped = dict(json.loads(written.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{written} is damaged ({error}): choose another --out, or --force to "
+            "train from the start"
+        ) from error
+    check_same(stopped, settings, folder)
+    if last["own"]["processes"] != processes.world_size():
         raise ValueError(
             f"{folder} was stopped with {last['own']['processes']} processes and must "
             f"continue with as many, got {processes.world_size()}; --force starts again"
         )
-    return Start(None, state, within, fingerprint)
+    return Start(None, state, within, stopped.get("fingerprint"))
 
 
 def begin(settings: Settings, folder: Path, start: Start) -> None:
