@@ -50,13 +50,9 @@ class Compare(Experiment):
     )
     synthesis: Synthesis = field(default_factory=Synthesis)
 
-    def shared(self) -> dict[str, Any]:
-        """Fields of Settings that all runs share."""
-        return {**super().shared(), **vars(self.synthesis)}
-
     def variants(self) -> Mapping[str, Variant]:
         """The methods."""
-        return of_methods(self.methods)
+        return of_methods(self.methods, **vars(self.synthesis))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -194,10 +194,6 @@ class Configured:
         own["settings"] = type(self.settings)(**vars(preset.settings))
         return replace(self, **own)
 
-    def shared(self) -> dict[str, Any]:
-        """Fields of Settings that all runs share."""
-        return vars(self.settings)
-
     def settings_of(self, **own: Any) -> Settings:
         """The shared settings with a run's own fields.
 
@@ -206,4 +202,4 @@ class Configured:
         """
         self.source.check_options(self.settings.dataset)
         data = self.source.name(self.settings.dataset)
-        return Settings(**{**self.shared(), "data": data, **own})
+        return Settings(**{**vars(self.settings), "data": data, **own})

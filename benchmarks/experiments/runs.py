@@ -70,13 +70,13 @@ class Variant:
     bases: tuple[str, ...] = ()
 
 
-def of_methods(methods: Sequence[str]) -> dict[str, Variant]:
-    """Methods without own settings, each compared with its base and its control.
+def of_methods(methods: Sequence[str], **settings: Any) -> dict[str, Variant]:
+    """Methods with the same settings, each compared with its base and its control.
 
     >>> of_methods(["Symm + N-pairs"])["Symm + N-pairs"].bases
     ('N-pairs', 'N-pairs, hardest originals')
     """
-    return {name: Variant(name, {}, METHODS[name].bases) for name in methods}
+    return {name: Variant(name, settings, METHODS[name].bases) for name in methods}
 
 
 Finished = Mapping[str, Mapping[str, Any]]
