@@ -191,15 +191,12 @@ class Runs:
             lambda: source.fingerprint(settings.dataset, settings.test_classes)
         )
 
-    def _finished(self) -> Finished:
-        return {} if self._schedule.force else read_all(self._out / DATABASE)
-
     def _checked(self, plan: Plan) -> Finished:
         """The finished runs; ValueError if those of the plan have other settings.
 
         Those whose choice has changed are not among them; a dry run does not know yet.
         """
-        finished = dict(self._finished())
+        finished = {} if self._schedule.force else read_all(self._out / DATABASE)
         for _, folder, settings, searched in plan:
             if is_other_choice(settings, folder, searched):
                 if not self._schedule.dry_run:

@@ -51,9 +51,7 @@ def world_size() -> int:
 
 def rank() -> int:
     """The rank of this process, from 0 to world_size() - 1."""
-    if distributed.is_initialized():
-        return distributed.get_rank()
-    return int(os.environ.get("RANK", "0"))
+    return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def is_first() -> bool:
