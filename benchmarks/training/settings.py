@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -118,45 +118,41 @@ class Settings(Synthesis, CommonSettings):
     fingerprint: str | None = None
 
     def __post_init__(self) -> None:
-        for is_met, message in self._requirements():
-            if not is_met:
-                raise ValueError(message)
-
-    def _requirements(self) -> Iterator[tuple[bool, str]]:
-        """What must be true, one after the other, and what an error says if it is not."""
-        yield (
-            _is_multiple(self.steps, self.test_interval),
-            "steps must be a multiple of test_interval, both at least 1, got "
-            f"{self.steps} and {self.test_interval}",
-        )
-        yield (
-            _is_multiple(self.batch_size, self.m),
-            "batch_size must be a multiple of m, both at least 1, got "
-            f"{self.batch_size} and {self.m}",
-        )
+        if not _is_multiple(self.steps, self.test_interval):
+            raise ValueError(
+                "steps must be a multiple of test_interval, both at least 1, got "
+                f"{self.steps} and {self.test_interval}"
+            )
+        if not _is_multiple(self.batch_size, self.m):
+            raise ValueError(
+                "batch_size must be a multiple of m, both at least 1, got "
+                f"{self.batch_size} and {self.m}"
+            )
         counts = ("embedding_size", "width", "lr_step_size", "image_size", "augmentations")
         for name in counts:
             number = getattr(self, name)
-            yield number is None or number >= 1, f"{name} must be at least 1, got {number}"
+            if number is not None and number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
         for name in ("learning_rate", "head_factor"):
             number = getattr(self, name)
-            is_fine = 0 < number < float("inf")
-            yield is_fine, f"{name} must be a finite positive number, got {number}"
-        yield (
-            0 <= self.weight_decay < float("inf"),
-            f"weight_decay must be a finite number >= 0, got {self.weight_decay}",
-        )
-        steps = self.base_steps
-        fits = steps == 0 or 0 < steps < self.steps
-        yield fits, f"base_steps must be from 0 to less than steps, got {steps}"
+            if not 0 < number < float("inf"):
+                raise ValueError(f"{name} must be a finite positive number, got {number}")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise ValueError(
+                f"weight_decay must be a finite number >= 0, got {self.weight_decay}"
+            )
+        if not 0 <= self.base_steps < self.steps:
+            raise ValueError(
+                f"base_steps must be from 0 to less than steps, got {self.base_steps}"
+            )
         for name in ("max_classes", "train_classes"):
             if getattr(self, name) is not None:
                 self.check_num_classes(name, getattr(self, name))
         _ = self.split  # for its errors
-        yield from self._requirements_of_method()
-        yield from self._requirements_of_data()
+        self._check_method()
+        self._check_data()
 
-    def _requirements_of_method(self) -> Iterator[tuple[bool, str]]:
+    def _check_method(self) -> None:
         method = METHODS[self.method]
         try:
             method.make(  # for its errors
@@ -169,76 +165,68 @@ class Settings(Synthesis, CommonSettings):
             raise ValueError(
                 f"candidates={self.candidates!r} does not fit {self.method}"
             ) from error
-        yield (
-            self.m >= 2 or not method.needs_pairs,
-            f"m must be at least 2 for {self.method}, which learns from pairs of a class, "
-            f"got {self.m}",
-        )
-        yield (
-            self.batch_size >= 2 * self.m or not method.needs_pairs,
-            f"batch_size must be at least 2 m = {2 * self.m} for {self.method}, which "
-            f"learns from pairs of two classes, got {self.batch_size}",
-        )
+        if method.needs_pairs and self.m < 2:
+            raise ValueError(
+                f"m must be at least 2 for {self.method}, which learns from pairs of a "
+                f"class, got {self.m}"
+            )
+        if method.needs_pairs and self.batch_size < 2 * self.m:
+            raise ValueError(
+                f"batch_size must be at least 2 m = {2 * self.m} for {self.method}, which "
+                f"learns from pairs of two classes, got {self.batch_size}"
+            )
 
-    def _requirements_of_data(self) -> Iterator[tuple[bool, str]]:
+    def _check_data(self) -> None:
         needed = trunks.input_of(self.trunk)
-        names = ", ".join(KINDS)
-        yield self.dataset in KINDS, f"dataset must be one of {names}, got {self.dataset!r}"
+        if self.dataset not in KINDS:
+            names = ", ".join(KINDS)
+            raise ValueError(f"dataset must be one of {names}, got {self.dataset!r}")
         kind = KINDS[self.dataset]
         is_texts, is_convnet = needed == "texts", self.trunk == "convnet"
-        yield (
-            needed in kind.inputs,
-            "the trunk of glyphs must be convnet, that of texts minilm or "
-            "sentence-encoder:NAME, and that of photographs another one; folder may "
-            f"have any but those of texts, got dataset={self.dataset!r} and "
-            f"trunk={self.trunk!r}",
-        )
-        yield (
-            not is_convnet or self.image_size in (None, SIZE),
-            f"image_size must be {SIZE} for the convnet, got {self.image_size}",
-        )
-        yield (
-            not is_texts or self.pretrained,
-            "pretrained must be true for texts, got False",
-        )
-        yield (
-            not is_texts or self.image_size is None,
-            f"image_size is for pictures, got {self.image_size} for texts",
-        )
-        yield (
-            self.test_classes is None or kind.is_own,
-            "test_classes is for folder and texts: others have a test split of their own, "
-            f"got {self.test_classes!r} for {self.dataset}",
-        )
-        yield (
-            not self.crop_cars or kind.has_boxes,
-            "crop_cars is for PML's datasets of photographs, got True for "
-            f"{self.dataset!r}",
-        )
+        if needed not in kind.inputs:
+            raise ValueError(
+                "the trunk of glyphs must be convnet, that of texts minilm or "
+                "sentence-encoder:NAME, and that of photographs another one; folder may "
+                f"have any but those of texts, got dataset={self.dataset!r} and "
+                f"trunk={self.trunk!r}"
+            )
+        if is_convnet and self.image_size not in (None, SIZE):
+            raise ValueError(
+                f"image_size must be {SIZE} for the convnet, got {self.image_size}"
+            )
+        if is_texts and not self.pretrained:
+            raise ValueError("pretrained must be true for texts, got False")
+        if is_texts and self.image_size is not None:
+            raise ValueError(f"image_size is for pictures, got {self.image_size} for texts")
+        if self.test_classes is not None and not kind.is_own:
+            raise ValueError(
+                "test_classes is for folder and texts: others have a test split of their "
+                f"own, got {self.test_classes!r} for {self.dataset}"
+            )
+        if self.crop_cars and not kind.has_boxes:
+            raise ValueError(
+                "crop_cars is for PML's datasets of photographs, got True for "
+                f"{self.dataset!r}"
+            )
         is_softmax = self.start == "softmax"
-        yield (
-            self.start in ("scratch", "softmax"),
-            f"start must be scratch or softmax, got {self.start!r}",
-        )
-        yield (
-            is_convnet or not is_softmax,
-            f'start="softmax" is for the convnet, got {self.trunk!r}',
-        )
-        yield (
-            self.reserve or not is_softmax,
-            'start="softmax" needs reserve: it trains on those classes',
-        )
+        if self.start not in ("scratch", "softmax"):
+            raise ValueError(f"start must be scratch or softmax, got {self.start!r}")
+        if is_softmax and not is_convnet:
+            raise ValueError(f'start="softmax" is for the convnet, got {self.trunk!r}')
+        if is_softmax and not self.reserve:
+            raise ValueError('start="softmax" needs reserve: it trains on those classes')
         frozen = self.freeze_until
-        yield frozen >= 0, f"freeze_until must be at least 0, got {frozen}"
-        yield (
-            not frozen or kind.in_files,
-            f"freeze_until is for datasets other than glyphs, got {frozen}",
-        )
-        yield (
-            not frozen or self.is_pretrained,
-            f"freeze_until needs a trunk that is pre-trained, got {frozen} with one that "
-            "is not",
-        )
+        if frozen < 0:
+            raise ValueError(f"freeze_until must be at least 0, got {frozen}")
+        if frozen and not kind.in_files:
+            raise ValueError(
+                f"freeze_until is for datasets other than glyphs, got {frozen}"
+            )
+        if frozen and not self.is_pretrained:
+            raise ValueError(
+                f"freeze_until needs a trunk that is pre-trained, got {frozen} with one "
+                "that is not"
+            )
 
     @property
     def split(self) -> SplitOptions:
