@@ -10,13 +10,13 @@ samples per class. No rule was worth keeping: docs/mirror-images.md.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import tyro
 from torch import Tensor
@@ -28,7 +28,7 @@ from pml_symm.functional import Candidates, reflect
 
 from ..data.splits import FOLDS
 from ..methods import methods
-from ..reporting.tables import markdown
+from ..reporting.tables import COMPARED, markdown
 from ..training.run import run
 from ..training.settings import CommonSettings, Settings, Source
 from .command import PRESETS
@@ -167,9 +167,10 @@ def main(
     if unknown:
         raise SystemExit(f"rules must be among {', '.join(RULES)}; got {unknown}")
     source = Source(data_root=data_root)
-    shares: dict[str, list[tuple[float, float]]] = {}
+    percent: dict[str, np.ndarray] = {}  # a row for each seed
     for rule in rules:
         methods.METHODS[rule] = methods.Method(partial(MAKE[loss], **RULES[rule]))
+        own = []
         for seed in seeds:
             settings = Settings(
                 method=rule,
@@ -180,20 +181,15 @@ def main(
                 data=source.name(SETTINGS[dataset].dataset),
             )
             found = run(settings, out / f"{dataset}-{loss}-{rule}-{seed}", source=source)
-            last = tuple(
-                100 * found["val"][name][-1]
-                for name in ("recall_at_1", "mean_average_precision_at_r")
-            )
-            shares.setdefault(rule, []).append(last)
+            own.append([100 * found["val"][name][-1] for name in COMPARED])
+        percent[rule] = np.array(own)
     rows = [["rule", "R@1", "MAP@R", "R@1 minus control", "MAP@R minus control", "each"]]
-    for rule, own in shares.items():
-        cells = [f"{statistics.mean(x):.2f}" for x in zip(*own, strict=True)]
-        if "control" in shares:
-            pairs = zip(own, shares["control"], strict=True)
-            differences = [(x[0] - y[0], x[1] - y[1]) for x, y in pairs]
-            means = [statistics.mean(x) for x in zip(*differences, strict=True)]
-            cells += [f"{mean:+.2f}" for mean in means]
-            cells.append(", ".join(f"{x[1]:+.2f}" for x in differences))
+    for rule, values in percent.items():
+        cells = [f"{mean:.2f}" for mean in values.mean(axis=0)]
+        if "control" in percent:
+            differences = values - percent["control"]
+            cells += [f"{mean:+.2f}" for mean in differences.mean(axis=0)]
+            cells.append(", ".join(f"{x:+.2f}" for x in differences[:, 1]))
         rows.append([rule, *cells])
     print(markdown(rows))
 
