@@ -16,8 +16,8 @@ from .validation import (
     check_choice,
     check_hardness,
     check_kind,
-    check_positive_pairs,
     check_samples_per_class,
+    checked_pairs,
 )
 
 _REDUCTIONS = "already_reduced", "element", "pos_pair", "triplet"
@@ -129,9 +129,7 @@ class SymmMixin:
         if self.one_pair_a_class:
             pml.c_f.ref_not_supported(embeddings, labels, ref_emb, ref_labels)
             if chosen is not None:
-                anchors, positives = (x.to(labels.device) for x in chosen)
-                check_positive_pairs(anchors, positives, labels, labels)
-                pairs = anchors.long(), positives.long()
+                pairs = checked_pairs(chosen, labels, labels)
                 chosen = pml.lmu.convert_to_pos_pairs_with_unique_labels(2 * pairs, labels)
         return make_batch(
             embeddings,

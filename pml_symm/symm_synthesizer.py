@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .functional.batch import checked_pairs
 from .functional.class_groups import class_groups
 from .functional.comparison import Comparison
 from .functional.distances import Distance
@@ -14,7 +13,7 @@ from .functional.rules import Hardness
 from .functional.synthesis import Synthesis, make_pool
 from .functional.synthetic_batch import SyntheticBatch
 from .pml import IndicesTuple, ModuleWithRecords, pairs_of_tuple
-from .validation import check_batch
+from .validation import check_batch, checked_pairs
 
 
 class SymmSynthesizer(ModuleWithRecords):

@@ -155,21 +155,21 @@ def check_pairs(pairs: object) -> None:
     raise ValueError(f"pairs must be two tensors, anchors and positives, got {shown}")
 
 
-def check_positive_pairs(
-    anchors: Tensor,
-    positives: Tensor,
+def checked_pairs(
+    pairs: tuple[Tensor, Tensor],
     labels: Tensor,
     ref_labels: Tensor,
     name: str = "indices_tuple",
-) -> None:
-    """Raise unless anchors are rows of labels, and positives of the same class."""
+) -> tuple[Tensor, Tensor]:
+    """Pairs as int64; raises unless rows of labels are paired with some of their class."""
+    anchors, positives = (x.to(labels.device) for x in pairs)
     if anchors.shape != positives.shape or anchors.ndim != 1:
         raise ValueError(
             f"{name} must hold as many anchors as positives, got shapes "
             f"{tuple(anchors.shape)} and {tuple(positives.shape)}"
         )
     if len(anchors) == 0:
-        return
+        return anchors.long(), positives.long()
     for index in (anchors, positives):
         if index.is_floating_point() or index.dtype == torch.bool:
             raise TypeError(f"{name} must hold integers, got {index.dtype}")
@@ -191,3 +191,4 @@ def check_positive_pairs(
             f"{name} has a positive pair of different classes in rows "
             f"{int(anchors[at])} and {int(positives[at])}"
         )
+    return anchors, positives

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..validation import check_positive_pairs
+from ..validation import checked_pairs
 from .class_groups import ClassGroups, class_groups, is_balanced
 
 
@@ -73,7 +73,9 @@ def make_batch(
         pairs = PositivePairs(ends[:, 0], ends[:, 1], within_groups=True)
         groups = ClassGroups((ends,), of_reference)
     elif chosen is not None:
-        pairs = PositivePairs(*checked_pairs(chosen, labels, of_reference, name))
+        both = torch.stack(checked_pairs(chosen, labels, of_reference, name))
+        anchors, positives = torch.unique(both, dim=1)
+        pairs = PositivePairs(anchors, positives)
     elif reference is None and symmetric:
         pairs = PositivePairs(*groups.positive_pairs(), within_groups=True)
     else:
@@ -83,20 +85,6 @@ def make_batch(
         anchors, positives = same.nonzero(as_tuple=True)
         pairs = PositivePairs(anchors, positives)
     return Batch(embeddings, points, groups, pairs)
-
-
-def checked_pairs(
-    chosen: tuple[Tensor, Tensor],
-    labels: Tensor,
-    of_reference: Tensor,
-    name: str = "indices_tuple",
-) -> tuple[Tensor, Tensor]:
-    """The chosen anchors and positives, each pair once; raises for impossible pairs."""
-    anchors, positives = (x.to(labels.device) for x in chosen)
-    check_positive_pairs(anchors, positives, labels, of_reference, name)
-    both = torch.stack([anchors.long(), positives.long()])
-    anchors, positives = torch.unique(both, dim=1)
-    return anchors, positives
 
 
 def promise_kept(labels: Tensor, samples_per_class: int | None) -> Tensor | None:
