@@ -24,22 +24,19 @@ __all__ = ["ModuleWithRecords", "c_f", "lmu"]  # of PML
 IndicesTuple = tuple[Tensor, ...]
 
 
-def is_batch(
+def given_reference(
     embeddings: Tensor,
     labels: Tensor,
     ref_emb: Tensor | None,
     ref_labels: Tensor | None,
-) -> bool:
-    """Whether a reference is the batch itself: for PML, only the very same tensors are."""
-    return ref_emb is embeddings and ref_labels is labels
+) -> tuple[Tensor | None, Tensor | None]:
+    """The reference; none where it is the batch itself.
 
-
-def given_reference(
-    embeddings: Tensor, labels: Tensor, ref_emb: Tensor, ref_labels: Tensor
-) -> tuple[Tensor, Tensor] | None:
-    """The reference, or None where it is the batch itself."""
-    given = ref_emb, ref_labels
-    return None if is_batch(embeddings, labels, *given) else given
+    For PML, only the very same tensors are the batch.
+    """
+    if ref_emb is embeddings and ref_labels is labels:
+        return None, None
+    return ref_emb, ref_labels
 
 
 def core_distance(distance: BaseDistance) -> Distance:

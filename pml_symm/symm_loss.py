@@ -6,7 +6,7 @@ from pytorch_metric_learning import losses
 from torch import Tensor
 
 from .functional.precision import finite_or_nan
-from .pml import IndicesTuple, c_f, is_batch, pairs_of_tuple
+from .pml import IndicesTuple, c_f, given_reference, pairs_of_tuple
 from .symm_miner import SymmMiner
 from .symm_mixin import SymmMixin
 from .validation import check_batch
@@ -114,8 +114,7 @@ class SymmLoss(losses.BaseMetricLossFunction):
         self.reset_stats()
         self.miner.reset_stats()
         c_f.labels_required(labels)
-        if is_batch(embeddings, labels, ref_emb, ref_labels):
-            ref_emb = ref_labels = None
+        ref_emb, ref_labels = given_reference(embeddings, labels, ref_emb, ref_labels)
         labels, ref_labels = check_batch(embeddings, labels, ref_emb, ref_labels)
         labels = c_f.to_device(labels, embeddings)
         ref_emb, ref_labels = c_f.set_ref_emb(embeddings, labels, ref_emb, ref_labels)

@@ -11,7 +11,7 @@ from torch import Tensor
 from .functional.mining import mine_points
 from .functional.rules import Hardness
 from .functional.synthetic_batch import SyntheticBatch
-from .pml import IndicesTuple, core_distance, given_reference, is_batch, record_norms
+from .pml import IndicesTuple, core_distance, given_reference, record_norms
 from .symm_synthesizer import SymmSynthesizer
 from .validation import check_batch, check_choice, check_hardness, check_kind
 
@@ -93,8 +93,7 @@ class SymmMiner(BaseMiner):
             TypeError: embeddings are not floating-point.
             ValueError: shapes do not match.
         """
-        if is_batch(embeddings, labels, ref_emb, ref_labels):
-            ref_emb = ref_labels = None
+        ref_emb, ref_labels = given_reference(embeddings, labels, ref_emb, ref_labels)
         labels, ref_labels = check_batch(embeddings, labels, ref_emb, ref_labels)
         return super().forward(embeddings, labels, ref_emb, ref_labels)
 
@@ -116,7 +115,7 @@ class SymmMiner(BaseMiner):
         comparison = self.synthesizer.comparison(distance, self.hardness)
         if pool is not None and comparison.pool is not None:
             comparison = replace(comparison, pool=lambda *_: pool)
-        mined = mine_points(embeddings, labels, reference, comparison, pairs)
+        mined = mine_points(embeddings, labels, *reference, comparison, pairs)
         record_norms(self.distance, embeddings, ref_emb)
         if self.collect_stats and len(mined.point) > 0:
             is_synthetic = mined.within("pool")[-1] >= len(ref_emb)

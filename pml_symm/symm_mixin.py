@@ -83,16 +83,14 @@ class SymmMixin:
         """
         pml.c_f.labels_required(labels)
         assert labels is not None
-        if pml.is_batch(embeddings, labels, ref_emb, ref_labels):
-            ref_emb = ref_labels = None
+        given = pml.given_reference(embeddings, labels, ref_emb, ref_labels)
 
         def compute(points: Tensor, labels: Tensor, *reference: Tensor | None) -> Any:
             return super(SymmMixin, self).forward(  # type: ignore[misc]
                 points, labels, indices_tuple, *reference
             )
 
-        promised = self.samples_per_class
-        return checked(compute, embeddings, labels, ref_emb, ref_labels, promised)
+        return checked(compute, embeddings, labels, *given, self.samples_per_class)
 
     def compute_loss(self, *inputs: Any) -> dict:
         """PML's hook: its dictionary of the terms; records synthetic_ratio."""
@@ -134,7 +132,7 @@ class SymmMixin:
         return make_batch(
             embeddings,
             labels,
-            pml.given_reference(embeddings, labels, ref_emb, ref_labels),
+            *pml.given_reference(embeddings, labels, ref_emb, ref_labels),
             chosen,
             symmetric=self.comparison.symmetric,
             samples_per_class=self.samples_per_class,

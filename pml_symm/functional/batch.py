@@ -45,7 +45,8 @@ class Batch(NamedTuple):
 def make_batch(
     embeddings: Tensor,
     labels: Tensor,
-    reference: tuple[Tensor, Tensor] | None,
+    reference: Tensor | None,
+    reference_labels: Tensor | None,
     chosen: tuple[Tensor, Tensor] | None = None,
     *,
     symmetric: bool = False,
@@ -58,7 +59,8 @@ def make_batch(
     Args:
         embeddings: shape (B, D).
         labels: shape (B,).
-        reference: points and labels, or None.
+        reference: shape (R, D), or None.
+        reference_labels: shape (R,), or None.
         chosen: anchors and positives, or None.
         symmetric: whether two points have the same distance in both orders.
         samples_per_class: a promise, which avoids a wait for the GPU.
@@ -66,7 +68,8 @@ def make_batch(
             has one, or to the chosen pairs, which then must be of different classes.
         name: of the chosen pairs, for messages.
     """
-    points, of_reference = reference or (embeddings, labels)
+    points = embeddings if reference is None else reference
+    of_reference = labels if reference_labels is None else reference_labels
     groups = class_groups(of_reference, samples_per_class)
     if one_pair_a_class:
         ends = groups.first_pairs() if chosen is None else torch.stack(chosen, dim=1)

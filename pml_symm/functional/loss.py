@@ -13,7 +13,7 @@ from ..validation import check_batch, check_choice, check_pairs, check_samples_p
 from .batch import Batch, PositivePairs, make_batch, promise_kept
 from .comparison import Comparison
 from .distances import Distance
-from .precision import at_least_float32, finite_or_nan, in_one_precision
+from .precision import finite_or_nan, in_one_precision
 from .rules import Hardness
 from .synthesis import Synthesis
 
@@ -95,23 +95,21 @@ def checked(
     samples_per_class: int | None,
     names: tuple[str, str] = ("ref_emb", "ref_labels"),
 ) -> Any:
-    """What compute gives for checked inputs, a loss or Terms, in float32 or better.
+    """What compute gives for checked inputs, in float32 or better.
 
-    The loss is NaN for embeddings that are not finite, and for a broken promise.
+    A loss is NaN for embeddings that are not finite, and for a broken promise.
     """
     labels, of_reference = check_batch(
         embeddings, labels, reference, reference_labels, names
     )
     kept = promise_kept(labels if of_reference is None else of_reference, samples_per_class)
-    points, others = at_least_float32(embeddings), None
-    if reference is not None:
-        points, others = in_one_precision(embeddings, reference)
+    points, others = in_one_precision(embeddings, reference)
     with torch.autocast(embeddings.device.type, enabled=False):
         device = embeddings.device
         of_reference = None if of_reference is None else of_reference.to(device)
         found = compute(points, labels.to(device), others, of_reference)
     loss = found.losses if isinstance(found, Terms) else found
-    if not isinstance(loss, Tensor):  # it has not been reduced
+    if not isinstance(loss, Tensor):  # not reduced, or what the miner found
         return found
     loss = finite_or_nan(loss, points, others)
     if kept is not None:
@@ -133,12 +131,16 @@ def evaluate(
     comparison = Comparison(options.distance, synthesis, options.hardness)
 
     def compute(
-        points: Tensor, labels: Tensor, reference: Tensor | None, of_reference: Any
+        points: Tensor,
+        labels: Tensor,
+        reference: Tensor | None,
+        of_reference: Tensor | None,
     ) -> Tensor | Terms:
         batch = make_batch(
             points,
             labels,
-            None if reference is None else (reference, of_reference),
+            reference,
+            of_reference,
             options.pairs,
             symmetric=comparison.symmetric,
             samples_per_class=options.samples_per_class,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..validation import check_batch, check_choice, check_pairs
+from ..validation import check_choice, check_pairs
 from .batch import make_batch
 from .comparison import Classes, Comparison, Scores, limits_of, rows_of
 from .distances import Euclidean
-from .loss import NAMES
+from .loss import NAMES, checked
 from .precision import in_one_precision
 from .search import compare_groups
 
@@ -34,17 +35,16 @@ class Mined(NamedTuple):
 def mine_points(
     embeddings: Tensor,
     labels: Tensor,
-    reference: tuple[Tensor, Tensor] | None,
+    reference: Tensor | None,
+    reference_labels: Tensor | None,
     comparison: Comparison,
     chosen: tuple[Tensor, Tensor] | None = None,
     name: str = "indices_tuple",
 ) -> Mined:
     """Find the hardest points of other classes; arguments as for make_batch, checked."""
-    points, of_reference = reference or (embeddings, labels)
-    query, points = in_one_precision(embeddings, points)
-    others = None if reference is None else (points, of_reference)
+    query, others = in_one_precision(embeddings, reference)
     with torch.autocast(embeddings.device.type, enabled=False):
-        batch = make_batch(query, labels, others, chosen, name=name)
+        batch = make_batch(query, labels, others, reference_labels, chosen, name=name)
         scores = Scores(comparison, query, batch.reference)
         classes = scores.classes(batch.reference, batch.groups)
         anchor, positive = batch.pairs[:2]
@@ -109,12 +109,6 @@ def mine(
     comparison = Comparison(**{"distance": Euclidean(), **compared})
     check_choice("index_space", index_space, ("batch", "pool"))
     check_pairs(pairs)
-    labels, of_reference = check_batch(
-        embeddings, labels, reference, reference_labels, NAMES
-    )
-    given = None
-    if reference is not None and of_reference is not None:
-        given = reference, of_reference.to(embeddings.device)
-    labels = labels.to(embeddings.device)
-    mined = mine_points(embeddings, labels, given, comparison, pairs, "pairs")
-    return mined.within(index_space)
+    find = partial(mine_points, comparison=comparison, chosen=pairs, name="pairs")
+    inputs = embeddings, labels, reference, reference_labels
+    return checked(find, *inputs, None, NAMES).within(index_space)

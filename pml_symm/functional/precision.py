@@ -17,14 +17,17 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def in_one_precision(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Embeddings and a reference, in float32 or better, and in the same dtype.
+def in_one_precision(x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Embeddings and a reference, if any, in float32 or better, and in the same dtype.
 
     >>> both = in_one_precision(torch.zeros(1), torch.zeros(1, dtype=torch.float64))
     >>> {points.dtype for points in both}
     {torch.float64}
     """
-    x, y = at_least_float32(x), at_least_float32(y)
+    x = at_least_float32(x)
+    if y is None:
+        return x, None
+    y = at_least_float32(y)
     dtype = torch.promote_types(x.dtype, y.dtype)
     return x.to(dtype), y.to(dtype)
 
