@@ -297,9 +297,10 @@ class Compared(NamedTuple):
 
     @property
     def class_of_pairs(self) -> Tensor:
-        """Shape (P,), int64: the class of each pair, where pairs have rows of their own."""
-        assert self.row is not None
-        return self.row if self.row_class is None else self.row_class[self.row]
+        """Shape (P,), int64: the class of each pair."""
+        number = torch.arange(len(self.positive), device=self.positive.device)
+        row = number if self.row is None else self.row
+        return row if self.row_class is None else self.row_class[row]
 
     @property
     def synthetic_ratio(self) -> float | None:

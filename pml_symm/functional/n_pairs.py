@@ -21,12 +21,8 @@ def n_pairs_terms(batch: Batch, comparison: Comparison) -> Terms:
     logits, positive = similarity(compared.negative), similarity(compared.positive)
     if not compared.all_found:
         logits = logits.masked_fill(~compared.keep, -torch.inf)
-    if compared.row is None:
-        classes = torch.arange(len(logits), device=logits.device)
-        logits = logits.diagonal_scatter(positive)
-    else:
-        logits, classes = logits[compared.row], compared.class_of_pairs
-        logits = logits.scatter(1, classes.unsqueeze(1), positive.unsqueeze(1))
+    logits, classes = compared.of_pairs(logits), compared.class_of_pairs
+    logits = logits.scatter(1, classes.unsqueeze(1), positive.unsqueeze(1))
     losses = cross_entropy(logits, classes, reduction="none")
     return Terms(losses, (batch.pairs.anchor,), compared)
 
