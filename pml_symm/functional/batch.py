@@ -56,17 +56,10 @@ def make_batch(
 ) -> Batch:
     """Find the classes and the positive pairs: the chosen ones, each once, or all.
 
-    Args:
-        embeddings: shape (B, D).
-        labels: shape (B,).
-        reference: shape (R, D), or None.
-        reference_labels: shape (R,), or None.
-        chosen: anchors and positives, or None.
-        symmetric: whether two points have the same distance in both orders.
-        samples_per_class: a promise, which avoids a wait for the GPU.
-        one_pair_a_class: whether the classes are reduced to the first pair of each that
-            has one, or to the chosen pairs, which then must be of different classes.
-        name: of the chosen pairs, for messages.
+    symmetric says that two points have the same distance in both orders, and
+    one_pair_a_class that the classes are reduced to the first pair of each that has one,
+    or to the chosen pairs, which then must be of different classes. In messages, the
+    chosen pairs are called name.
     """
     points = embeddings if reference is None else reference
     of_reference = labels if reference_labels is None else reference_labels
