@@ -13,7 +13,7 @@ from sklearn.metrics.cluster import pair_confusion_matrix
 from torch import Tensor
 
 from .pml import c_f
-from .validation import is_int, whole_labels
+from .validation import is_count, whole_labels
 
 
 class AccuracyCalculator(pml_calculator.AccuracyCalculator):
@@ -52,7 +52,7 @@ class AccuracyCalculator(pml_calculator.AccuracyCalculator):
         if not isinstance(recall_at, Sequence):
             raise TypeError(f"recall_at must be a sequence of ints, got {recall_at!r}")
         for k in recall_at:
-            if not is_int(k) or k < 1:
+            if not is_count(k):
                 raise ValueError(f"recall_at must hold ints >= 1, got {k!r}")
         self.recall_at = tuple(recall_at)
         self._labels_are_classes = kwargs.get("label_comparison_fn") is None

@@ -9,10 +9,9 @@ from torch import Tensor
 def check_hardness(hardness: object) -> None:
     """Raise ValueError unless it is "hardest", "semihard", an int >= 1, or a rule."""
     is_name = isinstance(hardness, str) and hardness in ("hardest", "semihard")
-    is_rank = is_int(hardness) and hardness >= 1  # type: ignore[operator]
     # A SymmSynthesizer in the wrong place is callable, too.
     is_rule = callable(hardness) and not isinstance(hardness, torch.nn.Module)
-    if not (is_name or is_rank or is_rule):
+    if not (is_name or is_count(hardness) or is_rule):
         raise ValueError(
             'hardness must be "hardest", "semihard", an int >= 1 or a rule, a function of '
             f"candidates, got {hardness!r}"
@@ -21,21 +20,20 @@ def check_hardness(hardness: object) -> None:
 
 def check_samples_per_class(samples_per_class: object) -> None:
     """Raise ValueError unless samples_per_class is None or an int >= 1."""
-    is_size = is_int(samples_per_class) and samples_per_class >= 1  # type: ignore[operator]
-    if samples_per_class is not None and not is_size:
+    if samples_per_class is not None and not is_count(samples_per_class):
         raise ValueError(
             f"samples_per_class must be None or an int >= 1, got {samples_per_class!r}"
         )
 
 
-def is_int(value: object) -> bool:
-    """Whether it is an integer, of Python or of NumPy.
+def is_count(value: object) -> bool:
+    """Whether it is an integer >= 1, of Python or of NumPy.
 
     >>> import numpy as np
-    >>> is_int(np.int64(2)), is_int(2.0), is_int(True), is_int(np.bool_(True))
+    >>> is_count(np.int64(2)), is_count(2.0), is_count(True), is_count(np.bool_(True))
     (True, False, False, False)
     """
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
