@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -61,7 +61,7 @@ class DotProduct(Distance):
     """
 
     normalize: bool = True
-    larger_is_nearer: bool = field(default=True, init=False, repr=False)
+    larger_is_nearer = True
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         """Shape (N, M)."""
@@ -86,7 +86,7 @@ class Euclidean(Distance):
 
     normalize: bool = True
     power: float = 1.0
-    larger_is_nearer: bool = field(default=False, init=False, repr=False)
+    larger_is_nearer = False
 
     def __post_init__(self) -> None:
         check_positive(power=self.power)
@@ -128,7 +128,7 @@ class ByFunction(Distance):
 
     function: Callable[[Tensor, Tensor], Tensor]
     larger_is_nearer: bool = False
-    normalize: bool = field(default=False, init=False, repr=False)
+    normalize = False
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         """Shape (N, M); raises ValueError if the function returns anything else."""
