@@ -214,8 +214,9 @@ class Scores:
             return self.distance.matrix(batch.embeddings, batch.reference)[anchor, positive]
         if batch.pairs.within_groups and not self.made:
             return joined([self._within(x).flatten() for x in classes.points])
-        ends = rows_of(batch.embeddings, anchor), rows_of(batch.reference, positive)
-        return self._rows(*map(self.prepared, ends))
+        # Prepared first: a batch often has many more pairs than rows.
+        ends = (batch.embeddings, anchor), (batch.reference, positive)
+        return self._rows(*(rows_of(self.prepared(x), index) for x, index in ends))
 
     def _within(self, points: AnyPoints) -> Tensor:
         """The distance's values of every two members of a class, shape (C, ...)."""
