@@ -160,4 +160,5 @@ def _upper_half(x: Tensor) -> Tensor:
     """2^32 times integers in the order of float32 numbers."""
     bits = (x + 0.0).view(torch.int32)  # minus zero becomes zero
     # The bits of negative numbers count away from zero.
-    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long() << 32
+    bits ^= (bits >> 31) & 0x7FFFFFFF
+    return bits.long().bitwise_left_shift_(32)
