@@ -128,7 +128,8 @@ class SymmMixin:
             pml.c_f.ref_not_supported(embeddings, labels, ref_emb, ref_labels)
             if chosen is not None:
                 pairs = checked_pairs(chosen, labels, labels)
-                chosen = pml.lmu.convert_to_pos_pairs_with_unique_labels(2 * pairs, labels)
+                four = *pairs, *pairs  # PML's function does not look at the negatives
+                chosen = pml.lmu.convert_to_pos_pairs_with_unique_labels(four, labels)
         return make_batch(
             embeddings,
             labels,

@@ -157,13 +157,13 @@ def _write(
     with (
         written_whole(path) as file,
         torch.random.fork_rng(devices=[]),
-        np.errstate(over="ignore"),
         tqdm(desc="frozen stages", total=len(versions), unit="item") as bar,
     ):
         for number, inputs in enumerate(loader):
             before_batch()
             features = stem(inputs.to(device)).float().cpu().contiguous().numpy()
-            batch = features.astype(dtype)
+            with np.errstate(over="ignore"):
+                batch = features.astype(dtype)
             if dtype is np.float16 and np.isinf(batch).any():
                 raise OverflowError
             if number == 0:

@@ -213,7 +213,7 @@ _SYMM_LOSSES: dict[str, Loss] = {
     "Contrastive": partial(_wrapped, _CONTRASTIVE),
 }
 _NORMALIZED_BASES = {"Angular": "Angular, all normalized"}
-# Base loss -> it, and what it is for a triplet with its own negative, in PML's terms.
+# Base loss -> the loss, and its form for triplets with negatives of their own, PML's.
 _WITH_TUPLE_LOSS = {
     "Triplet": (_TRIPLET, _TRIPLET),
     "N-pairs": (_N_PAIRS, partial(_n_pairs, losses.NTXentLoss, temperature=1.0)),

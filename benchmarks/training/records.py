@@ -194,7 +194,7 @@ def forget(database: Path, experiment: str) -> None:
     if manager is None:
         return
     with closing(sqlite3.connect(manager.db_path, timeout=60)) as connection, connection:
-        # The rows of all tables refer to their experiment, and go with it.
+        # record-keeper's tables declare ON DELETE CASCADE: an experiment's rows go with it.
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(
             "DELETE FROM experiment_ids WHERE experiment_name = ?", (experiment,)

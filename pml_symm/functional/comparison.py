@@ -299,8 +299,9 @@ class Compared(NamedTuple):
     @property
     def class_of_pairs(self) -> Tensor:
         """Shape (P,), int64: the class of each pair."""
-        number = torch.arange(len(self.positive), device=self.positive.device)
-        row = number if self.row is None else self.row
+        row = self.row
+        if row is None:
+            row = torch.arange(len(self.positive), device=self.positive.device)
         return row if self.row_class is None else self.row_class[row]
 
     @property

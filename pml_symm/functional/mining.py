@@ -111,4 +111,4 @@ def mine(
     check_pairs(pairs)
     find = partial(mine_points, comparison=comparison, chosen=pairs, name="pairs")
     inputs = embeddings, labels, reference, reference_labels
-    return checked(find, *inputs, None, NAMES).within(index_space)
+    return checked(find, *inputs, samples_per_class=None, names=NAMES).within(index_space)
