@@ -95,9 +95,9 @@ def checked(
     samples_per_class: int | None,
     names: tuple[str, str] = ("ref_emb", "ref_labels"),
 ) -> Any:
-    """What compute gives for checked inputs, in float32 or better.
+    """What compute gives for checked inputs, a loss or Terms, in float32 or better.
 
-    A loss is NaN for embeddings that are not finite, and for a broken promise.
+    The loss is NaN for embeddings that are not finite, and for a broken promise.
     """
     labels, of_reference = check_batch(
         embeddings, labels, reference, reference_labels, names
@@ -109,7 +109,7 @@ def checked(
         of_reference = None if of_reference is None else of_reference.to(device)
         found = compute(points, labels.to(device), others, of_reference)
     loss = found.losses if isinstance(found, Terms) else found
-    if not isinstance(loss, Tensor):  # not reduced, or what the miner found
+    if not isinstance(loss, Tensor):  # it has not been reduced
         return found
     loss = finite_or_nan(loss, points, others)
     if kept is not None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..validation import check_choice, check_pairs
+from ..validation import check_batch, check_choice, check_pairs
 from .batch import make_batch
 from .comparison import Classes, Comparison, Scores, limits_of, rows_of
 from .distances import Euclidean
-from .loss import NAMES, checked
+from .loss import NAMES
 from .precision import in_one_precision
 from .search import compare_groups
 
@@ -109,6 +108,10 @@ def mine(
     comparison = Comparison(**{"distance": Euclidean(), **compared})
     check_choice("index_space", index_space, ("batch", "pool"))
     check_pairs(pairs)
-    find = partial(mine_points, comparison=comparison, chosen=pairs, name="pairs")
-    inputs = embeddings, labels, reference, reference_labels
-    return checked(find, *inputs, samples_per_class=None, names=NAMES).within(index_space)
+    labels, of_reference = check_batch(
+        embeddings, labels, reference, reference_labels, NAMES
+    )
+    device = embeddings.device
+    of_reference = None if of_reference is None else of_reference.to(device)
+    given = embeddings, labels.to(device), reference, of_reference
+    return mine_points(*given, comparison, pairs, "pairs").within(index_space)
