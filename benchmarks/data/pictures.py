@@ -9,6 +9,7 @@ import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -134,9 +135,13 @@ class Preparation:
             picture = picture[:, top : top + self.size, left : left + self.size]
         if self.is_random and torch.rand(()) < 0.5:
             picture = picture.flip(2)
-        # On the scale of uint8.
-        mean, deviation = 255 * torch.tensor([self.mean, self.deviation]).view(2, -1, 1, 1)
+        mean, deviation = self._levels
         return picture.contiguous().float().sub_(mean).div_(deviation)
+
+    @cached_property
+    def _levels(self) -> Tensor:
+        """The mean and the deviation on the scale of uint8, shape (2, channels, 1, 1)."""
+        return torch.tensor([self.mean, self.deviation]).view(2, -1, 1, 1) * 255
 
     @property
     def _resized(self) -> int:
